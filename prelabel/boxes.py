@@ -1,0 +1,61 @@
+"""Box geometry, named by the pair of formats that each function converts. Boxes are [N, 4]."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prelabel.types import Floats, Ints
+
+
+def cxcywh_to_xyxy(boxes_cxcywh: Floats) -> Floats:
+    """Centre and size to corners, in the same unit."""
+    centre, half = boxes_cxcywh[:, :2], boxes_cxcywh[:, 2:] / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def norm_to_px(boxes_norm: Floats, image_wh: tuple[int, int]) -> Floats:
+    """0..1 of the picture to its pixels."""
+    return boxes_norm * np.array(image_wh * 2, dtype=boxes_norm.dtype)
+
+
+def px_to_pct(boxes_px: Floats, image_wh: tuple[int, int]) -> Floats:
+    """Pixels to percent of the picture."""
+    return boxes_px / np.array(image_wh * 2, dtype=boxes_px.dtype) * 100
+
+
+def clip_xyxy(boxes_xyxy: Floats, image_wh: tuple[int, int]) -> Floats:
+    """Boxes cut at the picture's edges, in pixels."""
+    limit = np.array(image_wh * 2, dtype=boxes_xyxy.dtype)
+    return np.minimum(np.maximum(boxes_xyxy, 0), limit)
+
+
+def area_xyxy(boxes_xyxy: Floats) -> Floats:
+    """Areas [N]; a box of negative width or height has none."""
+    wh = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0)
+    return wh[:, 0] * wh[:, 1]
+
+
+def iou_xyxy(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
+    """Intersection over union of every pair, [A, B]; 0 where both boxes are empty."""
+    top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
+    bottom_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
+    wh = np.maximum(bottom_right - top_left, 0)
+    intersection = wh[..., 0] * wh[..., 1]
+    union = area_xyxy(a_xyxy)[:, None] + area_xyxy(b_xyxy)[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def nms(boxes_xyxy: Floats, scores: Floats, groups: Ints, iou_threshold: float) -> Ints:
+    """Greedy non-maximum suppression within groups: kept indices, best score first.
+
+    A box goes if a better one of its group overlaps it by more than `iou_threshold`.
+    """
+    order = np.argsort(-scores, kind="stable")
+    boxes, group = boxes_xyxy[order], groups[order]
+    alive = np.ones(len(order), dtype=bool)
+    for i in range(len(order)):
+        if alive[i]:
+            rest = slice(i + 1, None)
+            overlap = iou_xyxy(boxes[i : i + 1], boxes[rest])[0] > iou_threshold
+            alive[rest] &= ~(overlap & (group[rest] == group[i]))
+    return order[alive].astype(np.int64)

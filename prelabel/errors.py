@@ -1,0 +1,110 @@
+"""What can go wrong, and the HTTP status that says so.
+
+    PrelabelError                500
+    ├── RequestError             422  a body that is not what Label Studio sends
+    │   ├── LabelingConfigError  422  a labeling config that asks for nothing this service can draw
+    │   └── PromptError          422  a prompt that cannot become a caption
+    ├── UnauthorizedError        401  missing or wrong basic auth
+    ├── PayloadTooLargeError     413  a request body over the limit
+    ├── ImageError               422  a picture that cannot be used
+    │   ├── ImageAddressError    403  an address this service must not contact
+    │   ├── ImageFetchError      502  a picture that did not arrive
+    │   └── ImageDecodeError     422  bytes that are not a picture, or too large a one
+    ├── ModelError               503  a checkpoint that is missing, damaged or does not fit its card
+    ├── DeviceError              503  the device that was asked for is not there
+    ├── DetectionError           500  the model failed on this item
+    ├── OverloadedError          503  the queue is full
+    └── DeadlineError            504  not finished in the time the request had
+
+Every exception takes one string: the sentence that the user reads. It says what to do.
+(One argument also keeps them picklable between Ray actors.)
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PrelabelError(Exception):
+    """Root of the tree. `str(error)` is safe to show: no traceback, server path or token."""
+
+    status_code: ClassVar[int] = 500
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class RequestError(PrelabelError):
+    """The request's body is not what it should be."""
+
+    status_code = 422
+
+
+class LabelingConfigError(RequestError):
+    """The labeling config cannot be parsed, or has nothing to draw boxes with."""
+
+
+class PromptError(RequestError):
+    """The prompt cannot become a caption."""
+
+
+class UnauthorizedError(PrelabelError):
+    """Basic auth is configured, and the request's credentials are missing or wrong."""
+
+    status_code = 401
+
+
+class PayloadTooLargeError(PrelabelError):
+    """The request's body is larger than the limit."""
+
+    status_code = 413
+
+
+class ImageError(PrelabelError):
+    """One picture cannot be used; the other tasks of its request are not affected."""
+
+    status_code = 422
+
+
+class ImageAddressError(ImageError):
+    """The picture's address must not be contacted."""
+
+    status_code = 403
+
+
+class ImageFetchError(ImageError):
+    """The picture did not arrive: refused, not found, too slow or too large."""
+
+    status_code = 502
+
+
+class ImageDecodeError(ImageError):
+    """The bytes are no picture of an allowed format, are damaged, or have too many pixels."""
+
+
+class ModelError(PrelabelError):
+    """The checkpoint is missing, damaged, or does not fit its card."""
+
+    status_code = 503
+
+
+class DeviceError(PrelabelError):
+    """The device that was asked for is not there."""
+
+    status_code = 503
+
+
+class DetectionError(PrelabelError):
+    """The model failed on this item."""
+
+
+class OverloadedError(PrelabelError):
+    """The detectors' queue is full."""
+
+    status_code = 503
+
+
+class DeadlineError(PrelabelError):
+    """The work was not finished in the time that the request had."""
+
+    status_code = 504

@@ -1,0 +1,160 @@
+"""Every setting, declared once; and the only reader of the process environment.
+
+`AppSettings` are the values under `args:` in serve_config.yaml. `Environment` is what the
+tutorial's variables say; it is read where the application is built and travels to the replicas
+as an argument, so it does not matter how Ray starts them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class AppSettings(BaseModel):
+    """Values of serve_config.yaml, `args:`. Wrong names and values are refused when deploying."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field("demo", description="Name of the model's card, see `prelabel models`.")
+    models_dir: str = Field("models", description="Folder that holds the downloaded models.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="Where the model runs. `auto`: a GPU if the cluster has one when the "
+        "application is deployed. A cluster that starts without GPU nodes must say `cuda`.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="`auto`: bfloat16 autocast where the device computes it fast "
+        "(recent NVIDIA GPUs, CPUs with AMX), else float32.",
+    )
+    max_batch_size: int = Field(
+        8, ge=1, le=256, description="Most pictures in one pass through the model."
+    )
+    box_threshold: float = Field(
+        0.3, ge=0, le=1, description="Lowest score of a box. 0 keeps every box."
+    )
+    text_threshold: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="Lowest mean score over all words of a box's phrase: higher values demand "
+        'that "red star" is both red and a star.',
+    )
+    nms_iou_threshold: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="Of two boxes that overlap by more than this (intersection over union), "
+        "only the better one is kept. 1 keeps all.",
+    )
+    nms_class_agnostic: bool = Field(
+        False, description="Let boxes of different labels suppress each other, too."
+    )
+    max_boxes: int = Field(300, ge=1, le=10_000, description="Most boxes per picture, best first.")
+    unknown_phrases: Literal["drop", "first_label", "reject"] = Field(
+        "drop",
+        description="What happens to words of a prompt that are no label of the project. `drop`: "
+        "they are looked for, so that their objects are not taken for others, and left out; "
+        "`first_label`: their boxes get the control's first label; `reject`: the task fails "
+        "with a sentence that names them.",
+    )
+    remember_prompts: bool = Field(
+        True,
+        description="Remember the prompt of each project's newest submitted annotation and use "
+        "it for tasks that come without one.",
+    )
+    max_prompt_chars: int = Field(4_000, ge=1, description="Longest prompt, in characters.")
+    max_labels: int = Field(1_000, ge=1, description="Most labels in one labeling config.")
+    max_image_bytes: int = Field(50 * MIB, ge=1, description="Largest picture, in bytes.")
+    max_image_pixels: int = Field(
+        64_000_000, ge=1, description="Largest picture, in pixels; checked before decoding."
+    )
+    connect_timeout_s: float = Field(
+        5, gt=0, description="Longest wait for a picture's server to accept a connection, seconds."
+    )
+    fetch_timeout_s: float = Field(
+        30, gt=0, description="Longest time to fetch one picture, seconds, all redirects included."
+    )
+    request_deadline_s: float = Field(
+        90,
+        gt=0,
+        description="Time for a whole request, seconds; tasks not done by then are answered as "
+        "errors that can be retried. Label Studio itself gives up after 100 s.",
+    )
+    task_concurrency: int = Field(
+        32, ge=1, description="Tasks of one request that are worked on at the same time."
+    )
+    max_body_bytes: int = Field(64 * MIB, ge=1, description="Largest request body, in bytes.")
+    allowed_image_hosts: tuple[str, ...] = Field(
+        (),
+        description="Hosts (`host` or `host:port`) that may serve pictures although their "
+        "address is private. Label Studio itself is always allowed.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severity of log lines."
+    )
+
+
+class Environment(BaseSettings):
+    """The variables of Label Studio's tutorial. Secrets live here and nowhere else."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    label_studio_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("LABEL_STUDIO_HOST", "LABEL_STUDIO_URL"),
+        description="Label Studio's address; uploads and local files are fetched from it.",
+    )
+    label_studio_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("LABEL_STUDIO_ACCESS_TOKEN", "LABEL_STUDIO_API_KEY"),
+        description="Label Studio token, personal access token or legacy.",
+    )
+    basic_auth_user: str | None = Field(
+        None,
+        validation_alias="BASIC_AUTH_USER",
+        description="User name that Label Studio must send.",
+    )
+    basic_auth_pass: SecretStr | None = Field(
+        None, validation_alias="BASIC_AUTH_PASS", description="Password that it must send."
+    )
+    box_threshold: float | None = Field(
+        None, ge=0, le=1, validation_alias="BOX_THRESHOLD", description="Overrides box_threshold."
+    )
+    text_threshold: float | None = Field(
+        None, ge=0, le=1, validation_alias="TEXT_THRESHOLD", description="Overrides text_threshold."
+    )
+    allowed_image_hosts: str | None = Field(
+        None,
+        validation_alias="ALLOWED_IMAGE_HOSTS",
+        description="Comma-separated; overrides allowed_image_hosts.",
+    )
+    log_level: str | None = Field(
+        None, validation_alias="LOG_LEVEL", description="Overrides log_level."
+    )
+
+    @field_validator("label_studio_url")
+    @classmethod
+    def _with_scheme(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        url = url.strip().rstrip("/")
+        return url if "://" in url else f"http://{url}"
+
+    def override(self, settings: AppSettings) -> AppSettings:
+        """The settings, with those values that the environment gives in place of the YAML's."""
+        given: dict[str, object] = {
+            "box_threshold": self.box_threshold,
+            "text_threshold": self.text_threshold,
+            "log_level": self.log_level.upper() if self.log_level else None,
+        }
+        if self.allowed_image_hosts is not None:
+            hosts = (host.strip().lower() for host in self.allowed_image_hosts.split(","))
+            given["allowed_image_hosts"] = tuple(host for host in hosts if host)
+        changed = {name: value for name, value in given.items() if value is not None}
+        return AppSettings.model_validate(settings.model_dump() | changed)

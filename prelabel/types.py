@@ -1,0 +1,72 @@
+"""The frozen values that cross borders between modules, actors and machines.
+
+Boxes are `xyxy`, float32, shape [N, 4], in pixels of the upright original picture (EXIF rotation
+applied), origin at its top left corner, unless a name says otherwise (`_norm`: divided by the
+picture's width and height; `_pct`: percent of them).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+ImageRGB = NDArray[np.uint8]  # [H, W, 3], upright
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Which boxes are kept; both between 0 and 1, and 0 keeps everything.
+
+    box: lowest score of a box, the greatest token probability in its phrase's span.
+    text: lowest mean token probability over the whole span, so that "red star" is not
+        satisfied by "red" alone.
+    """
+
+    box: float
+    text: float
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionQuery:
+    """One picture to look at and the phrases to look for. All a detector needs to know.
+
+    image: encoded bytes (JPEG, PNG, ...) as they were fetched.
+    phrases: what to look for, in the user's spelling, without duplicates.
+    """
+
+    image: bytes
+    phrases: tuple[str, ...]
+    thresholds: Thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class RawDetections:
+    """What an engine answers for one caption, before any threshold. Q queries, P phrases.
+
+    boxes_xyxy_norm: [Q, 4] in 0..1 of the picture (may reach slightly beyond it).
+    phrase_max, phrase_mean: [Q, P] greatest and mean token probability over each phrase's span.
+    first_phrase: index in the query's phrases of column 0 (captions are chunks of the phrases).
+    """
+
+    boxes_xyxy_norm: Floats
+    phrase_max: Floats
+    phrase_mean: Floats
+    first_phrase: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Boxes over the thresholds, of all chunks of a query, best score first; not yet suppressed.
+
+    boxes_xyxy: [N, 4] pixels; scores: [N]; phrase_index: [N] index into the query's phrases;
+    image_wh: width and height in pixels of the upright picture.
+    """
+
+    boxes_xyxy: Floats
+    scores: Floats
+    phrase_index: Ints
+    image_wh: tuple[int, int]

@@ -1,0 +1,1 @@
+"""Ray Serve classes: thin shells around the library."""

@@ -26,13 +26,15 @@ def px_to_pct(boxes_px: Floats, image_wh: tuple[int, int]) -> Floats:
 def clip_xyxy(boxes_xyxy: Floats, image_wh: tuple[int, int]) -> Floats:
     """Boxes cut at the picture's edges, in pixels."""
     limit = np.array(image_wh * 2, dtype=boxes_xyxy.dtype)
-    return np.minimum(np.maximum(boxes_xyxy, 0), limit)
+    clipped: Floats = np.clip(boxes_xyxy, 0, limit)
+    return clipped
 
 
 def area_xyxy(boxes_xyxy: Floats) -> Floats:
     """Areas [N]; a box of negative width or height has none."""
     wh = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0)
-    return wh[:, 0] * wh[:, 1]
+    area: Floats = np.prod(wh, axis=1)
+    return area
 
 
 def iou_xyxy(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
@@ -40,9 +42,10 @@ def iou_xyxy(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
     top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
     bottom_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
     wh = np.maximum(bottom_right - top_left, 0)
-    intersection = wh[..., 0] * wh[..., 1]
+    intersection: Floats = np.prod(wh, axis=2)
     union = area_xyxy(a_xyxy)[:, None] + area_xyxy(b_xyxy)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    iou: Floats = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return iou
 
 
 def nms(boxes_xyxy: Floats, scores: Floats, groups: Ints, iou_threshold: float) -> Ints:
@@ -58,4 +61,5 @@ def nms(boxes_xyxy: Floats, scores: Floats, groups: Ints, iou_threshold: float) 
             rest = slice(i + 1, None)
             overlap = iou_xyxy(boxes[i : i + 1], boxes[rest])[0] > iou_threshold
             alive[rest] &= ~(overlap & (group[rest] == group[i]))
-    return order[alive].astype(np.int64)
+    kept: Ints = order[alive].astype(np.int64)
+    return kept

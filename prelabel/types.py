@@ -7,7 +7,7 @@ picture's width and height; `_pct`: percent of them).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,48 @@ class Thresholds:
 
     box: float
     text: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What somebody asked for: in a context, a draft, a remembered annotation. None: nothing."""
+
+    prompt: str | None = None
+    box_threshold: float | None = None
+    text_threshold: float | None = None
+
+    def or_else(self, other: Asked) -> Asked:
+        """This, with what it leaves open taken from another. 0 is a value."""
+        return Asked(
+            *(
+                theirs if ours is None else ours
+                for ours, theirs in zip(astuple(self), astuple(other), strict=True)
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a phrase's boxes go: a label of a control tag on an object tag."""
+
+    from_name: str
+    to_name: str
+    label: str
+    min_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class LookPlan:
+    """What to look for on one picture. targets[i] belongs to phrases[i]; None: no label fits it.
+
+    item_index: the picture's place in a list of pictures, None for a single one.
+    """
+
+    uri: str
+    item_index: int | None
+    phrases: tuple[str, ...]
+    targets: tuple[Target | None, ...]
+    thresholds: Thresholds
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,80 @@
+# `make help` lists what there is. Each target installs what it needs, only when its lock changed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+CONFIG ?= serve_config.yaml
+BIN := .venv/bin
+PIP_FLAGS := --disable-pip-version-check --require-hashes --no-deps
+export RAY_USAGE_STATS_ENABLED := 0
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help serve test lint e2e lock format docs image-test clean
+
+help:  ## This list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
+
+serve: .venv/serve.stamp  ## Run the service on port 9090 (CONFIG=other.yaml for another file)
+	@$(BIN)/prelabel preflight $(CONFIG)
+	exec $(BIN)/serve run $(CONFIG)
+
+test: .venv/test.stamp  ## Unit and service tests (a real local Ray, the embedded model)
+	$(BIN)/pytest $(ARGS)
+
+lint: .venv/test.stamp  ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/test.stamp  ## Put the code in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+e2e: .venv/test.stamp .venv-labelstudio/stamp .venv-reference/stamp  ## A real Label Studio and browser; the reference server
+	@command -v chromium >/dev/null || { echo "The browser tests need Chromium: apt-get install chromium"; exit 1; }
+	$(BIN)/pytest tests/e2e $(ARGS)
+
+docs: .venv/serve.stamp  ## Write the table of settings into README.md
+	$(BIN)/python docs/settings_table.py
+
+image-test:  ## Build the container image with buildah and ask it for /health
+	deploy/image_test.sh
+
+lock:  ## Resolve the requirements anew (needs uv)
+	@command -v uv >/dev/null || { echo "Locking needs uv: pip install uv"; exit 1; }
+	cd requirements && for name in build serve test labelstudio reference; do \
+	    uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
+	        --no-emit-index-url --no-header --override overrides.in $$name.in -o $$name.txt; \
+	done
+
+clean:  ## Remove the virtual environments and everything that was built
+	rm -rf .venv .venv-labelstudio .venv-reference artifacts build *.egg-info .*_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "prelabel needs Python 3.11 or 3.12, and this is " + sys.version.split()[0] + ". Install one, or name it: make PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/serve.stamp: requirements/build.txt requirements/serve.txt pyproject.toml | .venv/bin/python
+	@echo "Installing the service into .venv: about 6 GB and some minutes, once."
+	$(BIN)/pip install $(PIP_FLAGS) -r requirements/build.txt
+	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r requirements/serve.txt
+	$(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/test.stamp: .venv/serve.stamp requirements/test.txt
+	@echo "Installing what the tests and linters need."
+	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r requirements/test.txt
+	@touch $@
+
+# Label Studio and the old SDK's server pin packages of their own: each lives by itself.
+.venv-%/stamp: requirements/%.txt requirements/build.txt
+	@echo "Installing $* into .venv-$*: one or two minutes, once."
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install $(PIP_FLAGS) -r requirements/build.txt
+	.venv-$*/bin/pip install $(PIP_FLAGS) -r requirements/$*.txt
+	@touch $@

@@ -1,0 +1,178 @@
+"""The routes of an ML backend, each a few lines; auth, limits and the one form of errors."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from deployments.edge import BasicAuth, BodyLimit, error_response, request_id_of
+from prelabel import __version__
+from prelabel.cards import ModelCard
+from prelabel.errors import PrelabelError, RequestError
+from prelabel.labelstudio.protocol import (
+    PredictRequest,
+    SetupRequest,
+    TrainRequest,
+    VersionsRequest,
+    WebhookRequest,
+)
+from prelabel.pipeline import Entry
+from prelabel.settings import AppSettings, Environment
+
+Answer = dict[str, Any]
+
+
+class Service(Protocol):
+    """What the routes need of the ingress."""
+
+    settings: AppSettings
+    environment: Environment
+    card: ModelCard
+    model_version: str
+
+    async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
+        """One entry per task, in order."""
+
+    async def remember(self, event: WebhookRequest) -> None:
+        """Keep the prompt of a submitted annotation."""
+
+
+def build_api(service: Service) -> FastAPI:
+    """The ASGI application of one ingress replica."""
+    api = FastAPI(title="prelabel", version=__version__, summary="ML backend for Label Studio")
+    api.add_middleware(BasicAuth, environment=service.environment)
+    api.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
+    api.add_exception_handler(RequestValidationError, _malformed)
+    api.add_exception_handler(PrelabelError, _failed)
+    api.add_exception_handler(HTTPException, _http_error)
+    _add_status_routes(api, service)
+    _add_work_routes(api, service, Counter())
+    return api
+
+
+def _add_status_routes(api: FastAPI, service: Service) -> None:
+    card, version = service.card, service.model_version
+
+    async def health() -> Answer:
+        """Alive, whatever the model is doing."""
+        return {
+            "status": "UP",
+            "model_class": "GroundingDINO",
+            "model": {"name": card.name, "title": card.title, "limits": card.limits},
+            "model_version": version,
+            "service_version": __version__,
+        }
+
+    async def setup(_: SetupRequest) -> Answer:
+        """The version under which Label Studio files predictions."""
+        return {"model_version": version}
+
+    async def versions() -> Answer:
+        """The versions that can be had: this one."""
+        return {"versions": [version]}
+
+    async def versions_of(request: VersionsRequest) -> JSONResponse:
+        """The same, as clients of label-studio-ml ask for it."""
+        if request.project is None:
+            raise _bad_request('No project provided: send {"project": ...}.')
+        return JSONResponse({"versions": [version]})
+
+    async def is_training() -> Answer:
+        """Never: a checkpoint is served, not trained."""
+        return {"is_training": False, "backend": "none", "model_version": version}
+
+    for path in ("/", "/health"):
+        _add_get(api, path, health)
+    _add_get(api, "/versions", versions)
+    _add_get(api, "/is_training", is_training)
+    api.post("/versions")(versions_of)
+    api.post("/setup")(setup)
+
+
+def _add_work_routes(api: FastAPI, service: Service, counts: Counter[str]) -> None:
+    started = time.time()
+
+    async def predict(body: PredictRequest, request: Request) -> JSONResponse:
+        """One entry per task, in order: a prediction, or an error without result."""
+        entries = await service.predict(body, request_id_of(request.scope))
+        _count(counts, entries)
+        return JSONResponse({"results": entries, "model_version": service.model_version})
+
+    async def webhook(event: WebhookRequest, request: Request) -> Answer:
+        """Remembers the prompt of a submitted annotation; any other action is fine, too."""
+        counts["webhooks"] += 1
+        await service.remember(event)
+        return {"job_id": request_id_of(request.scope)}
+
+    async def train(body: TrainRequest) -> Answer:
+        """Nothing is trained here; the answer is what label-studio-ml gives without a queue."""
+        if body.annotations == []:
+            raise _bad_request("No annotations found.")
+        return {}
+
+    async def metrics() -> Answer:
+        """Counts of this ingress replica since it started."""
+        return {**counts, "uptime_s": round(time.time() - started, 1)}
+
+    api.post("/predict")(predict)
+    api.post("/webhook", status_code=201)(webhook)
+    api.post("/train", status_code=201)(train)
+    _add_get(api, "/metrics", metrics)
+
+
+def _add_get(api: FastAPI, path: str, endpoint: Callable[[], Awaitable[Answer]]) -> None:
+    api.get(path)(endpoint)
+    api.head(path, include_in_schema=False)(endpoint)
+
+
+def _count(counts: Counter[str], entries: Sequence[Entry]) -> None:
+    counts["requests"] += 1
+    counts["tasks"] += len(entries)
+    for entry in entries:
+        if "error" in entry:
+            counts["tasks_failed"] += 1
+            counts[f"errors.{entry['error_type']}"] += 1
+        else:
+            counts["regions"] += len(entry["result"])
+
+
+class _BadRequestError(RequestError):
+    status_code = 400
+
+
+def _bad_request(sentence: str) -> _BadRequestError:
+    return _BadRequestError(sentence)
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, PrelabelError)  # it is registered for no other
+    return error_response(error, request_id_of(request.scope))
+
+
+async def _malformed(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # it is registered for no other
+    faults = "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors()[:3])
+    sentence = f"This is no request of Label Studio's form ({faults}). Correct its body."
+    return error_response(RequestError(sentence), request_id_of(request.scope))
+
+
+def _place(loc: Sequence[object]) -> str:
+    return ".".join(str(part) for part in loc if part != "body") or "body"
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # it is registered for no other
+    body = {
+        "error": f"{error.detail}: {request.method} {request.url.path[:100]}. "
+        "See /docs for what is served.",
+        "error_type": "HTTPException",
+        "request_id": request_id_of(request.scope),
+    }
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)

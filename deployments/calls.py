@@ -1,0 +1,42 @@
+"""Calls between deployments: what failed for want of a replica is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+
+from prelabel.errors import DetectionError, OverloadedError, PrelabelError
+
+_PAUSES_S = (0.1, 0.5, 2.0)
+
+
+async def call(method: DeploymentHandle[Any], *args: object) -> Any:
+    """The method's answer; an error that came back as a value is raised.
+
+    A replica that dies under a request (a node that goes, a rollout) costs a retry. A picture that
+    kills every replica it meets is given up. The caller's deadline bounds the whole.
+    """
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            answer = await method.remote(*args)
+        except BackPressureError as error:
+            raise OverloadedError(
+                "The service has more work than it can queue. Try again in a minute, send fewer "
+                "tasks at once, or allow more replicas."
+            ) from error
+        except (ActorDiedError, ActorUnavailableError) as error:
+            if pause_s is None:
+                raise DetectionError(
+                    "Every replica that worked on this picture went away. Leave it out, or try "
+                    "again later; the service's log says why."
+                ) from error
+            await asyncio.sleep(pause_s)
+            continue
+        if isinstance(answer, PrelabelError):
+            raise answer
+        return answer
+    raise AssertionError("unreachable: the last attempt returns or raises")

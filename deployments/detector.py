@@ -1,0 +1,96 @@
+"""The replica that holds the model: Serve's batch entry, then the batch gate."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ray import serve
+from ray.util.metrics import Histogram
+
+from deployments.logs import use_serve_log
+from prelabel.batching import BatchGate
+from prelabel.cards import ModelCard, model_folder
+from prelabel.engines import load_engine
+from prelabel.engines.base import PreparedItem
+from prelabel.errors import PrelabelError
+from prelabel.images import decode_image
+from prelabel.scoring import select_detections
+from prelabel.settings import AppSettings
+from prelabel.types import DetectionQuery, Detections, RawDetections
+
+logger = logging.getLogger(__name__)
+
+_STUCK_AFTER_S = 300
+_BROKEN_AFTER_FAILURES = 8
+_PREPARING_THREADS = 2
+
+Outcome = Detections | PrelabelError
+
+
+class Detector:
+    """One checkpoint on one device. Decodes and resizes beside the forward of the batch before."""
+
+    def __init__(self, settings: AppSettings, card: ModelCard, device: str) -> None:
+        use_serve_log(settings.log_level)
+        self._max_pixels = settings.max_image_pixels
+        self._engine = load_engine(
+            card,
+            model_folder(card, settings.models_dir),
+            device=device,
+            precision=settings.precision,
+        )
+        sizes = Histogram(
+            "prelabel_batch_size",
+            description="Pictures in one pass through the model.",
+            boundaries=[1, 2, 4, 8, 16, 32, 64, 128],
+        )
+        self._gate: BatchGate[PreparedItem, RawDetections] = BatchGate(
+            self._engine.detect, max_batch_size=settings.max_batch_size, on_batch=sizes.observe
+        )
+        self._preparing = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="prepare")
+        logger.info("%s (%s) is ready on %s. %s", card.name, card.title, device, card.limits)
+
+    async def __call__(self, query: DetectionQuery) -> Outcome:
+        """Detections of one picture; an error is a value here, so that it arrives as it left."""
+        admitted: asyncio.Task[Outcome] = await self._admit(query)
+        return await admitted
+
+    @serve.batch(max_batch_size=64, batch_wait_timeout_s=0, max_concurrent_batches=256)
+    async def _admit(self, queries: list[DetectionQuery]) -> list[asyncio.Task[Outcome]]:
+        """Let in what came together. The answer is the running work, not its result.
+
+        So nobody waits for the slowest of those that came with him, and a caller who goes away
+        cancels his own work alone, while it waits at the gate.
+        """
+        return [asyncio.create_task(self._detect(query)) for query in queries]
+
+    async def _detect(self, query: DetectionQuery) -> Outcome:
+        try:
+            image_wh, items = await self._in_preparing_thread(query)
+            found = await asyncio.gather(*(self._gate.submit(i, i.bucket) for i in items))
+            return select_detections(found, query.thresholds, image_wh)
+        except PrelabelError as error:
+            return error
+
+    async def _in_preparing_thread(
+        self, query: DetectionQuery
+    ) -> tuple[tuple[int, int], Sequence[PreparedItem]]:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._preparing, self._prepare, query
+        )
+
+    def _prepare(self, query: DetectionQuery) -> tuple[tuple[int, int], list[PreparedItem]]:
+        image = decode_image(query.image, max_pixels=self._max_pixels)
+        items: list[Any] = self._engine.prepare(image, query.phrases)
+        return (image.shape[1], image.shape[0]), items
+
+    def check_health(self) -> None:
+        """Serve replaces the replica when this raises."""
+        if self._gate.busy_s > _STUCK_AFTER_S:
+            raise RuntimeError(f"the model has been busy with one batch for {_STUCK_AFTER_S} s")
+        if self._gate.failures_in_a_row >= _BROKEN_AFTER_FAILURES:
+            raise RuntimeError(f"the model failed {_BROKEN_AFTER_FAILURES} times in a row")

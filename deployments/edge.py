@@ -1,0 +1,104 @@
+"""What stands in front of every route: basic auth and the limit on bodies. Plain ASGI."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from prelabel.errors import PayloadTooLargeError, PrelabelError, UnauthorizedError
+from prelabel.settings import Environment
+
+_WITHOUT_AUTH = {"/webhook"}  # Label Studio sends no credentials there; see docs/architecture.md
+_MIB = 1024 * 1024
+
+
+def error_response(error: PrelabelError, request_id: str) -> JSONResponse:
+    """The one form of an error: a sentence, its type and the request's id."""
+    body = {"error": str(error), "error_type": type(error).__name__, "request_id": request_id}
+    headers = {"WWW-Authenticate": 'Basic realm="prelabel"'} if error.status_code == 401 else None
+    return JSONResponse(body, status_code=error.status_code, headers=headers)
+
+
+class BasicAuth:
+    """Lets in who knows the user name and password, where they are configured."""
+
+    def __init__(self, app: ASGIApp, environment: Environment) -> None:
+        self._app = app
+        self._user = environment.basic_auth_user
+        self._password = environment.basic_auth_pass
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401, or pass on."""
+        if (
+            scope["type"] != "http"
+            or scope["path"] in _WITHOUT_AUTH
+            or self._knows(Headers(scope=scope))
+        ):
+            await self._app(scope, receive, send)
+            return
+        error = UnauthorizedError(
+            "User name or password is missing or wrong. Set both where the model is connected in "
+            "Label Studio, as in BASIC_AUTH_USER and BASIC_AUTH_PASS."
+        )
+        await error_response(error, request_id_of(scope))(scope, receive, send)
+
+    def _knows(self, headers: Headers) -> bool:
+        if self._user is None and self._password is None:
+            return True
+        scheme, _, encoded = headers.get("authorization", "").partition(" ")
+        try:
+            given = base64.b64decode(encoded, validate=True)
+        except binascii.Error:
+            return False
+        password = self._password.get_secret_value() if self._password else ""
+        expected = f"{self._user or ''}:{password}".encode()
+        return scheme.lower() == "basic" and secrets.compare_digest(given, expected)
+
+
+class BodyLimit:
+    """Refuses bodies over the limit, by their declared length or as they arrive."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 413, or pass on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        too_large = declared.isdigit() and int(declared) > self._max_bytes
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise self._error()
+            return message
+
+        try:
+            if too_large:
+                raise self._error()
+            await self._app(scope, counted, send)
+        except PayloadTooLargeError as error:
+            await error_response(error, request_id_of(scope))(scope, receive, send)
+
+    def _error(self) -> PayloadTooLargeError:
+        return PayloadTooLargeError(
+            f"The request is larger than {self._max_bytes / _MIB:g} MiB. Select fewer tasks, or "
+            "raise max_body_bytes."
+        )
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id that Serve's proxy gave the request, or that its client sent; safe to log."""
+    given = Headers(scope=scope).get("x-request-id", "")
+    return "".join(char for char in given[:64] if char.isalnum() or char in "-_.") or "-"

@@ -1,0 +1,107 @@
+"""The ML backend that Label Studio talks to. Never waits for the model but in /predict."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+from fastapi import FastAPI
+from prelabel.labelstudio.client import LabelStudioClient
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from deployments.api import build_api
+from deployments.calls import call
+from deployments.logs import use_serve_log
+from prelabel.cards import ModelCard
+from prelabel.fetching import FetchLimits, ImageFetcher
+from prelabel.labelstudio.protocol import (
+    Prediction,
+    PredictRequest,
+    WebhookRequest,
+    project_key,
+)
+from prelabel.pipeline import Entry, Predictor, Steps
+from prelabel.planning import asked_by_submit
+from prelabel.settings import AppSettings, Environment
+from prelabel.types import Asked, DetectionQuery, Detections, LookPlan
+
+_FETCHING_THREADS = 16
+
+
+@serve.ingress()
+class Ingress:
+    """Parses, fetches pictures, delegates, answers."""
+
+    def __init__(
+        self,
+        settings: AppSettings,
+        environment: Environment,
+        card: ModelCard,
+        model_version: str,
+        detector: DeploymentHandle[Any],
+        postprocessor: DeploymentHandle[Any],
+        prompt_store: DeploymentHandle[Any],
+    ) -> None:
+        use_serve_log(settings.log_level)
+        self.settings = settings
+        self.environment = environment
+        self.card = card
+        self.model_version = model_version
+        self._detector = detector
+        self._postprocessor = postprocessor
+        self._prompts = prompt_store
+        self._fetching = ThreadPoolExecutor(_FETCHING_THREADS, thread_name_prefix="fetch")
+        limits = FetchLimits(
+            max_bytes=settings.max_image_bytes,
+            connect_timeout_s=settings.connect_timeout_s,
+            total_timeout_s=settings.fetch_timeout_s,
+        )
+        self._label_studio = LabelStudioClient(
+            environment.label_studio_url, environment.label_studio_token, limits
+        )
+        self._fetcher = ImageFetcher(
+            limits, settings.allowed_image_hosts, trusted_origin=environment.label_studio_url
+        )
+        self._predictor = Predictor(
+            settings, model_version, Steps(self._fetch, self._detect, self._postprocess)
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Serve asks for the application after the constructor."""
+        return build_api(self)
+
+    async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
+        """One entry per task, in order."""
+        remembered = await self._recall(project_key(request.project))
+        return await self._predictor.predict(request, remembered, request_id)
+
+    async def remember(self, event: WebhookRequest) -> None:
+        """Keep the prompt of a submitted annotation; other events are none of our business."""
+        project = project_key(event.project_id)
+        if not self.settings.remember_prompts or project is None or event.annotation is None:
+            return
+        asked = asked_by_submit(event, self.settings)
+        if asked != Asked():
+            await call(self._prompts.remember, project, event.annotation.updated_at or "", asked)
+
+    async def _recall(self, project: str | None) -> Asked:
+        if not self.settings.remember_prompts or project is None:
+            return Asked()
+        return cast("Asked", await call(self._prompts.recall, project))
+
+    async def _fetch(self, uri: str, task_id: int | None) -> bytes:
+        def fetch() -> bytes:
+            return self._fetcher.fetch(self._label_studio.locate(uri, task_id))
+
+        return await asyncio.get_running_loop().run_in_executor(self._fetching, fetch)
+
+    async def _detect(self, query: DetectionQuery) -> Detections:
+        return cast("Detections", await call(self._detector, query))
+
+    async def _postprocess(
+        self, plans: Sequence[LookPlan], found: Sequence[Detections]
+    ) -> Prediction:
+        return cast("Prediction", await call(self._postprocessor, plans, found))

@@ -1,0 +1,128 @@
+"""The batch gate: whenever the device is free, it takes everything alike that waits.
+
+`@serve.batch` closes a batch first and waits for the device after, so that what arrives during a
+forward is cut into tiny batches. Here the batch is closed when the device is free, not before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from prelabel.errors import DetectionError, PrelabelError
+
+logger = logging.getLogger(__name__)
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[ItemT, ResultT]):
+    item: ItemT
+    bucket: Hashable
+    answer: asyncio.Future[ResultT]
+
+
+class BatchGate(Generic[ItemT, ResultT]):
+    """One queue in front of one device thread. All methods belong to one event loop.
+
+    run: the model; items of one bucket in, as many results out, in order; called in a thread of
+        its own, so that the event loop and the health check stay alive.
+    on_batch: told the size of each batch.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[ItemT]], Sequence[ResultT]],
+        *,
+        max_batch_size: int,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> None:
+        self._run = run
+        self._max_batch_size = max_batch_size
+        self._on_batch = on_batch
+        self._waiting: deque[_Waiting[ItemT, ResultT]] = deque()
+        self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
+        self._worker: asyncio.Task[None] | None = None
+        self._busy_since: float | None = None
+        self.failures_in_a_row = 0
+
+    async def submit(self, item: ItemT, bucket: Hashable) -> ResultT:
+        """The item's result. If the caller is cancelled while it waits, it is never run.
+
+        Raises DetectionError if the model fails on this very item.
+        """
+        answer: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(item, bucket, answer))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await answer
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that the current batch has been running; 0 when the device is free."""
+        return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
+
+    def close(self) -> None:
+        """Let the device thread end after its current batch; what waits is cancelled."""
+        for waiting in self._waiting:
+            waiting.answer.cancel()
+        self._device.shutdown(wait=False)
+
+    async def _work(self) -> None:
+        while batch := self._take():
+            await self._answer(batch)
+
+    def _take(self) -> list[_Waiting[ItemT, ResultT]]:
+        """The oldest waiting item and all of its bucket, up to the limit; in order of arrival."""
+        alive = [waiting for waiting in self._waiting if not waiting.answer.done()]
+        batch = [w for w in alive if w.bucket == alive[0].bucket][: self._max_batch_size]
+        taken = {id(waiting) for waiting in batch}
+        self._waiting = deque(waiting for waiting in alive if id(waiting) not in taken)
+        return batch
+
+    async def _answer(self, batch: Sequence[_Waiting[ItemT, ResultT]]) -> None:
+        outcome = await self._forward([waiting.item for waiting in batch])
+        if not isinstance(outcome, PrelabelError):
+            for waiting, result in zip(batch, outcome, strict=True):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(result)
+        elif len(batch) == 1:
+            if not batch[0].answer.done():
+                batch[0].answer.set_exception(outcome)
+        else:
+            # One bad item must not cost its neighbours: find it by running each alone.
+            for waiting in batch:
+                if not waiting.answer.done():
+                    await self._answer([waiting])
+
+    async def _forward(self, items: Sequence[ItemT]) -> Sequence[ResultT] | PrelabelError:
+        if self._on_batch is not None:
+            self._on_batch(len(items))
+        self._busy_since = time.monotonic()
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(
+                self._device, self._run, items
+            )
+            if len(results) != len(items):
+                raise RuntimeError(f"{len(items)} items in, {len(results)} results out")
+        except PrelabelError as error:
+            return error
+        except Exception:  # the edge: whatever a model raises is logged, and answered per item
+            logger.exception("the model failed on a batch of %d", len(items))
+            self.failures_in_a_row += 1
+            return DetectionError(
+                "The model failed on this picture. The service's log says why; try another "
+                "picture, or report this one."
+            )
+        finally:
+            self._busy_since = None
+        self.failures_in_a_row = 0
+        return results

@@ -1,0 +1,210 @@
+"""The wire models: what Label Studio sends and what it is answered. Unknown keys are ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, NotRequired, TypedDict, final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+
+from prelabel.errors import RequestError
+from prelabel.types import Asked
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def _null_is_empty(value: object) -> object:
+    return [] if value is None else value
+
+
+class ResultEntry(_Wire):
+    """One entry of an annotation's result: a region, a text, a number."""
+
+    from_name: str = ""
+    to_name: str = ""
+    type: str = ""
+    value: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+Entries = Annotated[tuple[ResultEntry, ...], BeforeValidator(_null_is_empty)]
+
+
+class Draft(_Wire):
+    """An annotation that its author has not submitted yet."""
+
+    result: Entries = ()
+    updated_at: str | None = None
+
+
+class Task(_Wire):
+    """One task. `drafts` come with interactive requests only; `id` may be absent in tests."""
+
+    id: int | None = None
+    data: dict[str, JsonValue]
+    drafts: Annotated[tuple[Draft, ...], BeforeValidator(_null_is_empty)] = ()
+
+
+class Context(_Wire):
+    """What the annotator has just done."""
+
+    result: Entries = ()
+
+
+class Params(_Wire):
+    """Parameters of a prediction; `login` and `password` are of no use to us."""
+
+    context: Context | None = None
+
+
+class PredictRequest(_Wire):
+    """Body of POST /predict."""
+
+    tasks: tuple[Task, ...]
+    label_config: str
+    project: str | int | None = None
+    params: Params | None = None
+
+    @property
+    def context(self) -> Context | None:
+        """What the annotator has just done; None for bulk requests."""
+        return self.params.context if self.params else None
+
+
+class SetupRequest(_Wire):
+    """Body of POST /setup. The token it carries is not ours to use: it belongs to the creator."""
+
+    project: str | int | None = None
+    label_config: str | None = Field(None, alias="schema")
+
+
+class VersionsRequest(_Wire):
+    """Body of POST /versions."""
+
+    project: str | int | None = None
+
+
+class TrainRequest(_Wire):
+    """Body of POST /train."""
+
+    annotations: list[JsonValue] | None = None
+
+
+class WebhookAnnotation(_Wire):
+    """The annotation of a webhook; `updated_at` orders the submits."""
+
+    result: Entries = ()
+    updated_at: str | None = None
+    was_cancelled: bool = False
+
+
+class WebhookProject(_Wire):
+    """The project of a webhook."""
+
+    id: int | None = None
+    label_config: str | None = None
+
+
+class WebhookRequest(_Wire):
+    """Body of POST /webhook."""
+
+    action: str
+    project: WebhookProject | int | None = None
+    annotation: WebhookAnnotation | None = None
+
+    @property
+    def project_id(self) -> int | None:
+        """The project's id, in either form."""
+        return self.project.id if isinstance(self.project, WebhookProject) else self.project
+
+    @property
+    def label_config(self) -> str | None:
+        """The project's labeling config, where the event carries it."""
+        return self.project.label_config if isinstance(self.project, WebhookProject) else None
+
+
+class RegionValue(TypedDict):
+    """Percent of the upright picture; rotation in degrees."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    rotation: int
+    rectanglelabels: list[str]
+
+
+class Region(TypedDict):
+    """A labelled box."""
+
+    id: str
+    from_name: str
+    to_name: str
+    type: Literal["rectanglelabels"]
+    origin: NotRequired[str]
+    original_width: int
+    original_height: int
+    image_rotation: int
+    item_index: NotRequired[int]
+    score: float
+    value: RegionValue
+
+
+@final
+class Prediction(TypedDict):
+    """What a task gets: `score` is the mean of its regions' scores, 0 without any."""
+
+    result: list[Region]
+    score: float
+    model_version: str
+
+
+@final
+class TaskError(TypedDict):
+    """What a task gets that failed. No `result`: Label Studio then asks again another time."""
+
+    error: str
+    error_type: str
+    request_id: str
+
+
+def project_key(project: str | int | None) -> str | None:
+    """The project's id: Label Studio sends "3.1795349150" (id and creation time) or 3."""
+    return None if project is None else str(project).partition(".")[0]
+
+
+def asked_in(entries: Sequence[ResultEntry], prompt_names: Sequence[str]) -> Asked:
+    """The prompt and thresholds that stand in an annotation's result, found by name.
+
+    Of several entries of one name, the last counts.
+    """
+    asked = Asked()
+    for entry in entries:
+        asked = _asked_by(entry, prompt_names).or_else(asked)
+    return asked
+
+
+def _asked_by(entry: ResultEntry, prompt_names: Sequence[str]) -> Asked:
+    if entry.type == "textarea" and entry.from_name in prompt_names:
+        return Asked(prompt=_text(entry.value.get("text")))
+    if entry.type == "number" and entry.from_name == "box_threshold":
+        return Asked(box_threshold=_fraction(entry))
+    if entry.type == "number" and entry.from_name == "text_threshold":
+        return Asked(text_threshold=_fraction(entry))
+    return Asked()
+
+
+def _text(value: JsonValue) -> str | None:
+    lines = value if isinstance(value, list) else [value]
+    text = " . ".join(line.strip() for line in lines if isinstance(line, str) and line.strip())
+    return text or None
+
+
+def _fraction(entry: ResultEntry) -> float | None:
+    number = entry.value.get("number")
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:
+        raise RequestError(f"{entry.from_name} is {number!r}. Use a number from 0 to 1.")
+    return float(number)

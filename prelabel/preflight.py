@@ -1,0 +1,91 @@
+"""What would keep the service from starting, said in a sentence before Ray is even started."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from prelabel.cards import check_installed, load_card, model_folder
+from prelabel.errors import PrelabelError
+from prelabel.settings import AppSettings, Environment
+
+
+class PreflightError(PrelabelError):
+    """The service cannot start like this."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Http(_Part):
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+
+class _Application(_Part):
+    args: AppSettings = AppSettings()
+
+
+class _ServeConfig(_Part):
+    http_options: _Http = _Http()
+    applications: tuple[_Application, ...] = Field(min_length=1)
+
+
+def preflight(config: Path) -> None:
+    """Check the settings, the model and the port of a Serve config file.
+
+    Raises PreflightError, or ModelError for a model that is not there.
+    """
+    parsed = _read(config)
+    for application in parsed.applications:
+        settings = _with_environment(application.args)
+        card = load_card(settings.model)
+        check_installed(card, model_folder(card, settings.models_dir))
+    _check_port(parsed.http_options.host, parsed.http_options.port, config)
+
+
+def _read(config: Path) -> _ServeConfig:
+    try:
+        return _ServeConfig.model_validate(yaml.safe_load(config.read_text()))
+    except FileNotFoundError as error:
+        raise PreflightError(f"There is no file {config}. Name a Serve config file.") from error
+    except yaml.YAMLError as error:
+        raise PreflightError(f"{config} is not valid YAML: {error}. Correct it.") from error
+    except ValidationError as error:
+        raise PreflightError(f"{config} is wrong at {_first(error)}. Correct it.") from error
+
+
+def _with_environment(settings: AppSettings) -> AppSettings:
+    try:
+        return Environment().override(settings)
+    except ValidationError as error:
+        raise PreflightError(
+            f"The environment is wrong at {_first(error)}. Correct or unset the variable."
+        ) from error
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'the top'}: {first['msg']}"
+
+
+def _check_port(host: str, port: int, config: Path) -> None:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PreflightError(
+                f"Port {port} on {host} is taken. Stop what listens there, or set another port "
+                f"under http_options in {config}."
+            ) from error
+        raise PreflightError(
+            f"Cannot listen on {host}:{port} ({error.strerror}). Set another host or port under "
+            f"http_options in {config}."
+        ) from error

@@ -1,0 +1,45 @@
+"""Binds the deployments together: the only file that knows them all.
+
+No `from __future__ import annotations` here: Ray would then hand `build_app` an unvalidated dict.
+"""
+
+import ray
+from ray import serve
+from ray.serve import Application
+
+from deployments.detector import Detector
+from deployments.ingress import Ingress
+from deployments.placement import place_detector
+from deployments.postprocessor import Postprocessor
+from deployments.prompt_store import PromptStore
+from prelabel.cards import check_installed, load_card, model_folder
+from prelabel.settings import AppSettings, Environment
+from prelabel.versioning import model_version
+
+
+def build_app(settings: AppSettings) -> Application:
+    """The application; `serve_config.yaml` gives the settings under `args:`.
+
+    The environment is read here, once, and travels to the replicas as an argument: it reaches them
+    however Ray starts them. Raises ModelError where the model is not installed.
+    """
+    environment = Environment()
+    settings = environment.override(settings)
+    card = load_card(settings.model)
+    folder = model_folder(card, settings.models_dir)
+    check_installed(card, folder)
+    version = model_version(card, folder, settings)
+    device, resources = place_detector(settings.device, ray.nodes())  # type: ignore[no-untyped-call]
+    detector = serve.deployment(ray_actor_options=resources)(Detector)
+    postprocessor = serve.deployment()(Postprocessor)
+    prompt_store = serve.deployment()(PromptStore)
+    ingress = serve.deployment()(Ingress)
+    return ingress.bind(
+        settings,
+        environment,
+        card,
+        version,
+        detector.bind(settings, card, device),
+        postprocessor.bind(settings, version),
+        prompt_store.bind(),
+    )

@@ -1,0 +1,187 @@
+import asyncio
+import random
+import statistics
+import time
+
+import pytest
+
+from prelabel.batching import BatchGate
+from prelabel.errors import DetectionError, PromptError
+
+
+def run(coroutine):
+    return asyncio.run(coroutine)
+
+
+class Recorder:
+    """A model that doubles numbers, remembers its batches, and can be held."""
+
+    def __init__(self, seconds=0.0):
+        self.batches = []
+        self.seconds = seconds
+
+    def __call__(self, items):
+        self.batches.append(list(items))
+        time.sleep(self.seconds)
+        if "bad" in items:
+            raise ValueError("a tensor's shape")
+        if "refused" in items:
+            raise PromptError("Use plain words.")
+        return [item * 2 for item in items]
+
+
+async def submit_while_busy(gate, items, bucket=lambda item: 0):
+    """The first item occupies the device; the others arrive meanwhile."""
+    first = asyncio.create_task(gate.submit(1, "first"))
+    await asyncio.sleep(0.01)
+    rest = [asyncio.create_task(gate.submit(item, bucket(item))) for item in items]
+    await asyncio.sleep(0)
+    return first, rest
+
+
+def test_what_arrives_during_a_forward_becomes_one_batch():
+    model = Recorder(seconds=0.05)
+
+    async def scenario():
+        gate = BatchGate(model, max_batch_size=8)
+        first, rest = await submit_while_busy(gate, [2, 3, 4])
+        assert await asyncio.gather(first, *rest) == [2, 4, 6, 8]
+
+    run(scenario())
+    assert model.batches == [[1], [2, 3, 4]]
+
+
+def test_batches_respect_the_limit_and_the_order_of_arrival():
+    model = Recorder(seconds=0.02)
+
+    async def scenario():
+        gate = BatchGate(model, max_batch_size=2)
+        first, rest = await submit_while_busy(gate, [2, 3, 4, 5, 6])
+        await asyncio.gather(first, *rest)
+
+    run(scenario())
+    assert model.batches == [[1], [2, 3], [4, 5], [6]]
+
+
+def test_only_items_of_one_bucket_share_a_batch_and_the_oldest_goes_first():
+    model = Recorder(seconds=0.02)
+
+    async def scenario():
+        gate = BatchGate(model, max_batch_size=8)
+        first, rest = await submit_while_busy(gate, [2, 3, 4, 5], bucket=lambda item: item % 2)
+        await asyncio.gather(first, *rest)
+
+    run(scenario())
+    assert model.batches == [[1], [2, 4], [3, 5]]
+
+
+def test_one_bad_item_harms_no_neighbour():
+    model = Recorder(seconds=0.02)
+
+    async def scenario():
+        gate = BatchGate(model, max_batch_size=8)
+        _, rest = await submit_while_busy(gate, [2, "bad", 4])
+        return await asyncio.gather(*rest, return_exceptions=True)
+
+    before, bad, after = run(scenario())
+    assert (before, after) == (4, 8)
+    assert isinstance(bad, DetectionError)
+    assert "tensor" not in str(bad)
+
+
+def test_our_own_errors_reach_the_caller_as_they_are():
+    async def scenario():
+        await BatchGate(Recorder(), max_batch_size=8).submit("refused", 0)
+
+    with pytest.raises(PromptError, match=r"Use plain words\."):
+        run(scenario())
+
+
+def test_a_cancelled_item_is_never_run_and_harms_no_neighbour():
+    model = Recorder(seconds=0.05)
+
+    async def scenario():
+        gate = BatchGate(model, max_batch_size=8)
+        _, rest = await submit_while_busy(gate, [2, 3, 4])
+        rest[1].cancel()
+        return await asyncio.gather(*rest, return_exceptions=True)
+
+    before, cancelled, after = run(scenario())
+    assert (before, after) == (4, 8)
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert model.batches == [[1], [2, 4]]
+
+
+def test_an_item_cancelled_during_its_forward_harms_no_neighbour():
+    async def scenario():
+        gate = BatchGate(Recorder(seconds=0.05), max_batch_size=8)
+        first, rest = await submit_while_busy(gate, [2, 3])
+        await first
+        await asyncio.sleep(0.01)
+        rest[0].cancel()
+        return await rest[1], await gate.submit(5, 0)
+
+    assert run(scenario()) == (6, 10)
+
+
+def test_a_model_that_loses_a_result_fails_its_items_instead_of_mixing_them_up():
+    async def scenario():
+        await BatchGate(lambda items: [], max_batch_size=8).submit(1, 0)
+
+    with pytest.raises(DetectionError):
+        run(scenario())
+
+
+def test_the_event_loop_stays_alive_during_a_forward():
+    async def scenario():
+        gate = BatchGate(Recorder(seconds=0.2), max_batch_size=8)
+        running = asyncio.create_task(gate.submit(1, 0))
+        await asyncio.sleep(0.02)
+        busy_s = gate.busy_s
+        await running
+        return busy_s, gate.busy_s
+
+    busy_s, idle_s = run(scenario())
+    assert 0 < busy_s < 0.15
+    assert idle_s == 0
+
+
+def test_failures_in_a_row_are_counted_until_a_success():
+    async def scenario():
+        gate = BatchGate(Recorder(), max_batch_size=1)
+        for _ in range(3):
+            with pytest.raises(DetectionError):
+                await gate.submit("bad", 0)
+        failures = gate.failures_in_a_row
+        await gate.submit(1, 0)
+        return failures, gate.failures_in_a_row
+
+    assert run(scenario()) == (3, 0)
+
+
+def test_open_loop_at_twice_the_unbatched_capacity_stays_prompt():
+    """A model of 40 + 10 n ms does 20 items/s alone; at 40/s only good batches keep up."""
+    sizes = []
+
+    def model(items):
+        time.sleep(0.040 + 0.010 * len(items))
+        return items
+
+    async def request(gate, latencies):
+        started = time.monotonic()
+        await gate.submit(0, 0)
+        latencies.append(time.monotonic() - started)
+
+    async def scenario():
+        gate, latencies, requests = BatchGate(model, max_batch_size=8, on_batch=sizes.append), [], []
+        arrivals, clock = random.Random(0), time.monotonic()
+        for _ in range(240):
+            requests.append(asyncio.create_task(request(gate, latencies)))
+            clock += arrivals.expovariate(40)
+            await asyncio.sleep(max(0, clock - time.monotonic()))
+        await asyncio.gather(*requests)
+        return latencies
+
+    latencies = run(scenario())
+    assert statistics.quantiles(latencies, n=20)[-1] < 0.3
+    assert statistics.mean(sizes) > 2

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from prelabel.boxes import (
+    area_xyxy,
+    clip_xyxy,
+    cxcywh_to_xyxy,
+    iou_xyxy,
+    nms,
+    norm_to_px,
+    px_to_pct,
+)
+
+EMPTY = np.zeros((0, 4), dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("cxcywh", "xyxy"),
+    [
+        (EMPTY, EMPTY),
+        ([[0.5, 0.5, 1, 1]], [[0, 0, 1, 1]]),
+        ([[10, 20, 4, 6], [0, 0, 0, 0]], [[8, 17, 12, 23], [0, 0, 0, 0]]),
+    ],
+)
+def test_centre_and_size_become_corners(cxcywh, xyxy):
+    np.testing.assert_allclose(cxcywh_to_xyxy(np.array(cxcywh, dtype=np.float32)), xyxy)
+
+
+def test_normalised_to_pixels_to_percent_keeps_the_box():
+    norm = np.array([[0.1, 0.2, 0.5, 1.0]])
+    np.testing.assert_allclose(px_to_pct(norm_to_px(norm, (640, 480)), (640, 480)), norm * 100)
+
+
+def test_width_scales_x_and_height_scales_y():
+    np.testing.assert_allclose(norm_to_px(np.array([[1, 1, 1, 1.0]]), (640, 480)), [[640, 480] * 2])
+
+
+def test_boxes_are_cut_at_all_four_edges():
+    boxes = np.array([[-5, -6, 700, 500.0]])
+    np.testing.assert_allclose(clip_xyxy(boxes, (640, 480)), [[0, 0, 640, 480]])
+
+
+def test_a_turned_over_box_has_no_area():
+    np.testing.assert_allclose(area_xyxy(np.array([[5, 5, 1, 9.0], [0, 0, 2, 3]])), [0, 6])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "iou"),
+    [
+        ([0, 0, 2, 2], [0, 0, 2, 2], 1),
+        ([0, 0, 2, 2], [2, 2, 4, 4], 0),
+        ([0, 0, 2, 2], [1, 0, 3, 2], 1 / 3),
+        ([1, 1, 1, 1], [1, 1, 1, 1], 0),
+    ],
+)
+def test_iou(a, b, iou):
+    found = iou_xyxy(np.array([a], dtype=float), np.array([b], dtype=float))
+    np.testing.assert_allclose(found, [[iou]])
+
+
+def test_iou_of_no_boxes_has_their_shape():
+    assert iou_xyxy(EMPTY, np.zeros((3, 4))).shape == (0, 3)
+
+
+def test_nms_of_nothing_is_nothing():
+    assert nms(EMPTY, np.zeros(0), np.zeros(0, dtype=np.int64), 0.5).tolist() == []
+
+
+def test_nms_keeps_the_better_of_two_and_orders_by_score():
+    boxes = np.array([[0, 0, 10, 10], [50, 50, 60, 60], [1, 0, 10, 10]], dtype=float)
+    kept = nms(boxes, np.array([0.5, 0.7, 0.9]), np.zeros(3, dtype=np.int64), 0.5)
+    assert kept.tolist() == [2, 1]
+
+
+def test_nms_spares_boxes_of_other_groups():
+    boxes = np.array([[0, 0, 10, 10]] * 2, dtype=float)
+    assert len(nms(boxes, np.array([0.5, 0.7]), np.array([0, 1]), 0.5)) == 2
+
+
+def test_a_suppressed_box_suppresses_nobody():
+    # a chain: b overlaps a, c overlaps b but not a
+    boxes = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]], dtype=float)
+    kept = nms(boxes, np.array([0.9, 0.8, 0.7]), np.zeros(3, dtype=np.int64), 0.3)
+    assert kept.tolist() == [0, 2]

@@ -59,7 +59,7 @@ class Detector:
         admitted: asyncio.Task[Outcome] = await self._admit(query)
         return await admitted
 
-    @serve.batch(max_batch_size=64, batch_wait_timeout_s=0, max_concurrent_batches=256)
+    @serve.batch(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
     async def _admit(self, queries: list[DetectionQuery]) -> list[asyncio.Task[Outcome]]:
         """Let in what came together. The answer is the running work, not its result.
 

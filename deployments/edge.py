@@ -34,11 +34,7 @@ class BasicAuth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401, or pass on."""
-        if (
-            scope["type"] != "http"
-            or scope["path"] in _WITHOUT_AUTH
-            or self._knows(Headers(scope=scope))
-        ):
+        if scope["type"] != "http" or _is_open(scope) or self._knows(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         error = UnauthorizedError(
@@ -60,6 +56,10 @@ class BasicAuth:
         return scheme.lower() == "basic" and secrets.compare_digest(given, expected)
 
 
+def _is_open(scope: Scope) -> bool:
+    return scope["path"].removeprefix(scope.get("root_path", "")) in _WITHOUT_AUTH
+
+
 class BodyLimit:
     """Refuses bodies over the limit, by their declared length or as they arrive."""
 
@@ -72,24 +72,31 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "0")
-        too_large = declared.isdigit() and int(declared) > self._max_bytes
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise self._error()
-            return message
-
         try:
-            if too_large:
-                raise self._error()
-            await self._app(scope, counted, send)
+            body = await self._read(Headers(scope=scope), receive)
         except PayloadTooLargeError as error:
             await error_response(error, request_id_of(scope))(scope, receive, send)
+            return
+        first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return first.pop() if first else await receive()
+
+        await self._app(scope, replay, send)
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+        declared = headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            raise self._error()
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._max_bytes:
+                raise self._error()
+        return bytes(body)
 
     def _error(self) -> PayloadTooLargeError:
         return PayloadTooLargeError(

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from fastapi import FastAPI
-from prelabel.labelstudio.client import LabelStudioClient
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
@@ -17,6 +16,7 @@ from deployments.calls import call
 from deployments.logs import use_serve_log
 from prelabel.cards import ModelCard
 from prelabel.fetching import FetchLimits, ImageFetcher
+from prelabel.labelstudio.client import LabelStudioClient
 from prelabel.labelstudio.protocol import (
     Prediction,
     PredictRequest,
@@ -60,10 +60,16 @@ class Ingress:
             total_timeout_s=settings.fetch_timeout_s,
         )
         self._label_studio = LabelStudioClient(
-            environment.label_studio_url, environment.label_studio_token, limits
+            environment.label_studio_url,
+            environment.label_studio_token,
+            max_image_bytes=settings.max_image_bytes,
+            connect_timeout_s=settings.connect_timeout_s,
+            timeout_s=settings.fetch_timeout_s,
         )
         self._fetcher = ImageFetcher(
-            limits, settings.allowed_image_hosts, trusted_origin=environment.label_studio_url
+            limits,
+            allowed_hosts=settings.allowed_image_hosts,
+            trusted_url=environment.label_studio_url,
         )
         self._predictor = Predictor(
             settings, model_version, Steps(self._fetch, self._detect, self._postprocess)
@@ -94,7 +100,10 @@ class Ingress:
 
     async def _fetch(self, uri: str, task_id: int | None) -> bytes:
         def fetch() -> bytes:
-            return self._fetcher.fetch(self._label_studio.locate(uri, task_id))
+            found = self._label_studio.locate(uri, task_id)
+            if isinstance(found, bytes):
+                return found
+            return self._fetcher.fetch(found.url, found.credentials)
 
         return await asyncio.get_running_loop().run_in_executor(self._fetching, fetch)
 

@@ -1,0 +1,28 @@
+"""The engines: checkpoints that turn pictures and phrases into boxes. Torch stays in here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prelabel.cards import ModelCard, check_installed
+from prelabel.engines.base import AnyEngine
+
+
+def load_engine(card: ModelCard, folder: Path, *, device: str, precision: str) -> AnyEngine:
+    """Load the card's checkpoint from its folder. Touches no network.
+
+    device: `auto`, `cpu` or `cuda`; precision: `auto`, `float32`, `bfloat16`, or `float64` (for
+    tests). Raises ModelError if files are missing or do not fit, DeviceError for a missing device.
+    """
+    check_installed(card, folder)
+    # Here, because torch takes seconds to import and the edge of the application needs none of it.
+    from prelabel.engines.device import resolve_placement
+
+    placement = resolve_placement(device, precision)
+    if card.engine == "groundingdino":
+        from prelabel.engines.groundingdino import load as load_groundingdino
+
+        return load_groundingdino(card, folder, placement)
+    from prelabel.engines.huggingface import load as load_huggingface
+
+    return load_huggingface(card, folder, placement)

@@ -12,6 +12,8 @@ from prelabel.boxes import clip_xyxy, nms, px_to_pct
 from prelabel.labelstudio.protocol import Prediction, Region, TaskError
 from prelabel.types import Detections, Ints, LookPlan, Target
 
+_PCT_DECIMALS = 4  # a hundredth of a pixel in a picture of 10,000
+
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
@@ -37,10 +39,11 @@ def to_regions(plan: LookPlan, found: Detections, suppression: Suppression) -> l
     kept_targets = [target for row in rows if (target := targets[row]) is not None]
     groups = _groups(kept_targets, suppression.class_agnostic)
     kept = nms(boxes, scores, groups, suppression.iou_threshold)[: suppression.max_boxes]
-    pct = px_to_pct(clip_xyxy(boxes[kept], found.image_wh), found.image_wh)
+    edges = clip_xyxy(boxes[kept].astype(np.float64), found.image_wh)
+    pct = px_to_pct(edges, found.image_wh).round(_PCT_DECIMALS)
     return [
         _region(box, float(scores[row]), kept_targets[row], plan, found.image_wh)
-        for box, row in zip(pct.astype(float).tolist(), kept, strict=True)
+        for box, row in zip(pct.tolist(), kept, strict=True)
     ]
 
 
@@ -69,7 +72,7 @@ def _groups(targets: Sequence[Target], class_agnostic: bool) -> Ints:
 def _region(
     box_pct: list[float], score: float, target: Target, plan: LookPlan, image_wh: tuple[int, int]
 ) -> Region:
-    x, y, right, bottom = (min(max(edge, 0.0), 100.0) for edge in box_pct)
+    x, y, right, bottom = box_pct
     region = Region(
         id=uuid.uuid4().hex[:10],
         from_name=target.from_name,
@@ -78,12 +81,12 @@ def _region(
         original_width=image_wh[0],
         original_height=image_wh[1],
         image_rotation=0,
-        score=score,
+        score=round(score, 4),
         value={
             "x": x,
             "y": y,
-            "width": right - x,
-            "height": bottom - y,
+            "width": round(right - x, _PCT_DECIMALS),
+            "height": round(bottom - y, _PCT_DECIMALS),
             "rotation": 0,
             "rectanglelabels": [target.label],
         },

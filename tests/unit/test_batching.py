@@ -173,7 +173,11 @@ def test_open_loop_at_twice_the_unbatched_capacity_stays_prompt():
         latencies.append(time.monotonic() - started)
 
     async def scenario():
-        gate, latencies, requests = BatchGate(model, max_batch_size=8, on_batch=sizes.append), [], []
+        gate, latencies, requests = (
+            BatchGate(model, max_batch_size=8, on_batch=sizes.append),
+            [],
+            [],
+        )
         arrivals, clock = random.Random(0), time.monotonic()
         for _ in range(240):
             requests.append(asyncio.create_task(request(gate, latencies)))

@@ -1,0 +1,127 @@
+"""What both engines share: everything around the network's forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from prelabel.boxes import cxcywh_to_xyxy
+from prelabel.cards import ImageSize
+from prelabel.engines.device import Placement
+from prelabel.engines.pixels import resized_hw, to_pixels
+from prelabel.engines.text import CaptionTokenizer, TokenisedCaption, phrase_max_mean
+from prelabel.errors import DetectionError
+from prelabel.types import Floats, ImageRGB, RawDetections
+
+_PAD_ID = 0  # of BERT's vocabularies; masked, so that its value does not matter
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Model input of B items of one size.
+
+    pixels: [B, 3, H, W]; token_ids: int64 [B, T]; token_mask: bool [B, T], False for padding.
+    """
+
+    pixels: torch.Tensor
+    token_ids: torch.Tensor
+    token_mask: torch.Tensor
+
+
+class Network(Protocol):
+    """A checkpoint's forward pass."""
+
+    num_queries: int
+
+    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token logits [B, Q, at least T] and boxes [B, Q, 4], cxcywh in 0..1 of the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture with one caption. pixels: float32 [3, H, W], normalised, on the CPU."""
+
+    pixels: torch.Tensor
+    caption: TokenisedCaption
+
+    @property
+    def bucket(self) -> tuple[int, int]:
+        """Resized height and width: padding would change results, so only equals share a batch."""
+        return self.pixels.shape[1], self.pixels.shape[2]
+
+
+class TorchEngine:
+    """An engine (see `base.Engine`) around a network."""
+
+    def __init__(
+        self,
+        network: Network,
+        tokenizer: CaptionTokenizer,
+        image_size: ImageSize,
+        placement: Placement,
+    ) -> None:
+        self._network = network
+        self._tokenizer = tokenizer
+        self._image_size = image_size
+        self._placement = placement
+
+    def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[Item]:
+        """One item per chunk of the phrases; they share the picture's pixels."""
+        captions = self._tokenizer(phrases)
+        hw = resized_hw(
+            (image.shape[0], image.shape[1]), self._image_size, self._network.num_queries
+        )
+        pixels = to_pixels(image, hw)
+        return [Item(pixels, caption) for caption in captions]
+
+    def detect(self, items: Sequence[Item]) -> list[RawDetections]:
+        """One result per item, in order. Raises DetectionError if the model fails on them."""
+        probs, boxes_cxcywh = self._forward(_collate(items, self._placement))
+        if not np.isfinite(boxes_cxcywh).all():
+            raise DetectionError("The model computed no numbers. Set the precision to float32.")
+        return [
+            _raw_detections(item.caption, probs[i], boxes_cxcywh[i]) for i, item in enumerate(items)
+        ]
+
+    def _forward(self, batch: Batch) -> tuple[Floats, Floats]:
+        """Token probabilities [B, Q, T] and boxes [B, Q, 4], cxcywh in 0..1."""
+        try:
+            with torch.inference_mode():
+                with self._placement.forward_context():
+                    logits, boxes = self._network(batch)
+                probs = logits.to(self._placement.weights).sigmoid()
+                return probs.cpu().numpy(), boxes.to(self._placement.weights).cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise DetectionError(
+                f"A batch of {len(batch.pixels)} did not fit the GPU's memory. "
+                "Lower max_batch_size."
+            ) from error
+
+
+def _collate(items: Sequence[Item], placement: Placement) -> Batch:
+    sequences = [torch.tensor(item.caption.ids) for item in items]
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=_PAD_ID)
+    mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
+    pixels = torch.stack([item.pixels for item in items])
+    return Batch(
+        pixels=pixels.to(placement.device, placement.weights),
+        token_ids=ids.to(placement.device),
+        token_mask=mask.to(placement.device),
+    )
+
+
+def _raw_detections(
+    caption: TokenisedCaption, probs: Floats, boxes_cxcywh: Floats
+) -> RawDetections:
+    greatest, mean = phrase_max_mean(probs, caption.spans)
+    return RawDetections(
+        boxes_xyxy_norm=cxcywh_to_xyxy(boxes_cxcywh),
+        phrase_max=greatest,
+        phrase_mean=mean,
+        first_phrase=caption.first_phrase,
+    )

@@ -1,0 +1,64 @@
+"""Where the model runs, and in which number format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from prelabel.errors import DeviceError
+
+_AMPERE = 8  # CUDA major capability from which bfloat16 runs on tensor cores
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A device with the formats to compute in.
+
+    weights: format of parameters, inputs and results; autocast: compute the forward pass in
+    bfloat16 where that is safe. (Not half precision throughout: parts of the text path overflow.)
+    """
+
+    device: torch.device
+    weights: torch.dtype
+    autocast: bool
+
+    def forward_context(self) -> torch.autocast:
+        """Context for the forward pass, and only for it."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
+
+
+def resolve_placement(device: str, precision: str) -> Placement:
+    """device: `auto`, `cpu`, `cuda`; precision: `auto`, `float32`, `bfloat16`, `float64`.
+
+    Raises DeviceError where `cuda` is asked for and missing: it never falls back.
+    """
+    place = _resolve_device(device)
+    if precision == "auto":
+        precision = "bfloat16" if _computes_bfloat16_fast(place) else "float32"
+    if precision not in ("float32", "bfloat16", "float64"):
+        raise DeviceError(f"Unknown precision {precision!r}. Use auto, float32 or bfloat16.")
+    return Placement(
+        device=place,
+        weights=torch.float64 if precision == "float64" else torch.float32,
+        autocast=precision == "bfloat16",
+    )
+
+
+def _resolve_device(device: str) -> torch.device:
+    if device not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"Unknown device {device!r}. Use auto, cpu or cuda.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "The device is set to cuda, but no GPU is visible to this process. Give it one "
+            "(driver, container runtime, Ray's num_gpus), or set the device to cpu."
+        )
+    return torch.device(device)
+
+
+def _computes_bfloat16_fast(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= _AMPERE
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))

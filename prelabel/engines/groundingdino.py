@@ -1,0 +1,243 @@
+"""The engine on groundingdino-py, the code of the paper's authors.
+
+Only its parts are used, put together here: its own class fetches BERT from the hub when it is
+built, and wraps it in a way that transformers 5 no longer supports.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from groundingdino.models.GroundingDINO.backbone.backbone import Joiner
+from groundingdino.models.GroundingDINO.backbone.position_encoding import PositionEmbeddingSineHW
+from groundingdino.models.GroundingDINO.backbone.swin_transformer import SwinTransformer
+from groundingdino.models.GroundingDINO.transformer import Transformer, TransformerEncoderLayer
+from groundingdino.models.GroundingDINO.utils import MLP
+from groundingdino.util.misc import NestedTensor, inverse_sigmoid
+from torch import nn
+from transformers import BertConfig, BertModel
+
+from prelabel.cards import ModelCard, text_encoder_folder
+from prelabel.engines.detector import Batch, TorchEngine
+from prelabel.engines.device import Placement
+from prelabel.engines.groundingdino_keys import from_port
+from prelabel.engines.groundingdino_shape import (
+    Shape,
+    original_config_path,
+    read_original_config,
+    read_port_config,
+)
+from prelabel.engines.text import CaptionTokenizer
+from prelabel.engines.weights import read_weights, require_keys
+from prelabel.errors import ModelError
+
+_BACKBONE_LEVELS = 3
+# Of training, of BERT's unused head, and of older or other versions of either library.
+_UNUSED = (
+    "label_enc.",
+    "bert.pooler.",
+    "bert.embeddings.position_ids",
+    "model.text_backbone.pooler.",
+    "model.backbone.conv_encoder.model.swin.layernorm.",
+)
+_COMPUTED = "relative_position_index"
+
+
+class TokenLogits(nn.Module):
+    """Queries against tokens: `ContrastiveEmbed` without its padding to 256, always in float32."""
+
+    def forward(self, queries: torch.Tensor, text: dict[str, torch.Tensor]) -> torch.Tensor:
+        """queries [B, Q, D] to logits [B, Q, T], minus infinity for padding."""
+        logits = queries @ text["encoded_text"].transpose(-1, -2)
+        return logits.masked_fill(~text["text_token_mask"][:, None], float("-inf"))
+
+
+class GroundingDinoNetwork(nn.Module):
+    """The model behind `detector.Network`, with the weights' original names."""
+
+    def __init__(self, shape: Shape, boundary_ids: tuple[int, ...]) -> None:
+        super().__init__()
+        self.num_queries = shape.num_queries
+        self.bert = BertModel(shape.bert, add_pooling_layer=False)
+        self.feat_map = nn.Linear(shape.bert.hidden_size, shape.hidden_dim)
+        swin = _swin(shape)
+        self.backbone = Joiner(swin, _position_embedding(shape))
+        self.input_proj = _projections(swin.num_features[-_BACKBONE_LEVELS:], shape)
+        self.transformer = _transformer(shape)
+        box_head = MLP(shape.hidden_dim, shape.hidden_dim, 4, 3)
+        self.bbox_embed = nn.ModuleList([box_head] * shape.decoder_layers)
+        self.transformer.decoder.bbox_embed = self.bbox_embed
+        self.transformer.enc_out_bbox_embed = MLP(shape.hidden_dim, shape.hidden_dim, 4, 3)
+        self.transformer.enc_out_class_embed = self._token_logits = TokenLogits()
+        self.register_buffer("_boundary_ids", torch.tensor(boundary_ids), persistent=False)
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `detector.Network`; ported from `GroundingDINO.forward`, for pictures of one size."""
+        text = self._encode_text(batch)
+        features, positions = self._encode_pixels(batch.pixels)
+        masks = [_no_padding(feature) for feature in features]
+        states, references, *_ = self.transformer(
+            features, masks, None, positions, None, None, text
+        )
+        offsets = self.bbox_embed[-1](states[-1])
+        boxes_cxcywh = (offsets + inverse_sigmoid(references[-2])).sigmoid()
+        return self._token_logits(states[-1], text), boxes_cxcywh
+
+    def _encode_text(self, batch: Batch) -> dict[str, torch.Tensor]:
+        boundary_ids = self.get_buffer("_boundary_ids")
+        attention, positions = phrase_attention(batch.token_ids, batch.token_mask, boundary_ids)
+        encoded = self.bert(
+            input_ids=batch.token_ids, attention_mask=attention[:, None], position_ids=positions
+        )
+        return {
+            "encoded_text": self.feat_map(encoded.last_hidden_state),
+            "text_token_mask": batch.token_mask,
+            "position_ids": positions,
+            "text_self_attention_masks": attention,
+        }
+
+    def _encode_pixels(self, pixels: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Features and their position embeddings per level, [B, D, H, W] each."""
+        nested, positions = self.backbone(NestedTensor(pixels, _no_padding(pixels)))
+        sources = [level.tensors for level in nested]
+        features = [
+            project(source) for project, source in zip(self.input_proj, sources, strict=False)
+        ]
+        coarser = sources[-1]
+        for project in self.input_proj[len(sources) :]:
+            coarser = project(coarser)
+            features.append(coarser)
+            position = self.backbone[1](NestedTensor(coarser, _no_padding(coarser)))
+            positions.append(position.to(coarser.dtype))
+        return features, positions
+
+
+def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
+    """Raises ModelError for a checkpoint that does not fit its config."""
+    text_folder = text_encoder_folder(card, folder)
+    tokenizer = CaptionTokenizer.from_folder(text_folder, card.max_text_tokens)
+    if card.config is None:
+        shape = read_port_config(folder / "config.json")
+    else:
+        bert = BertConfig.from_json_file(text_folder / "config.json")
+        shape = read_original_config(original_config_path(card.config, folder), bert)
+    network = GroundingDinoNetwork(shape, tokenizer.boundary_ids)
+    _load_weights(network, card, folder)
+    network.to(placement.device, placement.weights).eval()
+    return TorchEngine(network, tokenizer, card.image_size, placement)
+
+
+def phrase_attention(
+    token_ids: torch.Tensor, token_mask: torch.Tensor, boundary_ids: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Who attends to whom: tokens [B, T] to a mask, bool [B, T, T], and positions [B, T].
+
+    A phrase's tokens and the "." after it see each other, and count their positions from 0;
+    [CLS], [SEP] and padding see only themselves. The same as
+    `generate_masks_with_special_tokens_and_transfer_map` of groundingdino's bertwarper.py for
+    captions that end in ".", without its loop over tokens.
+    """
+    is_boundary = torch.isin(token_ids, boundary_ids)
+    index = torch.arange(token_ids.shape[1], device=token_ids.device).expand_as(token_ids)
+    last_boundary = torch.where(is_boundary, index, -1).cummax(dim=1).values
+    before = torch.cat([torch.full_like(index[:, :1], -1), last_boundary[:, :-1]], dim=1)
+    together = (
+        (before[:, :, None] == before[:, None]) & token_mask[:, :, None] & token_mask[:, None]
+    )
+    itself = torch.eye(token_ids.shape[1], dtype=torch.bool, device=token_ids.device)
+    return together | itself, (index - before - 1) * token_mask
+
+
+def _load_weights(network: GroundingDinoNetwork, card: ModelCard, folder: Path) -> None:
+    weights = read_weights(folder / card.weights)
+    names = list(network.state_dict())
+    unexpected: set[str] = set()
+    if card.config is None:
+        weights, unexpected = from_port(weights, names)
+    try:
+        report = network.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ModelError(
+            f"The weights of {card.name} have other sizes than its config says. "
+            "Check that they belong together."
+        ) from error
+    require_keys(
+        card.name,
+        missing=[name for name in report.missing_keys if not name.endswith(_COMPUTED)],
+        unexpected=[
+            name for name in [*report.unexpected_keys, *unexpected] if not name.startswith(_UNUSED)
+        ],
+    )
+
+
+def _no_padding(pixels: torch.Tensor) -> torch.Tensor:
+    """The mask [B, H, W] that says so."""
+    return torch.zeros_like(pixels[:, 0], dtype=torch.bool)
+
+
+def _swin(shape: Shape) -> SwinTransformer:
+    return SwinTransformer(
+        embed_dim=shape.swin.embed_dim,
+        depths=list(shape.swin.depths),
+        num_heads=list(shape.swin.num_heads),
+        window_size=shape.swin.window,
+        out_indices=(1, 2, 3),
+    )
+
+
+def _position_embedding(shape: Shape) -> PositionEmbeddingSineHW:
+    return PositionEmbeddingSineHW(
+        shape.hidden_dim // 2,
+        temperatureH=shape.temperature,
+        temperatureW=shape.temperature,
+        normalize=True,
+    )
+
+
+def _projections(channels: list[int], shape: Shape) -> nn.ModuleList:
+    """Backbone levels to the model's width; then coarser levels, each from the one before."""
+    width = shape.hidden_dim
+    convolutions = [nn.Conv2d(count, width, kernel_size=1) for count in channels]
+    coarser_inputs = [channels[-1], *[width] * shape.levels][: shape.levels - len(channels)]
+    convolutions += [
+        nn.Conv2d(count, width, kernel_size=3, stride=2, padding=1) for count in coarser_inputs
+    ]
+    return nn.ModuleList(nn.Sequential(conv, nn.GroupNorm(32, width)) for conv in convolutions)
+
+
+def _transformer(shape: Shape) -> Transformer:
+    transformer = Transformer(
+        d_model=shape.hidden_dim,
+        nhead=shape.heads,
+        num_queries=shape.num_queries,
+        num_encoder_layers=shape.encoder_layers,
+        num_decoder_layers=shape.decoder_layers,
+        dim_feedforward=shape.ffn_dim,
+        return_intermediate_dec=True,
+        num_feature_levels=shape.levels,
+        enc_n_points=shape.encoder_points,
+        dec_n_points=shape.decoder_points,
+        learnable_tgt_init=True,
+        two_stage_type="standard",
+        embed_init_tgt=True,
+        use_text_enhancer=True,
+        use_fusion_layer=True,
+        use_text_cross_attention=True,
+        text_dropout=0.0,
+        fusion_dropout=0.0,
+    )
+    for layer in transformer.encoder.text_layers:
+        layer.register_forward_pre_hook(_one_mask_per_head, with_kwargs=True)
+    return transformer
+
+
+def _one_mask_per_head(
+    layer: TransformerEncoderLayer, args: tuple[()], kwargs: dict[str, torch.Tensor]
+) -> tuple[tuple[()], dict[str, torch.Tensor]]:
+    """Give each head its own item's mask.
+
+    The layer would do it by `repeat`, which hands the masks of other items round in a batch.
+    """
+    mask = kwargs["src_mask"].repeat_interleave(layer.nhead, dim=0)
+    return args, kwargs | {"src_mask": mask}

@@ -1,0 +1,309 @@
+"""How to get the picture of a task, and the token that Label Studio gives it for.
+
+Nothing is fetched here but access tokens: `locate` says where a picture is, and who fetches it
+asks the credentials for the header when the time has come.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+import time
+from dataclasses import dataclass
+from typing import Final, Protocol
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+import requests
+from pydantic import BaseModel, Field, SecretStr
+from urllib3.exceptions import HTTPError
+
+from prelabel import __version__
+from prelabel.errors import ImageAddressError, ImageFetchError
+
+# What Label Studio writes for files of its own, relative to its address: uploads and local files,
+# and cloud files that it resolves.
+OWN_PATHS: Final = ("/data/", "/storage-data/", "/tasks/")
+CLOUD_SCHEMES: Final = frozenset({"s3", "gs", "azure-blob"})
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+JSON_WEB_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
+MAX_TOKEN_BYTES: Final = 64 * 1024
+RENEW_BEFORE_EXPIRY_S: Final = 30.0  # or half the lifetime, if that is less
+# The waiting threads of a request share a refusal instead of running into it one after another.
+REMEMBER_REFUSAL_S: Final = 5.0
+UNREADABLE_LIFETIME_S: Final = 60.0
+INLINE_IMAGE: Final = re.compile(r"data:image/[^,]*;base64", re.IGNORECASE)
+
+
+class Credentials(Protocol):
+    """What opens Label Studio's door."""
+
+    def authorization(self, refused: str | None = None) -> str:
+        """Value of the Authorization header.
+
+        refused: the value that was just answered with 401; another is given if there is one.
+        Raises ImageFetchError if Label Studio gives none.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """Where a picture is; `credentials` only where that is Label Studio itself."""
+
+    url: str
+    credentials: Credentials | None
+
+
+class LabelStudioClient:
+    """Knows Label Studio's address and token. Can be called from any thread.
+
+    url: Label Studio's address, with the path prefix if it is served under one.
+    timeout_s: longest wait for an access token, seconds.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        token: SecretStr | None,
+        *,
+        max_image_bytes: int,
+        connect_timeout_s: float,
+        timeout_s: float,
+    ) -> None:
+        self._url = None if url is None else url.rstrip("/")
+        self._max_image_bytes = max_image_bytes
+        self._credentials: Credentials | None = None
+        if token is not None and self._url is not None:
+            text = token.get_secret_value().strip()
+            self._credentials = (
+                PersonalAccessToken(self._url, text, (connect_timeout_s, timeout_s))
+                if JSON_WEB_TOKEN.fullmatch(text)
+                else LegacyToken(text)
+            )
+
+    def locate(self, address: str, task_id: int | None) -> ImageRequest | bytes:
+        """Where the picture behind a task's image value is, or the picture if the value holds it.
+
+        Raises ImageAddressError for a value that is no picture's address, ImageFetchError if it
+        is Label Studio's and Label Studio's own address is not known.
+        """
+        address = address.strip()
+        scheme = address.partition(":")[0].lower()
+        if address.startswith("/"):
+            return self._own(address)
+        if scheme in DEFAULT_PORTS:
+            return ImageRequest(address, self._credentials if self._is_own(address) else None)
+        if scheme in CLOUD_SCHEMES:
+            return self._presigned(address, task_id)
+        if scheme == "data":
+            return _inline_image(address, self._max_image_bytes)
+        raise ImageAddressError(
+            "The picture's address is none that can be fetched; use an upload to Label Studio, "
+            "http(s)://, s3://, gs://, azure-blob:// or data:image/...;base64."
+        )
+
+    def _own(self, path: str) -> ImageRequest:
+        """A path as Label Studio writes it, with or without its prefix."""
+        url = self._require_url()
+        prefix = urlsplit(url).path
+        inner = path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
+        if not inner.startswith(OWN_PATHS) or _climbs(inner):
+            raise ImageAddressError(
+                "The picture's path is none of Label Studio's (such as /data/upload/...); "
+                "correct it in the task. Files of this server are never read."
+            )
+        return ImageRequest(url + inner, self._credentials)
+
+    def _is_own(self, url: str) -> bool:
+        """Whether an absolute URL lies under Label Studio's address."""
+        if self._url is None:
+            return False
+        try:
+            same_origin = _origin(url) == _origin(self._url)
+        except ValueError:
+            return False
+        prefix = urlsplit(self._url).path
+        path = urlsplit(url).path
+        return same_origin and path.startswith(f"{prefix}/") and not _climbs(path)
+
+    def _presigned(self, uri: str, task_id: int | None) -> ImageRequest:
+        """Label Studio's redirect to the signed URL of a file in cloud storage."""
+        url = self._require_url()
+        if task_id is None:
+            raise ImageFetchError(
+                "Cloud storage is read through Label Studio's tasks, and this task has no id; "
+                "save the task first."
+            )
+        encoded = base64.urlsafe_b64encode(uri.encode()).decode()
+        return ImageRequest(f"{url}/tasks/{task_id}/presign/?fileuri={encoded}", self._credentials)
+
+    def _require_url(self) -> str:
+        if self._url is None:
+            raise ImageFetchError(
+                "The picture is kept by Label Studio, whose address is not known here; "
+                "set LABEL_STUDIO_HOST and LABEL_STUDIO_ACCESS_TOKEN."
+            )
+        return self._url
+
+
+class LegacyToken:
+    """A token that is sent as it is."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def authorization(self, refused: str | None = None) -> str:  # noqa: ARG002  no other to give
+        """The one value there is."""
+        return f"Token {self._token}"
+
+
+class _Refreshed(BaseModel):
+    """Label Studio's answer to a refresh; nothing but a token may get into a header."""
+
+    access: str = Field(pattern=r"^[\w.~+/=-]+$")
+
+
+class _Claims(BaseModel):
+    """When an access token was made and when it ends, seconds since 1970."""
+
+    iat: int
+    exp: int
+
+
+class PersonalAccessToken:
+    """A refresh token, and the access token of some minutes that Label Studio gives for it.
+
+    One thread at a time asks for a new one; the others wait for its answer, good or bad.
+    """
+
+    def __init__(self, url: str, token: str, timeouts_s: tuple[float, float]) -> None:
+        self._url = f"{url}/api/token/refresh/"
+        self._token = token
+        self._timeouts_s = timeouts_s
+        self._lock = threading.Lock()
+        self._header: str | None = None
+        self._renew_at = 0.0
+        self._refusal = ""
+        self._refused_until = 0.0
+
+    def authorization(self, refused: str | None = None) -> str:
+        """`Bearer` and an access token that lives, and is not the refused one.
+
+        Raises ImageFetchError if Label Studio gives none.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if self._header is not None and self._header != refused and now < self._renew_at:
+                return self._header
+            if now < self._refused_until:
+                raise ImageFetchError(self._refusal)
+            return self._renew()
+
+    def _renew(self) -> str:
+        try:
+            access = self._ask()
+        except ImageFetchError as error:
+            self._refusal = str(error)
+            self._refused_until = time.monotonic() + REMEMBER_REFUSAL_S
+            raise
+        self._header = f"Bearer {access}"
+        lifetime_s = _lifetime_s(access)
+        margin_s = min(RENEW_BEFORE_EXPIRY_S, lifetime_s / 2)
+        self._renew_at = time.monotonic() + lifetime_s - margin_s
+        return self._header
+
+    def _ask(self) -> str:
+        """A new access token. What `requests` raises is dropped: it may repeat what was sent."""
+        try:
+            with requests.Session() as session:
+                session.trust_env = False
+                with session.post(
+                    self._url,
+                    json={"refresh": self._token},
+                    headers={"User-Agent": f"prelabel/{__version__}"},
+                    timeout=self._timeouts_s,
+                    allow_redirects=False,
+                    stream=True,
+                ) as response:
+                    return _access_token(response)
+        except requests.RequestException:
+            raise ImageFetchError(
+                "Label Studio cannot be reached for an access token; check LABEL_STUDIO_HOST."
+            ) from None
+        except (HTTPError, ValueError):
+            raise ImageFetchError(
+                "What answers at LABEL_STUDIO_HOST gives no access token; check that it is "
+                "Label Studio's address."
+            ) from None
+
+
+def _access_token(response: requests.Response) -> str:
+    if response.is_redirect:
+        raise ImageFetchError(
+            "Label Studio redirects from LABEL_STUDIO_HOST to elsewhere; set it to the address "
+            "that a browser shows in the end."
+        )
+    if response.status_code in (400, 401, 403):
+        raise ImageFetchError(
+            f"Label Studio refuses the token (HTTP {response.status_code}); check "
+            "LABEL_STUDIO_ACCESS_TOKEN: it may be expired or revoked."
+        )
+    if response.status_code != 200:
+        raise ImageFetchError(
+            f"Label Studio gives no access token (HTTP {response.status_code}); check "
+            "LABEL_STUDIO_HOST."
+        )
+    body = response.raw.read(MAX_TOKEN_BYTES, decode_content=True)
+    return _Refreshed.model_validate_json(body).access
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port. Raises ValueError if there is no such port."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
+
+
+def _climbs(path: str) -> bool:
+    """Whether a path has a `..`, however it is written, and so may end elsewhere."""
+    return ".." in unquote(path.partition("?")[0]).replace("\\", "/").split("/")
+
+
+def _lifetime_s(access: str) -> float:
+    """Seconds that an access token lives, by its own claims, so that clocks need not agree."""
+    try:
+        claims = _Claims.model_validate_json(_forgiving_base64(access.split(".")[1].encode()))
+    except (ValueError, IndexError):
+        return UNREADABLE_LIFETIME_S
+    return float(claims.exp - claims.iat)
+
+
+def _inline_image(url: str, max_bytes: int) -> bytes:
+    """The picture in a `data:` URL, at most `max_bytes` long."""
+    head, comma, payload = url.partition(",")
+    if not comma or not INLINE_IMAGE.fullmatch(head):
+        raise ImageAddressError(
+            "The picture's data: address is not of the form data:image/...;base64,...; "
+            "correct it in the task."
+        )
+    try:
+        image = _forgiving_base64(unquote_to_bytes(payload))
+    except ValueError:
+        raise ImageAddressError(
+            "The picture's data: address is not valid base64; correct it in the task."
+        ) from None
+    if len(image) > max_bytes:
+        raise ImageFetchError(
+            f"The picture is larger than {max_bytes} bytes; make it smaller or raise "
+            "max_image_bytes."
+        )
+    return image
+
+
+def _forgiving_base64(text: bytes) -> bytes:
+    """Base64 as browsers read it: either alphabet, padding and line breaks are optional.
+
+    Raises ValueError (binascii.Error) for anything else.
+    """
+    text = b"".join(text.split()).rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+    return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)

@@ -1,0 +1,192 @@
+"""One local Ray for the session, and on it the shipped configuration, twice.
+
+`service` is what a user gets from serve_config.yaml; `guarded` has basic auth, a small body limit
+and other settings. Both are deployed from the YAML as `serve run` does it. `web` stands in the
+place of Label Studio and of the web: it serves one picture under every path, and keeps a diary.
+"""
+
+import base64
+import copy
+import io
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import requests
+import yaml
+from PIL import Image, ImageDraw
+from ray import serve
+from ray.serve.schema import ServeDeploySchema
+
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = "canary-token-0123456789abcdef0123456789ab"
+USER, PASSWORD = "annotator", "canary-password"
+
+CONFIG = """<View>
+  <TextArea name="prompt" toName="image" maxSubmissions="1"/>
+  <Number name="box_threshold" toName="image" min="0" max="1"/>
+  <Image name="image" value="$image"/>
+  <RectangleLabels name="label" toName="image">
+    <Label value="red circle"/><Label value="blue square"/><Label value="cat"/>
+  </RectangleLabels></View>"""
+
+
+def scene(size: tuple[int, int] = (640, 480)) -> Image.Image:
+    """A red circle on the left and a blue square on the right."""
+    image = Image.new("RGB", (640, 480), (150, 150, 150))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse([60, 60, 220, 220], fill=(215, 30, 30))
+    draw.rectangle([380, 200, 560, 400], fill=(35, 70, 220))
+    return image.resize(size)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes, mime: str = "image/png") -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+SCENE = data_uri(encoded(scene()))
+
+
+@dataclass
+class Web:
+    """A web server on loopback: /data/... wants the token, /missing is not there."""
+
+    url: str
+    seen: list[tuple[str, str | None]] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def web() -> Iterator[Web]:
+    picture = encoded(scene(), "JPEG", quality=95)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            authorization = self.headers.get("Authorization")
+            diary.seen.append((self.path, authorization))
+            known = not self.path.startswith("/data/") or authorization == f"Token {CANARY}"
+            status = 404 if "/missing" in self.path else 200 if known else 401
+            body = picture if status == 200 else b""
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    diary = Web(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield diary
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@dataclass
+class Service:
+    """A running application, asked as Label Studio asks."""
+
+    url: str
+    session: requests.Session = field(default_factory=requests.Session)
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return self.session.get(self.url + path, timeout=30, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> requests.Response:
+        return self.session.post(self.url + path, json=body, timeout=100, **options)
+
+    def predict(
+        self,
+        *images: str,
+        context: list[dict[str, Any]] | None = None,
+        project: str = "1.1",
+        config: str = CONFIG,
+    ) -> list[dict[str, Any]]:
+        body = {
+            "tasks": [{"id": i, "data": {"image": image}} for i, image in enumerate(images)],
+            "project": project,
+            "label_config": config,
+            "params": {"context": None if context is None else {"result": context}},
+        }
+        answer = self.post("/predict", body)
+        assert answer.status_code == 200, answer.text
+        results: list[dict[str, Any]] = answer.json()["results"]
+        assert len(results) == len(images)
+        return results
+
+
+def shipped_config() -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    return config
+
+
+def _application(name: str, prefix: str, args: dict[str, Any], env: dict[str, str]) -> Any:
+    application = copy.deepcopy(shipped_config()["applications"][0])
+    application |= {"name": name, "route_prefix": prefix, "runtime_env": {"env_vars": env}}
+    application["args"] |= args
+    for deployment in application["deployments"]:
+        if deployment["name"] == "Detector":
+            deployment["ray_actor_options"] = {"num_cpus": 1}  # two of them share this machine
+    return application
+
+
+@pytest.fixture(scope="session")
+def _applications(web: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    label_studio = {"LABEL_STUDIO_HOST": web.url, "LABEL_STUDIO_ACCESS_TOKEN": CANARY}
+    auth = {"BASIC_AUTH_USER": USER, "BASIC_AUTH_PASS": PASSWORD, "BOX_THRESHOLD": "0.99"}
+    config = shipped_config() | {
+        "http_options": {"host": "127.0.0.1", "port": 0},
+        "applications": [
+            _application("prelabel", "/", {}, label_studio),
+            _application(
+                "guarded",
+                "/guarded",
+                {"max_body_bytes": 1_000_000, "unknown_phrases": "reject"},
+                label_studio | auth,
+            ),
+        ],
+    }
+    config["http_options"]["port"] = _free_port()
+    ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False)
+    try:
+        serve.start(http_options=config["http_options"])
+        client = serve.context._get_global_client()
+        client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=True)
+        yield f"http://127.0.0.1:{config['http_options']['port']}"
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def _free_port() -> int:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.server_close()
+    return server.server_port
+
+
+@pytest.fixture(scope="session")
+def service(_applications: str) -> Iterator[Service]:
+    with requests.Session() as session:
+        session.trust_env = False
+        yield Service(_applications, session)
+
+
+@pytest.fixture(scope="session")
+def guarded(_applications: str) -> Iterator[Service]:
+    with requests.Session() as session:
+        session.trust_env = False
+        session.auth = (USER, PASSWORD)
+        yield Service(f"{_applications}/guarded", session)

@@ -1,0 +1,306 @@
+import threading
+import time
+
+import pytest
+import requests
+from label_studio_sdk.label_interface import LabelInterface
+
+from tests.serve.conftest import CANARY, CONFIG, SCENE, data_uri, encoded, scene
+
+TRUTH = {"red circle": (60, 60, 220, 220), "blue square": (380, 200, 560, 400)}
+
+
+def typed(text):
+    return {
+        "type": "textarea",
+        "from_name": "prompt",
+        "to_name": "image",
+        "value": {"text": [text]},
+    }
+
+
+def number(value, name="box_threshold"):
+    return {"type": "number", "from_name": name, "value": {"number": value}}
+
+
+def boxes(entry):
+    """Label -> corners in pixels."""
+    found = {}
+    for region in entry["result"]:
+        value, (width, height) = region["value"], (640, 480)
+        x, y = value["x"] * width / 100, value["y"] * height / 100
+        corners = (x, y, x + value["width"] * width / 100, y + value["height"] * height / 100)
+        found[value["rectanglelabels"][0]] = corners
+    return found
+
+
+def iou(a, b):
+    width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+def assert_both_found(entry):
+    found = boxes(entry)
+    assert set(found) == set(TRUTH)
+    assert all(iou(found[label], TRUTH[label]) > 0.7 for label in TRUTH)
+
+
+def test_without_a_prompt_the_project_s_labels_are_found(service):
+    [entry] = service.predict(SCENE)
+    assert_both_found(entry)
+
+
+def test_predictions_satisfy_label_studio_s_own_referee(service):
+    referee = LabelInterface(CONFIG)
+    for entry in service.predict(SCENE, SCENE):
+        assert referee.validate_prediction(entry, return_errors=True) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "labels"),
+    [
+        ("red circle", {"red circle"}),
+        ("Blue Square . RED CIRCLE\n", {"red circle", "blue square"}),
+        ("blue square, zebra", {"blue square"}),
+    ],
+)
+def test_a_prompt_says_what_is_looked_for(service, prompt, labels):
+    [entry] = service.predict(SCENE, context=[typed(prompt)])
+    assert set(boxes(entry)) == labels
+
+
+def test_a_prompt_without_any_label_of_the_project_is_an_error_that_names_them(service):
+    [entry] = service.predict(SCENE, context=[typed("zebra")])
+    assert "'zebra' is no label of this project" in entry["error"]
+    assert "result" not in entry
+
+
+def test_a_threshold_of_zero_is_zero(service):
+    [default] = service.predict(SCENE)
+    zeros = [number(0), number(0, "text_threshold"), typed("red circle . blue square")]
+    [everything] = service.predict(SCENE, context=zeros)
+    assert len(everything["result"]) > len(default["result"])
+
+
+def test_an_empty_context_is_answered_at_once_with_nothing(service):
+    [entry] = service.predict("http://127.0.0.1:9/never-asked.png", context=[])
+    assert entry["result"] == []
+
+
+def test_results_keep_the_tasks_length_and_order(service, web):
+    pictures = [SCENE, f"{web.url}/data/upload/1/a.jpg", f"{web.url}/missing", "", SCENE] * 5
+    entries = service.predict(*pictures)
+    assert ["result" in entry for entry in entries] == [True, True, False, False, True] * 5
+    for entry in entries:
+        if "result" in entry:
+            assert_both_found(entry)
+
+
+def test_an_item_s_result_does_not_depend_on_its_neighbours(service):
+    small = data_uri(encoded(scene((300, 300))))
+    [alone] = service.predict(SCENE)
+    crowd = service.predict(*[SCENE, small, SCENE, small] * 4)
+
+    def numbers(entry):
+        return [(region["score"], region["value"]) for region in entry["result"]]
+
+    assert [len(numbers(entry)) for entry in crowd[1::2]] == [2] * 8
+    for entry in crowd[::2]:
+        for (score, value), (score_alone, value_alone) in zip(
+            numbers(entry), numbers(alone), strict=True
+        ):
+            assert score == pytest.approx(score_alone, abs=0.01)
+            assert value["x"] == pytest.approx(value_alone["x"], abs=0.5)
+
+
+def test_uploads_and_local_files_come_from_label_studio_with_the_token(service, web):
+    for address in ("/data/upload/3/a.jpg", "/data/local-files/?d=imgs/b.jpg"):
+        for uri in (address, web.url + address):
+            [entry] = service.predict(uri)
+            assert_both_found(entry)
+    asked = [authorization for path, authorization in web.seen if path.startswith("/data/")]
+    assert set(asked) == {f"Token {CANARY}"}
+
+
+@pytest.mark.parametrize(
+    ("image", "error_type"),
+    [
+        ("http://127.0.0.1:9/private.png", "ImageAddressError"),
+        ("http://localhost:9/latest/meta-data", "ImageAddressError"),
+        ("file:///etc/passwd", "ImageAddressError"),
+        ("/data/upload/missing.png", "ImageFetchError"),
+        ("data:image/png;base64,AAAA", "ImageDecodeError"),
+        ("data:image/png;base64,", "ImageDecodeError"),
+    ],
+)
+def test_a_bad_picture_is_an_error_entry_with_a_sentence(service, image, error_type):
+    entries = service.predict(image, SCENE)
+    assert entries[0]["error_type"] == error_type
+    assert entries[0]["error"].endswith((".", "!"))
+    assert CANARY not in str(entries)
+    assert_both_found(entries[1])
+
+
+def test_exif_orientation_is_applied_as_browsers_do(service):
+    exif = scene().getexif()
+    exif[0x0112] = 6  # stored lying: a viewer turns it a quarter clockwise
+    stored = scene().rotate(90, expand=True)
+    [entry] = service.predict(
+        data_uri(encoded(stored, "JPEG", exif=exif, quality=95), "image/jpeg")
+    )
+    assert (entry["result"][0]["original_width"], entry["result"][0]["original_height"]) == (
+        640,
+        480,
+    )
+    assert_both_found(entry)
+
+
+def test_setup_and_every_prediction_carry_the_same_model_version(service):
+    setup = service.post(
+        "/setup", {"project": "1.1", "schema": CONFIG, "hostname": "", "access_token": ""}
+    )
+    version = setup.json()["model_version"]
+    assert version.startswith("demo-")
+    assert {entry["model_version"] for entry in service.predict(SCENE, SCENE)} == {version}
+    assert service.get("/versions").json() == {"versions": [version]}
+    assert service.post("/versions", {"project": "1"}).json() == {"versions": [version]}
+
+
+def test_health_says_what_is_served_and_what_it_does_not_know(service):
+    health = service.get("/health").json()
+    assert health["status"] == "UP"
+    assert health["model"]["name"] == "demo"
+    assert "drawings" in health["model"]["limits"]
+    assert service.get("/").json() == health
+
+
+def test_health_and_setup_answer_at_once_while_the_model_is_busy(service):
+    bulk = threading.Thread(target=service.predict, args=[SCENE] * 150)
+    bulk.start()
+    times = []
+    while bulk.is_alive():
+        started = time.monotonic()
+        assert requests.get(f"{service.url}/health", timeout=5).status_code == 200
+        assert requests.post(f"{service.url}/setup", json={}, timeout=5).status_code == 200
+        times.append(time.monotonic() - started)
+        time.sleep(0.1)
+    bulk.join()
+    assert len(times) > 5
+    assert sorted(times)[len(times) // 2] < 0.5
+    assert max(times) < 2
+
+
+def test_the_newest_submit_s_prompt_is_remembered_for_its_project_alone(service):
+    def submit(project, prompt, updated_at):
+        event = {
+            "action": "ANNOTATION_CREATED",
+            "project": {"id": project, "label_config": CONFIG},
+            "annotation": {"result": [typed(prompt)], "updated_at": updated_at},
+        }
+        assert service.post("/webhook", event).status_code == 201
+
+    submit(70, "blue square", "2026-01-02T00:00:00Z")
+    submit(70, "red circle", "2026-01-01T00:00:00Z")  # arrives late: it is the older one
+    assert set(boxes(service.predict(SCENE, project="70.123")[0])) == {"blue square"}
+    assert set(boxes(service.predict(SCENE, project="71.123")[0])) == set(TRUTH)
+    typed_in = service.predict(SCENE, project="70.123", context=[typed("red circle")])
+    assert set(boxes(typed_in[0])) == {"red circle"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{"action": "SOMETHING_NEW"}, {"action": "ANNOTATIONS_DELETED", "project": {"id": 1}}],
+)
+def test_other_webhooks_are_welcome(service, event):
+    assert service.post("/webhook", event).status_code == 201
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        5,
+        [],
+        {},
+        {"tasks": {}},
+        {"tasks": [5], "label_config": CONFIG},
+        {"tasks": [{"id": 1}], "label_config": CONFIG},
+        {"tasks": [{"data": "x"}], "label_config": CONFIG},
+        {"tasks": [], "label_config": CONFIG, "params": {"context": {"result": "x"}}},
+    ],
+)
+def test_a_body_of_another_form_is_refused_with_a_sentence(service, body):
+    answer = service.post("/predict", body)
+    assert answer.status_code == 422
+    assert "form" in answer.json()["error"]
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+def test_what_is_not_json_is_refused(service):
+    headers = {"Content-Type": "application/json"}
+    answer = requests.post(f"{service.url}/predict", b"{tasks", headers=headers, timeout=10)
+    assert answer.status_code == 422
+
+
+def test_an_unusable_labeling_config_is_an_error_for_each_task(service):
+    entries = service.predict(SCENE, SCENE, config="<View></View>")
+    assert [entry["error_type"] for entry in entries] == ["LabelingConfigError"] * 2
+
+
+def test_unknown_routes_say_where_the_known_ones_are(service):
+    answer = service.get("/predictions")
+    assert answer.status_code == 404
+    assert "/docs" in answer.json()["error"]
+
+
+def test_metrics_count_tasks_and_failures(service):
+    before = service.get("/metrics").json()
+    service.predict(SCENE, "")
+    after = service.get("/metrics").json()
+    assert after["tasks"] - before.get("tasks", 0) == 2
+    assert after["tasks_failed"] - before.get("tasks_failed", 0) == 1
+
+
+def test_basic_auth_guards_all_but_the_webhook(guarded):
+    bare = requests.Session()
+    bare.trust_env = False
+    for method, path in [("GET", "/health"), ("POST", "/setup"), ("POST", "/predict")]:
+        for auth in (None, ("annotator", "wrong"), ("", "")):
+            answer = bare.request(method, guarded.url + path, auth=auth, json={}, timeout=10)
+            assert answer.status_code == 401
+            assert "BASIC_AUTH_USER" in answer.json()["error"]
+    webhook = bare.post(f"{guarded.url}/webhook", json={"action": "X"}, timeout=10)
+    assert webhook.status_code == 201
+    assert guarded.get("/health").status_code == 200
+    bare.close()
+
+
+def test_the_environment_s_threshold_reaches_the_replicas(guarded):
+    [entry] = guarded.predict(SCENE)
+    assert entry["result"] == []
+    [lowered] = guarded.predict(SCENE, context=[number(0.3)])
+    assert_both_found(lowered)
+
+
+def test_settings_change_the_model_version(service, guarded):
+    versions = {each.post("/setup", {}).json()["model_version"] for each in (service, guarded)}
+    assert len(versions) == 2
+
+
+def test_the_unknown_phrases_setting_is_honoured(guarded):
+    [entry] = guarded.predict(SCENE, context=[typed("red circle . zebra")])
+    assert "'zebra' is no label" in entry["error"]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_over_the_limit_is_refused(guarded, declared):
+    body = b" " * 1_100_000
+    content = body if declared else iter([body[:600_000], body[600_000:]])
+    headers = {"Content-Type": "application/json"}
+    answer = guarded.session.post(
+        f"{guarded.url}/predict", data=content, headers=headers, timeout=30
+    )
+    assert answer.status_code == 413
+    assert "max_body_bytes" in answer.json()["error"]

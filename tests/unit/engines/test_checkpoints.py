@@ -1,0 +1,236 @@
+"""Which checkpoints load, and what is said of those that do not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    MMGroundingDinoConfig,
+    MMGroundingDinoForObjectDetection,
+    SwinConfig,
+)
+
+from prelabel.cards import ImageSize, ModelCard, ModelFile, load_card, model_folder
+from prelabel.engines import load_engine
+from prelabel.engines.base import AnyEngine
+from prelabel.engines.weights import read_weights
+from prelabel.errors import ModelError
+from prelabel.types import ImageRGB
+
+TENSORS = {"a.weight": torch.arange(3.0), "b.bias": torch.ones(2)}
+
+
+class Malicious:
+    """A pickle of it makes a folder when it is loaded."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.mkdir, (self.target,)
+
+
+def local_card(folder: Path, **fields: object) -> ModelCard:
+    """A user's own card for the one checkpoint in that folder."""
+    weights = next(
+        path.name for path in folder.iterdir() if path.suffix in (".pth", ".safetensors")
+    )
+    card: dict[str, object] = {
+        "name": "own",
+        "title": "own",
+        "source": "local",
+        "folder": folder,
+        "files": [ModelFile(path=weights)],
+        "weights": weights,
+        "image_size": ImageSize(shortest_edge=112, longest_edge=224),
+        "licence": "none",
+    }
+    return ModelCard.model_validate(card | fields)
+
+
+def load_local(card: ModelCard) -> AnyEngine:
+    return load_engine(card, model_folder(card, "models"), device="cpu", precision="float32")
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("wrap", [lambda tensors: tensors, lambda tensors: {"model": tensors}])
+def test_every_layout_of_a_pth_is_read(tmp_path: Path, prefix: str, wrap: object) -> None:
+    assert callable(wrap)
+    path = tmp_path / "own.pth"
+    torch.save(wrap({prefix + name: tensor for name, tensor in TENSORS.items()}), path)
+    weights = read_weights(path)
+    assert {name: tensor.tolist() for name, tensor in weights.items()} == {
+        name: tensor.tolist() for name, tensor in TENSORS.items()
+    }
+
+
+def test_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
+    target = tmp_path / "made-by-the-pickle"
+    torch.save({"model": Malicious(target)}, tmp_path / "own.pth")
+    with pytest.raises(ModelError, match="holds more than weights"):
+        read_weights(tmp_path / "own.pth")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_damaged_file_is_a_sentence(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"own{suffix}"
+    path.write_bytes(b"\x80\x02 this is nothing")
+    with pytest.raises(ModelError, match="is damaged"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("engine", ["groundingdino", "huggingface"])
+@pytest.mark.parametrize("extra", [False, True])
+def test_weight_that_does_not_fit_is_named(
+    tmp_path: Path, demo_card: ModelCard, engine: str, extra: bool
+) -> None:
+    demo = model_folder(demo_card, "models")
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(demo / name, tmp_path)
+    tensors = load_file(demo / "model.safetensors")
+    moved = tensors.pop("model.enc_output_norm.weight")
+    if extra:
+        tensors |= {"model.enc_output_norm.weight": moved, "model.stowaway": torch.ones(1)}
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    pattern = "stowaway" if extra else r"lacks 1 weights .*enc_output_norm\.weight"
+    with pytest.raises(ModelError, match=pattern):
+        load_local(local_card(tmp_path, engine=engine))
+
+
+@pytest.mark.parametrize("engine", ["groundingdino", "huggingface"])
+def test_weights_of_another_shape_are_a_sentence(
+    tmp_path: Path, demo_card: ModelCard, engine: str
+) -> None:
+    demo = model_folder(demo_card, "models")
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
+    config = (demo / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"num_queries": 50', '"num_queries": 60'))
+    with pytest.raises(ModelError, match="config"):
+        load_local(local_card(tmp_path, engine=engine))
+
+
+def test_unknown_library_config_is_a_sentence(tmp_path: Path) -> None:
+    torch.save(TENSORS, tmp_path / "own.pth")
+    card = local_card(
+        tmp_path, engine="groundingdino", config="Nothing.py", text_encoder="bert-base-uncased"
+    )
+    with pytest.raises(ModelError, match=r"Nothing\.py is no config"):
+        load_local(card)
+
+
+def test_config_file_is_read_and_not_run(tmp_path: Path) -> None:
+    target = tmp_path / "made-by-the-config"
+    torch.save(TENSORS, tmp_path / "own.pth")
+    (tmp_path / "own.py").write_text(f"import os\nhidden_dim = os.mkdir({str(target)!r})\n")
+    card = local_card(
+        tmp_path, engine="groundingdino", config="own.py", text_encoder="bert-base-uncased"
+    )
+    with pytest.raises(ModelError, match=r"own\.py is no config"):
+        load_local(card)
+    assert not target.exists()
+
+
+def test_mm_grounding_dino_runs_with_the_packaged_tokenizer(
+    tmp_path: Path, scene: ImageRGB
+) -> None:
+    torch.manual_seed(0)
+    config = MMGroundingDinoConfig(
+        backbone_config=SwinConfig(
+            image_size=224,
+            embed_dim=16,
+            depths=[1, 1, 1, 1],
+            num_heads=[1, 2, 4, 8],
+            out_indices=[2, 3, 4],
+        ),
+        text_config=BertConfig(
+            hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+        ),
+        d_model=64,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        num_queries=20,
+    )
+    MMGroundingDinoForObjectDetection(config).save_pretrained(tmp_path)
+    engine = load_local(
+        local_card(tmp_path, engine="huggingface", text_encoder="bert-base-uncased")
+    )
+    items = engine.prepare(scene, ("red circle", "blue square", "cat"))
+    (raw,) = engine.detect(items)
+    assert raw.boxes_xyxy_norm.shape == (20, 4)
+    assert raw.phrase_max.shape == (20, 3)
+    assert 0 <= raw.phrase_mean.min() <= raw.phrase_max.max() <= 1
+
+
+def test_official_layout_of_full_size_gives_the_librarys_own_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: ImageRGB
+) -> None:
+    """A random Swin-T, saved as the authors save theirs, loaded through the shipped card."""
+    reference = library_model(monkeypatch)
+    weights = {f"module.{name}": tensor for name, tensor in reference.state_dict().items()}
+    weights["module.label_enc.weight"] = torch.zeros(3, 256)
+    torch.save({"model": weights}, tmp_path / "groundingdino_swint_ogc.pth")
+    del weights
+    shipped = load_card("grounding-dino-swin-t")
+    card = shipped.model_copy(
+        update={
+            "files": (ModelFile(path=shipped.weights),),
+            "image_size": ImageSize(shortest_edge=224, longest_edge=224),
+        }
+    )
+    engine = load_engine(card, tmp_path, device="cpu", precision="float32")
+    (item,) = engine.prepare(scene, ("red circle", "blue square"))
+    (raw,) = engine.detect([item])
+    with torch.inference_mode():
+        expected = reference(item.pixels[None], captions=["red circle . blue square ."])
+    probs = expected["pred_logits"][0].sigmoid().numpy()
+    centres_xy = expected["pred_boxes"][0, :, :2].numpy()
+    assert raw.phrase_max[:, 0] == pytest.approx(probs[:, 1:3].max(axis=1), abs=1e-4)
+    assert raw.boxes_xyxy_norm.reshape(-1, 2, 2).mean(axis=1) == pytest.approx(centres_xy, abs=1e-4)
+
+
+def library_model(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
+    """groundingdino's own class, random weights; only its BERT wrapper is made fit for today."""
+    from groundingdino.models import build_model
+    from groundingdino.models.GroundingDINO import groundingdino as library
+    from groundingdino.util import get_tokenlizer
+    from groundingdino.util.slconfig import SLConfig
+    from transformers import BertModel, BertTokenizerFast
+
+    from prelabel.engines.groundingdino_shape import original_config_path
+
+    class TodaysWrapper(torch.nn.Module):
+        def __init__(self, bert_model: BertModel) -> None:
+            super().__init__()
+            self.config = bert_model.config
+            self.embeddings, self.encoder = bert_model.embeddings, bert_model.encoder
+            self.pooler = bert_model.pooler
+            object.__setattr__(self, "whole", bert_model)  # not a second set of weights
+
+        def forward(self, attention_mask: torch.Tensor, **inputs: torch.Tensor) -> object:
+            return self.whole(attention_mask=attention_mask[:, None], **inputs)
+
+    tokenizer = BertTokenizerFast(
+        tokenizer_file=str(model_folder(load_card("demo"), "models") / "tokenizer.json")
+    )
+    tokenizer.model_max_length = 512
+    monkeypatch.setattr(get_tokenlizer, "get_tokenlizer", lambda name: tokenizer)
+    monkeypatch.setattr(
+        get_tokenlizer, "get_pretrained_language_model", lambda name: BertModel(BertConfig())
+    )
+    monkeypatch.setattr(library, "BertModelWarper", TodaysWrapper)
+    args = SLConfig.fromfile(str(original_config_path("GroundingDINO_SwinT_OGC.py", Path())))
+    args.use_checkpoint = args.use_transformer_ckpt = False
+    torch.manual_seed(0)
+    model = build_model(args).eval()
+    for parameter in model.parameters():  # the box heads start at zero, which would hide errors
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    return model

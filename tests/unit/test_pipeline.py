@@ -1,0 +1,117 @@
+import asyncio
+
+import numpy as np
+
+from prelabel.errors import ImageFetchError
+from prelabel.labelstudio.protocol import PredictRequest
+from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
+from prelabel.pipeline import Predictor, Steps
+from prelabel.settings import AppSettings
+from prelabel.types import Asked, Detections
+
+CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>
+  <RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels></View>"""
+
+
+def request(images, context=None):
+    return PredictRequest.model_validate(
+        {
+            "tasks": [{"id": i, "data": {"image": image}} for i, image in enumerate(images)],
+            "label_config": CONFIG,
+            "params": {"context": context},
+        }
+    )
+
+
+class World:
+    """Pictures that know how long they take; a detector that finds one box per picture."""
+
+    def __init__(self):
+        self.running = self.most_running = self.looked = 0
+
+    async def fetch(self, uri, task_id):
+        if uri == "missing":
+            raise ImageFetchError("The picture is not there.")
+        if uri == "broken":
+            raise ZeroDivisionError("secret detail")
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await asyncio.sleep(float(uri))
+        finally:
+            self.running -= 1
+        return uri.encode()
+
+    async def detect(self, query):
+        self.looked += 1
+        width = float(query.image) * 1000
+        return Detections(
+            np.array([[0, 0, width, 10]], dtype=np.float32),
+            np.array([0.9], dtype=np.float32),
+            np.array([0]),
+            (1000, 10),
+        )
+
+    async def postprocess(self, plans, found):
+        regions = [
+            region
+            for plan, detections in zip(plans, found, strict=True)
+            for region in to_regions(plan, detections, Suppression(0.5, False, 10))
+        ]
+        return to_prediction(regions, "v1")
+
+
+def predict(body, **settings):
+    world = World()
+    steps = Steps(world.fetch, world.detect, world.postprocess)
+    predictor = Predictor(AppSettings(**settings), "v1", steps)
+    return asyncio.run(predictor.predict(body, Asked(), "request-1")), world
+
+
+def widths(entries):
+    return [round(e["result"][0]["value"]["width"]) if "result" in e else None for e in entries]
+
+
+def test_entries_keep_the_tasks_order_whatever_finishes_first():
+    entries, _ = predict(request(["0.05", "0.01", "0.03"]))
+    assert widths(entries) == [5, 1, 3]
+
+
+def test_tasks_are_worked_on_concurrently_within_the_limit():
+    entries, world = predict(request(["0.02"] * 10), task_concurrency=4)
+    assert len(entries) == 10
+    assert world.most_running == 4
+
+
+def test_a_failed_task_costs_its_neighbours_nothing():
+    entries, _ = predict(request(["0.01", "missing", "0.02"]))
+    assert widths(entries) == [1, None, 2]
+    assert entries[1] == {
+        "error": "The picture is not there.",
+        "error_type": "ImageFetchError",
+        "request_id": "request-1",
+    }
+
+
+def test_a_defect_of_ours_is_an_entry_too_and_tells_no_detail():
+    entries, _ = predict(request(["broken", "0.01"]))
+    assert widths(entries) == [None, 1]
+    assert "secret" not in str(entries[0])
+    assert entries[0]["request_id"] == "request-1"
+
+
+def test_what_is_late_is_an_error_that_can_be_asked_again():
+    entries, _ = predict(request(["0.01", "5"]), request_deadline_s=0.2)
+    assert widths(entries) == [1, None]
+    assert entries[1]["error_type"] == "DeadlineError"
+    assert "result" not in entries[1]
+
+
+def test_an_empty_context_is_answered_at_once_with_empty_results():
+    entries, world = predict(request(["0.01", "missing"], context={"result": []}))
+    assert entries == [{"result": [], "score": 0.0, "model_version": "v1"}] * 2
+    assert world.looked == 0
+
+
+def test_no_tasks_give_no_entries():
+    assert predict(request([]))[0] == []

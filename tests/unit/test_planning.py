@@ -1,0 +1,163 @@
+import pytest
+
+from prelabel.errors import PromptError
+from prelabel.labelstudio.labeling_config import parse_labeling_config
+from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
+from prelabel.planning import Wishes, asked_by_submit, plan_task
+from prelabel.settings import AppSettings
+from prelabel.types import Asked, Thresholds
+
+CONFIG = """<View>
+  <TextArea name="prompt" toName="image"/><Number name="box_threshold" toName="image"/>
+  <Image name="image" value="$image"/>
+  <RectangleLabels name="label" toName="image">
+    <Label value="Cat"/><Label value="Car" predicted_values="car, truck"/>
+  </RectangleLabels></View>"""
+
+NOBODY = Asked()
+
+
+def typed(text):
+    return {
+        "type": "textarea",
+        "from_name": "prompt",
+        "to_name": "image",
+        "value": {"text": [text]},
+    }
+
+
+def number(value, name="box_threshold"):
+    return {"type": "number", "from_name": name, "to_name": "image", "value": {"number": value}}
+
+
+def plan(context=None, drafts=(), remembered=NOBODY, settings=None, config=CONFIG):
+    parsed = parse_labeling_config(config, 100)
+    task = Task.model_validate({"data": {"image": "a.jpg"}, "drafts": list(drafts)})
+    typed_in = None if context is None else Context.model_validate({"result": context})
+    wishes = Wishes.of(task, typed_in, remembered, parsed.prompt_names)
+    [only] = plan_task(task, parsed, wishes, settings or AppSettings())
+    return only
+
+
+def labels(look):
+    return [target and target.label for target in look.targets]
+
+
+def test_without_a_prompt_the_config_s_own_labels_are_looked_for():
+    look = plan()
+    assert look.phrases == ("Cat", "car", "truck")
+    assert labels(look) == ["Cat", "Car", "Car"]
+    assert look.thresholds == Thresholds(0.3, 0.25)
+
+
+def test_a_prompt_says_what_is_looked_for_and_the_config_what_is_kept():
+    look = plan([typed("truck . zebra\n")])
+    assert look.phrases == ("truck", "zebra")
+    assert labels(look) == ["Car", None]
+
+
+def test_the_number_may_come_before_the_prompt():
+    look = plan([number(0.0), typed("cat"), number(0.5, "text_threshold")])
+    assert look.thresholds == Thresholds(0.0, 0.5)
+    assert look.phrases == ("cat",)
+
+
+def test_a_smart_rectangle_takes_prompt_and_number_from_the_newest_draft():
+    rectangle = {"type": "rectanglelabels", "from_name": "label", "value": {"x": 1}}
+    drafts = [
+        {"result": [typed("cat")], "updated_at": "2026-01-01"},
+        {"result": [typed("car"), number(0.7)], "updated_at": "2026-01-02"},
+    ]
+    look = plan([rectangle], drafts)
+    assert look.phrases == ("car",)
+    assert look.thresholds.box == 0.7
+
+
+def test_the_remembered_prompt_counts_where_nothing_newer_is_said():
+    remembered = Asked("car", 0.1, 0.2)
+    assert plan(remembered=remembered).phrases == ("car",)
+    assert plan(remembered=remembered).thresholds == Thresholds(0.1, 0.2)
+    assert plan([typed("cat")], remembered=remembered).phrases == ("cat",)
+
+
+def test_unknown_phrases_are_rejected_by_name_where_the_setting_says_so():
+    with pytest.raises(
+        PromptError, match="'zebra' is no label of this project, which has 'Cat', 'Car'"
+    ):
+        plan([typed("cat . zebra")], settings=AppSettings(unknown_phrases="reject"))
+
+
+def test_unknown_phrases_get_the_first_label_where_the_setting_says_so():
+    look = plan([typed("zebra . car")], settings=AppSettings(unknown_phrases="first_label"))
+    assert labels(look) == ["Cat", "Car"]
+
+
+def test_a_prompt_of_unknown_phrases_only_is_an_error_and_not_an_empty_result():
+    with pytest.raises(PromptError, match="'zebra', 'gnu' is no label"):
+        plan([typed("zebra . gnu")])
+
+
+def test_phrases_that_are_one_to_the_model_are_asked_once():
+    look = plan([typed("Cat . cat . CAT")])
+    assert look.phrases == ("Cat",)
+
+
+def test_labels_without_a_word_are_left_out():
+    config = CONFIG.replace('value="Cat"', 'value="?"')
+    assert plan(config=config).phrases == ("car", "truck")
+    with pytest.raises(PromptError, match="no word to look for"):
+        plan([typed("? . zebra")], config=config)
+
+
+def test_model_score_threshold_is_weaker_than_the_annotator_and_stronger_than_the_settings():
+    config = CONFIG.replace('name="label"', 'name="label" model_score_threshold="0.6"')
+    assert plan(config=config).thresholds.box == 0.6
+    assert plan([typed("cat"), number(0.1)], config=config).thresholds.box == 0.1
+
+
+def test_a_control_with_a_higher_threshold_does_not_raise_the_others():
+    config = """<View><Image name="image" value="$image"/>
+      <RectangleLabels name="a" toName="image" model_score_threshold="0.8">
+        <Label value="cat"/></RectangleLabels>
+      <RectangleLabels name="b" toName="image"><Label value="dog"/></RectangleLabels></View>"""
+    look = plan(config=config)
+    assert look.thresholds.box == 0.3
+    assert [target.min_score for target in look.targets] == [0.8, 0.3]
+
+
+def test_each_picture_of_a_list_gets_a_plan_with_its_place():
+    config = parse_labeling_config(CONFIG.replace('value="$image"', 'valueList="$pages"'), 100)
+    task = Task.model_validate({"data": {"pages": ["a.jpg", "b.jpg"]}})
+    wishes = Wishes.of(task, None, NOBODY, config.prompt_names)
+    plans = plan_task(task, config, wishes, AppSettings())
+    assert [(p.uri, p.item_index) for p in plans] == [("a.jpg", 0), ("b.jpg", 1)]
+
+
+def submit(action="ANNOTATION_CREATED", result=(), config=CONFIG, **annotation):
+    return WebhookRequest.model_validate(
+        {
+            "action": action,
+            "project": {"id": 3, "label_config": config},
+            "annotation": {"result": list(result), **annotation},
+        }
+    )
+
+
+@pytest.mark.parametrize("action", ["ANNOTATION_CREATED", "ANNOTATION_UPDATED"])
+def test_a_submit_says_prompt_and_thresholds(action):
+    event = submit(action, [number(0.2), typed("car\n")])
+    assert asked_by_submit(event, AppSettings()) == Asked("car", 0.2, None)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        submit("ANNOTATIONS_DELETED", [typed("car")]),
+        submit("START_TRAINING", [typed("car")]),
+        submit(result=[typed("car")], was_cancelled=True),
+        submit(result=[typed("car")], config="<View/>"),
+        WebhookRequest(action="PROJECT_UPDATED"),
+    ],
+)
+def test_other_events_say_nothing(event):
+    assert asked_by_submit(event, AppSettings()) == NOBODY

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+
+from prelabel.errors import ImageFetchError, RequestError
+from prelabel.labelstudio.protocol import ResultEntry, asked_in, project_key
+from prelabel.labelstudio.results import Suppression, to_prediction, to_regions, to_task_error
+from prelabel.types import Asked, Detections, LookPlan, Target, Thresholds
+
+ALL = Suppression(iou_threshold=1, class_agnostic=False, max_boxes=100)
+
+
+def target(label, min_score=0.0):
+    return Target("label", "image", label, min_score)
+
+
+def look(*targets, item_index=None):
+    phrases = tuple(str(i) for i in range(len(targets)))
+    return LookPlan("a.jpg", item_index, phrases, targets, Thresholds(0, 0))
+
+
+def found(*rows, image_wh=(200, 100)):
+    boxes, scores, phrases = zip(*rows, strict=True) if rows else ((), (), ())
+    return Detections(
+        np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        np.array(scores, dtype=np.float32),
+        np.array(phrases, dtype=np.int64),
+        image_wh,
+    )
+
+
+def test_a_box_becomes_a_region_in_percent_with_its_label():
+    [region] = to_regions(look(target("cat")), found(([20, 10, 100, 60], 0.5, 0)), ALL)
+    assert region["value"] == {
+        "x": 10,
+        "y": 10,
+        "width": 40,
+        "height": 50,
+        "rotation": 0,
+        "rectanglelabels": ["cat"],
+    }
+    assert (region["original_width"], region["original_height"]) == (200, 100)
+    assert (region["from_name"], region["to_name"]) == ("label", "image")
+    assert (region["type"], region["score"], region["image_rotation"]) == (
+        "rectanglelabels",
+        0.5,
+        0,
+    )
+
+
+def test_nothing_found_gives_an_empty_result():
+    assert to_regions(look(target("cat")), found(), ALL) == []
+
+
+def test_boxes_of_phrases_without_a_label_are_left_out():
+    box = [0, 0, 10, 10]
+    regions = to_regions(look(None, target("cat")), found((box, 0.9, 0), (box, 0.8, 1)), ALL)
+    assert [region["value"]["rectanglelabels"] for region in regions] == [["cat"]]
+
+
+def test_each_label_s_own_minimum_counts():
+    rows = [([0, 0, 10, 10], 0.5, 0), ([20, 20, 30, 30], 0.5, 1)]
+    regions = to_regions(look(target("cat", 0.6), target("dog", 0.5)), found(*rows), ALL)
+    assert [region["value"]["rectanglelabels"] for region in regions] == [["dog"]]
+
+
+def test_two_phrases_of_one_label_do_not_box_one_thing_twice():
+    rows = [([0, 0, 10, 10], 0.9, 0), ([0, 0, 10, 10], 0.8, 1)]
+    suppression = Suppression(0.5, class_agnostic=False, max_boxes=100)
+    assert len(to_regions(look(target("car"), target("car")), found(*rows), suppression)) == 1
+    assert len(to_regions(look(target("car"), target("bus")), found(*rows), suppression)) == 2
+    agnostic = Suppression(0.5, class_agnostic=True, max_boxes=100)
+    assert len(to_regions(look(target("car"), target("bus")), found(*rows), agnostic)) == 1
+
+
+def test_the_best_boxes_are_kept_where_there_are_too_many():
+    rows = [([0, 0, 10, 10], 0.1, 0), ([20, 0, 30, 10], 0.9, 0), ([40, 0, 50, 10], 0.5, 0)]
+    regions = to_regions(look(target("cat")), found(*rows), Suppression(0.5, False, 2))
+    assert [round(region["score"], 3) for region in regions] == [0.9, 0.5]
+
+
+def test_no_region_leaves_the_picture():
+    [region] = to_regions(look(target("cat")), found(([-5, -5, 300, 300], 0.5, 0)), ALL)
+    value = region["value"]
+    assert (value["x"], value["y"], value["width"], value["height"]) == (0, 0, 100, 100)
+
+
+def test_regions_get_new_ids_every_time():
+    detections = found(([0, 0, 10, 10], 0.5, 0), ([20, 0, 30, 10], 0.5, 0))
+    calls = [to_regions(look(target("cat")), detections, ALL) for _ in range(2)]
+    assert len({region["id"] for regions in calls for region in regions}) == 4
+
+
+def test_the_picture_of_a_list_is_named():
+    row = ([0, 0, 10, 10], 0.5, 0)
+    [single] = to_regions(look(target("cat")), found(row), ALL)
+    [third] = to_regions(look(target("cat"), item_index=2), found(row), ALL)
+    assert "item_index" not in single
+    assert third["item_index"] == 2
+
+
+def test_a_prediction_s_score_is_the_mean_and_zero_without_regions():
+    regions = to_regions(
+        look(target("cat")), found(([0, 0, 9, 9], 0.5, 0), ([20, 0, 29, 9], 1.0, 0)), ALL
+    )
+    assert to_prediction(regions, "v1")["score"] == 0.75
+    assert to_prediction([], "v1") == {"result": [], "score": 0.0, "model_version": "v1"}
+
+
+def test_an_error_entry_has_no_result_so_that_the_task_is_asked_again():
+    entry = to_task_error(ImageFetchError("Not there."), "abc")
+    assert entry == {"error": "Not there.", "error_type": "ImageFetchError", "request_id": "abc"}
+
+
+@pytest.mark.parametrize(
+    ("project", "key"), [("3.1795349150", "3"), ("3", "3"), (3, "3"), (None, None)]
+)
+def test_the_project_s_key_is_its_id(project, key):
+    assert project_key(project) == key
+
+
+def entry(**fields):
+    return ResultEntry.model_validate(fields)
+
+
+def text(*lines, name="prompt"):
+    return entry(type="textarea", from_name=name, value={"text": list(lines)})
+
+
+def number(value, name="box_threshold"):
+    return entry(type="number", from_name=name, value={"number": value})
+
+
+@pytest.mark.parametrize(
+    ("entries", "asked"),
+    [
+        ([], Asked()),
+        ([text("cats . house")], Asked("cats . house")),
+        ([text("dog\n")], Asked("dog")),
+        ([text("cat", "dog")], Asked("cat . dog")),
+        ([text("cat"), text("dog")], Asked("dog")),
+        ([text("a caption", name="caption")], Asked()),
+        ([text("")], Asked()),
+        ([number(0)], Asked(box_threshold=0.0)),
+        ([number(0.4, "text_threshold"), text("cat")], Asked("cat", None, 0.4)),
+        ([number(7, "stars")], Asked()),
+        ([entry(type="textarea", from_name="prompt", value={"text": "cat"})], Asked("cat")),
+    ],
+)
+def test_prompt_and_thresholds_are_found_by_name(entries, asked):
+    assert asked_in(entries, ("prompt",)) == asked
+
+
+@pytest.mark.parametrize("value", [30, -0.1, "0.5", True])
+def test_a_threshold_that_is_none_is_refused_with_its_name(value):
+    with pytest.raises(RequestError, match="box_threshold"):
+        asked_in([number(value)], ())

@@ -1,0 +1,83 @@
+import pytest
+from pydantic import ValidationError
+
+from prelabel.settings import AppSettings, Environment
+
+NAMES = [
+    str(name)
+    for field in Environment.model_fields.values()
+    for name in getattr(field.validation_alias, "choices", [field.validation_alias])
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch):
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_every_setting_is_described():
+    for model in (AppSettings, Environment):
+        for name, field in model.model_fields.items():
+            assert field.description, name
+
+
+@pytest.mark.parametrize(
+    "args", [{"box_treshold": 0.3}, {"box_threshold": 1.5}, {"device": "tpu"}, {"max_boxes": 0}]
+)
+def test_wrong_names_and_values_are_refused(args):
+    with pytest.raises(ValidationError):
+        AppSettings.model_validate(args)
+
+
+def test_without_variables_the_settings_stay():
+    settings = AppSettings(box_threshold=0.4)
+    assert Environment().override(settings) == settings
+
+
+def test_zero_in_the_environment_is_zero(monkeypatch):
+    monkeypatch.setenv("BOX_THRESHOLD", "0")
+    assert Environment().override(AppSettings(box_threshold=0.4)).box_threshold == 0
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch):
+    monkeypatch.setenv("BOX_THRESHOLD", "")
+    assert Environment().override(AppSettings(box_threshold=0.4)).box_threshold == 0.4
+
+
+def test_hosts_are_split_and_log_levels_upper_case(monkeypatch):
+    monkeypatch.setenv("ALLOWED_IMAGE_HOSTS", " Media.local, 10.0.0.5:8000,")
+    monkeypatch.setenv("LOG_LEVEL", "debug")
+    settings = Environment().override(AppSettings())
+    assert settings.allowed_image_hosts == ("media.local", "10.0.0.5:8000")
+    assert settings.log_level == "DEBUG"
+
+
+@pytest.mark.parametrize("name", ["BOX_THRESHOLD", "LOG_LEVEL"])
+def test_a_wrong_variable_is_refused(monkeypatch, name):
+    monkeypatch.setenv(name, "high")
+    with pytest.raises(ValidationError):
+        Environment().override(AppSettings())
+
+
+@pytest.mark.parametrize(
+    ("names", "url"),
+    [
+        (("LABEL_STUDIO_HOST", "LABEL_STUDIO_ACCESS_TOKEN"), "http://ls:8080"),
+        (("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"), "ls:8080/"),
+    ],
+)
+def test_both_pairs_of_names_reach_label_studio(monkeypatch, names, url):
+    monkeypatch.setenv(names[0], url)
+    monkeypatch.setenv(names[1], "a-token")
+    environment = Environment()
+    assert environment.label_studio_url == "http://ls:8080"
+    assert environment.label_studio_token is not None
+    assert environment.label_studio_token.get_secret_value() == "a-token"
+
+
+def test_secrets_do_not_show(monkeypatch):
+    monkeypatch.setenv("LABEL_STUDIO_ACCESS_TOKEN", "canary-token")
+    monkeypatch.setenv("BASIC_AUTH_PASS", "canary-pass")
+    shown = f"{Environment()!r} {Environment()} {Environment().model_dump_json()}"
+    assert "canary" not in shown

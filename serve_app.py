@@ -29,8 +29,8 @@ def build_app(settings: AppSettings) -> Application:
     folder = model_folder(card, settings.models_dir)
     check_installed(card, folder)
     version = model_version(card, folder, settings)
-    device, resources = place_detector(settings.device, ray.nodes())  # type: ignore[no-untyped-call]
-    detector = serve.deployment(ray_actor_options=resources)(Detector)
+    place = place_detector(settings.device, ray.nodes())  # type: ignore[no-untyped-call]
+    detector = serve.deployment(ray_actor_options=place.options)(Detector)
     postprocessor = serve.deployment()(Postprocessor)
     prompt_store = serve.deployment()(PromptStore)
     ingress = serve.deployment()(Ingress)
@@ -39,7 +39,7 @@ def build_app(settings: AppSettings) -> Application:
         environment,
         card,
         version,
-        detector.bind(settings, card, device),
+        detector.bind(settings, card, place),
         postprocessor.bind(settings, version),
         prompt_store.bind(),
     )

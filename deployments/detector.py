@@ -12,6 +12,7 @@ from ray import serve
 from ray.util.metrics import Histogram
 
 from deployments.logs import use_serve_log
+from deployments.placement import DetectorPlace
 from prelabel.batching import BatchGate
 from prelabel.cards import ModelCard, model_folder
 from prelabel.engines import load_engine
@@ -34,14 +35,15 @@ Outcome = Detections | PrelabelError
 class Detector:
     """One checkpoint on one device. Decodes and resizes beside the forward of the batch before."""
 
-    def __init__(self, settings: AppSettings, card: ModelCard, device: str) -> None:
+    def __init__(self, settings: AppSettings, card: ModelCard, place: DetectorPlace) -> None:
         use_serve_log(settings.log_level)
         self._max_pixels = settings.max_image_pixels
         self._engine = load_engine(
             card,
             model_folder(card, settings.models_dir),
-            device=device,
+            device=place.device,
             precision=settings.precision,
+            cpu_threads=place.cpu_threads,
         )
         sizes = Histogram(
             "prelabel_batch_size",
@@ -52,7 +54,7 @@ class Detector:
             self._engine.detect, max_batch_size=settings.max_batch_size, on_batch=sizes.observe
         )
         self._preparing = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="prepare")
-        logger.info("%s (%s) is ready on %s. %s", card.name, card.title, device, card.limits)
+        logger.info("%s is ready on %s: %s. %s", card.name, place.device, card.title, card.limits)
 
     async def __call__(self, query: DetectionQuery) -> Outcome:
         """Detections of one picture; an error is a value here, so that it arrives as it left."""

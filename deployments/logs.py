@@ -14,3 +14,4 @@ def use_serve_log(level: str) -> None:
         logger.setLevel(level)
         logger.handlers = logging.getLogger(_SERVE_LOGGER).handlers
         logger.propagate = False
+    logging.getLogger("urllib3").setLevel("ERROR")  # it writes whole URLs, signatures included

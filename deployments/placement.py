@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
-Device = Literal["cpu", "cuda"]
+
+@dataclass(frozen=True, slots=True)
+class DetectorPlace:
+    """device; options: a replica's `ray_actor_options`; cpu_threads: to compute with, on a CPU."""
+
+    device: Literal["cpu", "cuda"]
+    options: dict[str, float]
+    cpu_threads: int | None
 
 
-def place_detector(
-    device: str, nodes: Sequence[Mapping[str, Any]]
-) -> tuple[Device, dict[str, float]]:
-    """The device, and a replica's `ray_actor_options`.
+def place_detector(device: str, nodes: Sequence[Mapping[str, Any]]) -> DetectorPlace:
+    """What the `device` setting means on these nodes, as `ray.nodes()` gives them.
 
-    device: the setting; `auto` takes GPUs if a node of `ray.nodes()` has one now. On a CPU a
-    replica takes all of a node's cores but one, which the other deployments share: it uses all
-    the cores there are, and a second one beside it would only slow both down.
+    `auto` takes GPUs if a node has one now. On a CPU a replica reserves all of a node's cores but
+    one, which the other deployments share, and computes with all: a second detector beside it
+    would only slow both down.
     """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     has_gpu = any(found.get("GPU", 0) > 0 for found in resources)
     if device == "cuda" or (device == "auto" and has_gpu):
-        return "cuda", {"num_cpus": 1, "num_gpus": 1}
+        return DetectorPlace("cuda", {"num_cpus": 1, "num_gpus": 1}, None)
     cores = max((found.get("CPU", 0) for found in resources), default=0)
-    return "cpu", {"num_cpus": max(cores - 1, 0.5)}
+    return DetectorPlace("cpu", {"num_cpus": max(cores - 1, 0.5)}, max(int(cores), 1))

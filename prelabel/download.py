@@ -38,6 +38,7 @@ from prelabel.cards import (
     ModelFile,
     model_folder,
     models_path,
+    read_lock,
     sha256_of,
     verify,
 )
@@ -74,6 +75,14 @@ def download(card: ModelCard, models_dir: str | Path, *, progress: bool = True) 
 
 
 def _is_whole(card: ModelCard, folder: Path) -> bool:
+    """Whether every file is there and has a hash on record, and of the commit that the card says.
+
+    A file without a record may be anybody's, so it is fetched again.
+    """
+    lock = read_lock(folder)
+    moved = lock is not None and card.revision is not None and lock.revision != card.revision
+    if moved or (lock is None and any(file.sha256 is None for file in card.files)):
+        return False
     try:
         verify(card, folder)
     except ModelError:

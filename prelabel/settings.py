@@ -12,6 +12,8 @@ from typing import Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from prelabel.addresses import Origin
+
 MIB = 1024 * 1024
 
 
@@ -72,7 +74,10 @@ class AppSettings(BaseModel):
     max_labels: int = Field(1_000, ge=1, description="Most labels in one labeling config.")
     max_image_bytes: int = Field(50 * MIB, ge=1, description="Largest picture, in bytes.")
     max_image_pixels: int = Field(
-        64_000_000, ge=1, description="Largest picture, in pixels; checked before decoding."
+        64_000_000,
+        ge=1,
+        le=178_956_970,
+        description="Largest picture, in pixels; checked before decoding.",
     )
     connect_timeout_s: float = Field(
         5, gt=0, description="Longest wait for a picture's server to accept a connection, seconds."
@@ -140,11 +145,13 @@ class Environment(BaseSettings):
 
     @field_validator("label_studio_url")
     @classmethod
-    def _with_scheme(cls, url: str | None) -> str | None:
+    def _is_an_address(cls, url: str | None) -> str | None:
         if url is None:
             return None
         url = url.strip().rstrip("/")
-        return url if "://" in url else f"http://{url}"
+        url = url if "://" in url else f"http://{url}"
+        Origin.of(url)
+        return url
 
     def override(self, settings: AppSettings) -> AppSettings:
         """The settings, with those values that the environment gives in place of the YAML's."""

@@ -22,7 +22,6 @@ _WITHOUT_EFFECT = frozenset(
         "max_body_bytes",
         "allowed_image_hosts",
         "log_level",
-        "cpu_threads",
     }
 )
 

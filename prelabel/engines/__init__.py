@@ -8,17 +8,21 @@ from prelabel.cards import ModelCard, check_installed
 from prelabel.engines.base import AnyEngine
 
 
-def load_engine(card: ModelCard, folder: Path, *, device: str, precision: str) -> AnyEngine:
+def load_engine(
+    card: ModelCard, folder: Path, *, device: str, precision: str, cpu_threads: int | None = None
+) -> AnyEngine:
     """Load the card's checkpoint from its folder. Touches no network.
 
     device: `auto`, `cpu` or `cuda`; precision: `auto`, `float32`, `bfloat16`, or `float64` (for
-    tests). Raises ModelError if files are missing or do not fit, DeviceError for a missing device.
+    tests); cpu_threads: for the whole process, as it was if not given. Raises ModelError if files are missing or do not fit, DeviceError for a missing device.
     """
     check_installed(card, folder)
     # Here, because torch takes seconds to import and the edge of the application needs none of it.
-    from prelabel.engines.device import resolve_placement
+    from prelabel.engines.device import resolve_placement, use_cpu_threads
 
     placement = resolve_placement(device, precision)
+    if cpu_threads is not None:
+        use_cpu_threads(cpu_threads)
     if card.engine == "groundingdino":
         from prelabel.engines.groundingdino import load as load_groundingdino
 

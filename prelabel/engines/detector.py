@@ -81,7 +81,7 @@ class TorchEngine:
     def detect(self, items: Sequence[Item]) -> list[RawDetections]:
         """One result per item, in order. Raises DetectionError if the model fails on them."""
         probs, boxes_cxcywh = self._forward(_collate(items, self._placement))
-        if not np.isfinite(boxes_cxcywh).all():
+        if not (np.isfinite(boxes_cxcywh).all() and np.isfinite(probs).all()):
             raise DetectionError("The model computed no numbers. Set the precision to float32.")
         return [
             _raw_detections(item.caption, probs[i], boxes_cxcywh[i]) for i, item in enumerate(items)

@@ -45,6 +45,11 @@ def resolve_placement(device: str, precision: str) -> Placement:
     )
 
 
+def use_cpu_threads(count: int) -> None:
+    """Compute with so many threads from now on. (Ray allows as many as a replica reserves CPUs.)"""
+    torch.set_num_threads(count)
+
+
 def _resolve_device(device: str) -> torch.device:
     if device not in ("auto", "cpu", "cuda"):
         raise DeviceError(f"Unknown device {device!r}. Use auto, cpu or cuda.")

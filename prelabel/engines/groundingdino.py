@@ -33,15 +33,6 @@ from prelabel.engines.weights import read_weights, require_keys
 from prelabel.errors import ModelError
 
 _BACKBONE_LEVELS = 3
-# Of training, of BERT's unused head, and of older or other versions of either library.
-_UNUSED = (
-    "label_enc.",
-    "bert.pooler.",
-    "bert.embeddings.position_ids",
-    "model.text_backbone.pooler.",
-    "model.backbone.conv_encoder.model.swin.layernorm.",
-)
-_COMPUTED = "relative_position_index"
 
 
 class TokenLogits(nn.Module):
@@ -163,11 +154,7 @@ def _load_weights(network: GroundingDinoNetwork, card: ModelCard, folder: Path) 
             "Check that they belong together."
         ) from error
     require_keys(
-        card.name,
-        missing=[name for name in report.missing_keys if not name.endswith(_COMPUTED)],
-        unexpected=[
-            name for name in [*report.unexpected_keys, *unexpected] if not name.startswith(_UNUSED)
-        ],
+        card.name, missing=report.missing_keys, unexpected=[*report.unexpected_keys, *unexpected]
     )
 
 

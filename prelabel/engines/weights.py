@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from prelabel.errors import ModelError
 
 Weights = Mapping[str, torch.Tensor]
 _SHOWN = 3
+# In checkpoints, but of training, of BERT's unused head, or computed anew by today's libraries.
+_HARMLESS = re.compile(
+    r"^label_enc\.|\.pooler\.|\.position_ids$|\.relative_position_index$|\.swin\.layernorm\."
+)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -37,7 +42,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def require_keys(name: str, *, missing: Collection[str], unexpected: Collection[str]) -> None:
-    """Raise ModelError, naming a few, unless both are empty."""
+    """Raise ModelError, naming a few, unless nothing is missing and what is left over harmless."""
+    missing = [key for key in missing if not _HARMLESS.search(key)]
+    unexpected = [key for key in unexpected if not _HARMLESS.search(key)]
     if missing:
         raise ModelError(
             f"The checkpoint of {name} lacks {len(missing)} weights ({_some(missing)}). "

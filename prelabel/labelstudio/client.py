@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 import requests
@@ -19,13 +19,13 @@ from pydantic import BaseModel, Field, SecretStr
 from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
+from prelabel.addresses import DEFAULT_PORTS, Credentials, Origin
 from prelabel.errors import ImageAddressError, ImageFetchError
 
 # What Label Studio writes for files of its own, relative to its address: uploads and local files,
 # and cloud files that it resolves.
 OWN_PATHS: Final = ("/data/", "/storage-data/", "/tasks/")
 CLOUD_SCHEMES: Final = frozenset({"s3", "gs", "azure-blob"})
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 JSON_WEB_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 MAX_TOKEN_BYTES: Final = 64 * 1024
@@ -34,17 +34,6 @@ RENEW_BEFORE_EXPIRY_S: Final = 30.0  # or half the lifetime, if that is less
 REMEMBER_REFUSAL_S: Final = 5.0
 UNREADABLE_LIFETIME_S: Final = 60.0
 INLINE_IMAGE: Final = re.compile(r"data:image/[^,]*;base64", re.IGNORECASE)
-
-
-class Credentials(Protocol):
-    """What opens Label Studio's door."""
-
-    def authorization(self, refused: str | None = None) -> str:
-        """Value of the Authorization header.
-
-        refused: the value that was just answered with 401; another is given if there is one.
-        Raises ImageFetchError if Label Studio gives none.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +109,7 @@ class LabelStudioClient:
         if self._url is None:
             return False
         try:
-            same_origin = _origin(url) == _origin(self._url)
+            same_origin = Origin.of(url) == Origin.of(self._url)
         except ValueError:
             return False
         prefix = urlsplit(self._url).path
@@ -256,12 +245,6 @@ def _access_token(response: requests.Response) -> str:
         )
     body = response.raw.read(MAX_TOKEN_BYTES, decode_content=True)
     return _Refreshed.model_validate_json(body).access
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port. Raises ValueError if there is no such port."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
 
 
 def _climbs(path: str) -> bool:

@@ -283,3 +283,21 @@ def test_damaged_installation_is_replaced(hub: Hub, tmp_path: Path) -> None:
     assert run(hub, card, models)[0] == 0
     verify(load_card(str(card)), models / "tiny")
     assert list(models.iterdir()) == [models / "tiny"]
+
+
+def test_files_that_nobody_vouches_for_are_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    card, models = write_card(tmp_path, sha256="null"), tmp_path / "models"
+    folder = models / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"anything")
+    (folder / "config.json").write_bytes(b"{}")
+    assert run(hub, card, models)[0] == 0
+    assert sha256_of(folder / "model.safetensors") == WEIGHTS_SHA256
+
+
+def test_card_with_another_commit_is_fetched_again(hub: Hub, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    run(hub, write_card(tmp_path), models)
+    status, _, stderr = run(hub, write_card(tmp_path, revision="f" * 40), models)
+    assert status == 1
+    assert "no revision ffff" in stderr

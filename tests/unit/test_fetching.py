@@ -647,6 +647,7 @@ def test_refusals_of_label_studio_say_what_to_do(
         studio = fetcher(network, trusted_url="http://pictures.example")
         with pytest.raises(ImageFetchError, match=sentence):
             studio.fetch("http://pictures.example/a.jpg", token)
+    assert len(server.received) == 1  # a token without successor is not sent twice
 
 
 @pytest.mark.parametrize(

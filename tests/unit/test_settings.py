@@ -53,9 +53,12 @@ def test_hosts_are_split_and_log_levels_upper_case(monkeypatch):
     assert settings.log_level == "DEBUG"
 
 
-@pytest.mark.parametrize("name", ["BOX_THRESHOLD", "LOG_LEVEL"])
-def test_a_wrong_variable_is_refused(monkeypatch, name):
-    monkeypatch.setenv(name, "high")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("BOX_THRESHOLD", "high"), ("LOG_LEVEL", "high"), ("LABEL_STUDIO_HOST", "ftp://ls")],
+)
+def test_a_wrong_variable_is_refused(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError):
         Environment().override(AppSettings())
 

@@ -104,6 +104,23 @@ def test_weight_that_does_not_fit_is_named(
 
 
 @pytest.mark.parametrize("engine", ["groundingdino", "huggingface"])
+def test_leftovers_of_older_libraries_do_no_harm(
+    tmp_path: Path, demo_card: ModelCard, engine: str
+) -> None:
+    demo = model_folder(demo_card, "models")
+    shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
+    block = "model.backbone.conv_encoder.model.encoder.layers.0.blocks.0"
+    leftovers = {
+        f"{block}.attention.self.relative_position_index": torch.zeros(49, 49, dtype=torch.int64),
+        "model.text_backbone.embeddings.position_ids": torch.arange(512)[None],
+        "model.text_backbone.pooler.dense.bias": torch.zeros(128),
+    }
+    tensors = load_file(demo / "model.safetensors") | leftovers
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    load_local(local_card(tmp_path, engine=engine))
+
+
+@pytest.mark.parametrize("engine", ["groundingdino", "huggingface"])
 def test_weights_of_another_shape_are_a_sentence(
     tmp_path: Path, demo_card: ModelCard, engine: str
 ) -> None:

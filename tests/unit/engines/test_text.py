@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,12 @@ def test_limits_saved_in_tokenizer_json_do_not_cut_captions(tokenizer: CaptionTo
     (caption,) = tokenizer([f"thing {i}" for i in range(60)])
     assert len(caption.ids) == 2 + 60 * 3
     assert len(tokenizer(["cat"])[0].ids) == 4
+
+
+def test_threads_may_share_a_tokenizer(tokenizer: CaptionTokenizer) -> None:
+    prompts = [[f"thing {i}", "red circle"] for i in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(tokenizer, prompts)) == [tokenizer(prompt) for prompt in prompts]
 
 
 def test_phrase_longer_than_a_caption_is_refused(tokenizer: CaptionTokenizer) -> None:

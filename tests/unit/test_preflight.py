@@ -1,0 +1,78 @@
+import socket
+
+import pytest
+
+from prelabel.errors import ModelError
+from prelabel.preflight import PreflightError, preflight
+
+GOOD = """
+http_options: {{host: 127.0.0.1, port: {port}}}
+applications:
+  - {{name: prelabel, import_path: serve_app:build_app, args: {{{args}}}}}
+"""
+
+
+@pytest.fixture
+def taken():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def free(taken):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(text):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return path
+
+    return _write
+
+
+def test_a_good_config_on_a_free_port_passes(write, free):
+    preflight(write(GOOD.format(port=free, args="model: demo")))
+
+
+def test_a_taken_port_is_named(write, taken):
+    with pytest.raises(PreflightError, match=f"Port {taken} on 127.0.0.1 is taken"):
+        preflight(write(GOOD.format(port=taken, args="")))
+
+
+def test_a_model_that_is_not_there_names_the_command_that_fetches_it(write, free, tmp_path):
+    args = f"model: llmdet-tiny, models_dir: {tmp_path}"
+    with pytest.raises(ModelError, match="prelabel download llmdet-tiny"):
+        preflight(write(GOOD.format(port=free, args=args)))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "not valid YAML"),
+        ("applications: []", "applications"),
+        ("5", "wrong at"),
+        (GOOD.format(port=9090, args="box_treshold: 0.5"), "box_treshold"),
+        (GOOD.format(port=9090, args="box_threshold: 5"), "box_threshold"),
+    ],
+)
+def test_a_wrong_config_says_where(write, text, sentence):
+    with pytest.raises(PreflightError, match=sentence):
+        preflight(write(text))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(PreflightError, match=r"no file .*nowhere\.yaml"):
+        preflight(tmp_path / "nowhere.yaml")
+
+
+def test_a_wrong_variable_is_named(write, free, monkeypatch):
+    monkeypatch.setenv("BOX_THRESHOLD", "high")
+    with pytest.raises(PreflightError, match="BOX_THRESHOLD"):
+        preflight(write(GOOD.format(port=free, args="")))

@@ -1,0 +1,123 @@
+"""The files beside the code keep their promises."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.placement import DetectorPlace, place_detector
+from prelabel.settings import AppSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+TRACKED = subprocess.run(
+    ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+).stdout.splitlines()
+
+
+def node(cpus, gpus=0, alive=True):
+    return {"Alive": alive, "Resources": {"CPU": cpus} | ({"GPU": gpus} if gpus else {})}
+
+
+def test_serve_accepts_the_shipped_config():
+    schema = ServeDeploySchema.model_validate(CONFIG)
+    AppSettings.model_validate(schema.applications[0].args)
+
+
+def test_all_deployments_fit_a_laptop_of_two_cores():
+    detector = place_detector("auto", [node(2)]).options
+    shares = {
+        deployment["name"]: deployment.get("ray_actor_options", detector)["num_cpus"]
+        * deployment.get("autoscaling_config", {}).get("min_replicas", 1)
+        for deployment in CONFIG["applications"][0]["deployments"]
+    }
+    assert sum(shares.values()) <= 2
+
+
+def test_every_line_of_options_is_explained():
+    text = (ROOT / "serve_config.yaml").read_text()
+    for option in (
+        "max_queued_requests",
+        "min_replicas: 1  # 0",
+        "port: 9090  #",
+        "device: auto  #",
+    ):
+        assert option in text
+
+
+@pytest.mark.parametrize(
+    ("device", "nodes", "placed"),
+    [
+        ("auto", [node(2)], ("cpu", {"num_cpus": 1}, 2)),
+        ("auto", [node(1)], ("cpu", {"num_cpus": 0.5}, 1)),
+        ("auto", [node(2), node(16)], ("cpu", {"num_cpus": 15}, 16)),
+        ("auto", [node(8), node(8, gpus=1)], ("cuda", {"num_cpus": 1, "num_gpus": 1}, None)),
+        ("auto", [node(8), node(8, gpus=1, alive=False)], ("cpu", {"num_cpus": 7}, 8)),
+        ("cpu", [node(8, gpus=1)], ("cpu", {"num_cpus": 7}, 8)),
+        ("cuda", [node(2)], ("cuda", {"num_cpus": 1, "num_gpus": 1}, None)),
+    ],
+)
+def test_detectors_are_placed(device, nodes, placed):
+    assert place_detector(device, nodes) == DetectorPlace(*placed)
+
+
+def test_the_readme_s_tables_are_up_to_date():
+    script = ROOT / "docs" / "settings_table.py"
+    subprocess.run([sys.executable, script, "--check"], check=True)
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") < 200
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_requirements_are_hashed_and_name_no_index():
+    locks = sorted((ROOT / "requirements").glob("*.txt"))
+    assert {lock.stem for lock in locks} >= {"build", "serve", "test"}
+    for lock in locks:
+        text = lock.read_text()
+        pins = re.findall(r"^\S+==\S+", text, re.MULTILINE)
+        assert pins
+        assert len(re.findall(r"^\S+==.*\\\n +--hash=sha256:", text, re.MULTILINE)) == len(pins)
+        assert not re.search(r"https?://|^-", text, re.MULTILINE)
+
+
+def test_the_environment_is_read_in_the_settings_alone():
+    readers = [
+        path
+        for path in TRACKED
+        if path.endswith(".py")
+        and not path.startswith(("tests/", "deploy/", "docs/"))
+        and re.search(r"os\.(environ|getenv)", (ROOT / path).read_text())
+    ]
+    assert set(readers) <= {"prelabel/settings.py"}
+
+
+def make(target, *variables, cwd=ROOT):
+    return subprocess.run(
+        ["make", target, *variables], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_make_help_lists_every_public_target():
+    text = make("help").stdout
+    for target in ("serve", "test", "lint", "e2e", "lock", "help"):
+        assert re.search(rf"^{target} ", text, re.MULTILINE), target
+
+
+def test_a_python_that_does_not_fit_is_named(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c 'import sys\nsys.version_info = (3, 9)\n'\"$2\"\n"
+    )
+    python.chmod(0o755)
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    done = make(".venv/bin/python", f"PYTHON={python}", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "needs Python 3.11 or 3.12" in done.stderr

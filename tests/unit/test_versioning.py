@@ -1,0 +1,50 @@
+import pytest
+
+from prelabel.cards import ModelCard, load_card, model_folder
+from prelabel.settings import AppSettings
+from prelabel.versioning import _WITHOUT_EFFECT, model_version
+
+DEMO = load_card("demo")
+FOLDER = model_folder(DEMO, "models")
+
+
+def version(**settings):
+    return model_version(DEMO, FOLDER, AppSettings(**settings))
+
+
+def test_the_version_begins_with_the_model_s_name_and_stays():
+    assert version().startswith("demo-")
+    assert version() == version()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"box_threshold": 0.31},
+        {"text_threshold": 0.0},
+        {"max_boxes": 5},
+        {"nms_iou_threshold": 0.5},
+    ],
+)
+def test_a_setting_that_changes_predictions_changes_it(change):
+    assert version(**change) != version()
+
+
+@pytest.mark.parametrize("change", [{"log_level": "DEBUG"}, {"fetch_timeout_s": 3}])
+def test_a_setting_that_does_not_change_predictions_does_not(change):
+    assert version(**change) == version()
+
+
+def test_the_settings_without_effect_exist():
+    assert set(AppSettings.model_fields) >= _WITHOUT_EFFECT
+
+
+def test_new_weights_of_a_card_without_hashes_change_it(tmp_path):
+    card = ModelCard.model_validate(
+        DEMO.model_dump()
+        | {"source": "local", "files": [{"path": "w.pth"}], "weights": "w.pth", "folder": tmp_path}
+    )
+    (tmp_path / "w.pth").write_bytes(b"one")
+    before = model_version(card, tmp_path, AppSettings())
+    (tmp_path / "w.pth").write_bytes(b"two")
+    assert model_version(card, tmp_path, AppSettings()) != before

@@ -14,7 +14,8 @@ def load_engine(
     """Load the card's checkpoint from its folder. Touches no network.
 
     device: `auto`, `cpu` or `cuda`; precision: `auto`, `float32`, `bfloat16`, or `float64` (for
-    tests); cpu_threads: for the whole process, as it was if not given. Raises ModelError if files are missing or do not fit, DeviceError for a missing device.
+    tests); cpu_threads: to compute with, in the whole process; as it was if not given.
+    Raises ModelError if files are missing or do not fit, DeviceError for a missing device.
     """
     check_installed(card, folder)
     # Here, because torch takes seconds to import and the edge of the application needs none of it.

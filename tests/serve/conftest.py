@@ -139,7 +139,7 @@ def _application(name: str, prefix: str, args: dict[str, Any], env: dict[str, st
     application["args"] |= args
     for deployment in application["deployments"]:
         if deployment["name"] == "Detector":
-            deployment["ray_actor_options"] = {"num_cpus": 1}  # two of them share this machine
+            deployment["ray_actor_options"] = {"num_cpus": 0.5}  # two of them share this machine
     return application
 
 
@@ -160,7 +160,7 @@ def _applications(web: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ],
     }
     config["http_options"]["port"] = _free_port()
-    ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         serve.start(http_options=config["http_options"])
         client = serve.context._get_global_client()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NotRequired, TypedDict, final
+from typing import Annotated, Literal, NotRequired, final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from prelabel.errors import RequestError
 from prelabel.types import Asked

@@ -1,0 +1,158 @@
+"""The `prelabel` command. Imports nothing heavy until a command needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from prelabel import __version__
+from prelabel.errors import ImageDecodeError, ModelError, PrelabelError
+
+app = typer.Typer(
+    help="Labelled boxes in Label Studio from a text prompt.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_console = Console()
+
+ModelsDir = Annotated[Path, typer.Option(help="Folder that holds the downloaded models.")]
+
+
+def main() -> None:
+    """Run the command; an error of ours is its sentence and exit status 1."""
+    try:
+        app()
+    except PrelabelError as error:
+        print(f"prelabel: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        _console.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
+    """Labelled boxes in Label Studio from a text prompt."""
+
+
+@app.command()
+def predict(
+    image: Annotated[Path, typer.Argument(help="A picture: JPEG, PNG, WebP, BMP, GIF or TIFF.")],
+    prompt: Annotated[str, typer.Option(help='What to look for: "cat . red star".')],
+    labels: Annotated[
+        str | None, typer.Option(help="Labels to keep, with commas; all of the prompt's if unset.")
+    ] = None,
+    url: Annotated[str, typer.Option(help="Where the service runs.")] = "http://127.0.0.1:9090",
+    output: Annotated[
+        Path | None, typer.Option(help="Drawn picture; IMAGE_prelabel.png if unset.")
+    ] = None,
+    json_output: Annotated[
+        Path | None, typer.Option("--json", help="Prediction; IMAGE_prelabel.json if unset.")
+    ] = None,
+    box_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="The service's setting if unset.")
+    ] = None,
+    text_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="The service's setting if unset.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(envvar="BASIC_AUTH_USER")] = None,
+    password: Annotated[str | None, typer.Option(envvar="BASIC_AUTH_PASS")] = None,
+) -> None:
+    """Ask the running service about a picture; write it with its boxes drawn, and the JSON."""
+    from PIL import Image
+
+    from prelabel.asking import ask, to_box
+    from prelabel.drawing import draw_boxes
+    from prelabel.images import decode_image
+    from prelabel.prompts import split_prompt
+    from prelabel.settings import AppSettings
+
+    limits = AppSettings()
+    output = output or image.with_name(f"{image.stem}_prelabel.png")
+    json_output = json_output or image.with_name(f"{image.stem}_prelabel.json")
+    if image.resolve() in (output.resolve(), json_output.resolve()):
+        raise ImageDecodeError("The output would replace the picture. Name another --output.")
+    content = _read(image)
+    upright = decode_image(content, max_pixels=limits.max_image_pixels)
+    prediction = ask(
+        url.rstrip("/"),
+        content,
+        prompt,
+        labels=split_prompt(labels or prompt, limits.max_prompt_chars),
+        thresholds={"box_threshold": box_threshold, "text_threshold": text_threshold},
+        auth=(user or "", password or "") if user or password else None,
+    )
+    boxes = [to_box(region) for region in prediction["result"]]
+    draw_boxes(Image.fromarray(upright), boxes).save(output)
+    json_output.write_text(json.dumps(prediction, indent=2, ensure_ascii=False) + "\n")
+    table = Table("box", "left", "top", "right", "bottom")
+    for box in boxes:
+        table.add_row(box.text, *(f"{edge:.0f}" for edge in box.xyxy))
+    _console.print(table)
+    _console.print(f"{len(boxes)} boxes: {output}, {json_output}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def models(models_dir: ModelsDir = Path("models")) -> None:
+    """List the models that there are cards for."""
+    from prelabel.cards import check_installed, list_cards, model_folder
+
+    table = Table(Column("name", no_wrap=True), "model", "engine", "licence", "installed")
+    for card in list_cards():
+        try:
+            check_installed(card, model_folder(card, models_dir))
+            installed = "yes"
+        except ModelError:
+            installed = "no"
+        table.add_row(card.name, card.title, card.engine, card.licence, installed)
+    _console.print(table)
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="A name that `prelabel models` lists.")],
+    models_dir: ModelsDir = Path("models"),
+) -> None:
+    """Fetch a model, verified; run it again to go on after an interruption."""
+    from prelabel.cards import load_card
+    from prelabel.download import download as fetch
+
+    folder = fetch(load_card(name), models_dir)
+    _console.print(
+        f"{name} is in {folder}. Set `model: {name}` in serve_config.yaml.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def preflight(
+    config: Annotated[Path, typer.Argument(help="A Serve config file.")] = Path(
+        "serve_config.yaml"
+    ),
+) -> None:
+    """Check what would keep the service from starting: settings, model, port."""
+    from prelabel.preflight import preflight as check
+
+    check(config)
+
+
+def _read(image: Path) -> bytes:
+    try:
+        return image.read_bytes()
+    except OSError as error:
+        raise ImageDecodeError(f"Cannot read {image}: {error.strerror}. Check its path.") from error

@@ -1,0 +1,47 @@
+"""The request that Label Studio's page sends when an annotator typed a prompt, made from Python."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from xml.sax.saxutils import quoteattr
+
+from pydantic import JsonValue
+
+
+def labeling_config(labels: Sequence[str]) -> str:
+    """A labeling config with a prompt, both thresholds, and a rectangle label for each word."""
+    tags = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
+    return (
+        '<View><TextArea name="prompt" toName="image"/>'
+        '<Number name="box_threshold" toName="image"/>'
+        '<Number name="text_threshold" toName="image"/>'
+        '<Image name="image" value="$image"/>'
+        f'<RectangleLabels name="label" toName="image">{tags}</RectangleLabels></View>'
+    )
+
+
+def prompt_request(
+    image: bytes, prompt: str, labels: Sequence[str], thresholds: Mapping[str, float | None]
+) -> dict[str, JsonValue]:
+    """Body of POST /predict for one picture, which travels in the request itself.
+
+    thresholds: by their names, `box_threshold` and `text_threshold`; None leaves the service's.
+    """
+    numbers: list[JsonValue] = [
+        _entry("number", name, {"number": value})
+        for name, value in thresholds.items()
+        if value is not None
+    ]
+    uri = f"data:image/*;base64,{base64.b64encode(image).decode()}"
+    return {
+        "tasks": [{"id": 1, "data": {"image": uri}}],
+        "label_config": labeling_config(labels),
+        "params": {
+            "context": {"result": [*numbers, _entry("textarea", "prompt", {"text": [prompt]})]}
+        },
+    }
+
+
+def _entry(kind: str, name: str, value: dict[str, JsonValue]) -> JsonValue:
+    return {"type": kind, "from_name": name, "to_name": "image", "value": value}

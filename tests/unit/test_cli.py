@@ -1,0 +1,82 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from label_studio_sdk.label_interface import LabelInterface
+from PIL import Image
+
+from prelabel.labelstudio.interactive import labeling_config, prompt_request
+from prelabel.labelstudio.labeling_config import parse_labeling_config
+from prelabel.labelstudio.protocol import PredictRequest, asked_in
+from prelabel.types import Asked
+
+PRELABEL = Path(sys.executable).with_name("prelabel")
+
+
+def prelabel(*arguments):
+    return subprocess.run(
+        [PRELABEL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (8, 8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("label", ["cat", 'a "quoted" <word>', "R&D", "Straße"])
+def test_any_word_becomes_a_label_of_a_valid_config(label):
+    xml = labeling_config([label])
+    LabelInterface(xml).validate()
+    [control] = parse_labeling_config(xml, 10).controls
+    assert control.labels[0].value == label
+
+
+def test_the_request_is_what_the_page_would_send():
+    thresholds = {"box_threshold": 0.0, "text_threshold": None}
+    request = PredictRequest.model_validate(prompt_request(b"x", "cat . dog", ["cat"], thresholds))
+    assert request.context is not None
+    assert asked_in(request.context.result, ("prompt",)) == Asked("cat . dog", 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("download", "nope"), "no model named 'nope'"),
+        (("preflight", "nowhere.yaml"), "no file nowhere.yaml"),
+        (("predict", "nowhere.png", "--prompt", "cat"), "Cannot read nowhere.png"),
+        (("predict", __file__, "--prompt", "cat"), "no readable JPEG"),
+    ],
+)
+def test_an_error_is_a_sentence_and_status_1(arguments, sentence):
+    done = prelabel(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("prelabel: ")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_service_the_command_that_starts_it_is_named(picture):
+    done = prelabel("predict", picture, "--prompt", "cat", "--url", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "Start it with `make serve`" in done.stderr
+
+
+def test_the_picture_itself_is_never_replaced(picture):
+    done = prelabel("predict", picture, "--prompt", "cat", "--output", picture)
+    assert done.returncode == 1
+    assert "Name another --output" in done.stderr
+
+
+def test_models_lists_the_shipped_cards(tmp_path):
+    listed = prelabel("models", "--models-dir", tmp_path).stdout
+    for name in ("demo", "grounding-dino-swin-t", "grounding-dino-swin-b", "llmdet-tiny"):
+        assert name in listed
+
+
+def test_the_command_line_starts_without_torch():
+    code = "import sys, prelabel.cli; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

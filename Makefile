@@ -21,7 +21,7 @@ serve: .venv/serve.stamp  ## Run the service on port 9090 (CONFIG=other.yaml for
 	@$(BIN)/prelabel preflight $(CONFIG)
 	exec $(BIN)/serve run $(CONFIG)
 
-test: .venv/test.stamp  ## Unit and service tests (a real local Ray, the embedded model)
+test: .venv/test.stamp .venv-reference/stamp  ## Unit and service tests (a real local Ray, the embedded model)
 	$(BIN)/pytest $(ARGS)
 
 lint: .venv/test.stamp  ## ruff, mypy --strict, import-linter
@@ -34,9 +34,9 @@ format: .venv/test.stamp  ## Put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-e2e: .venv/test.stamp .venv-labelstudio/stamp .venv-reference/stamp  ## A real Label Studio and browser; the reference server
+e2e: .venv/test.stamp .venv-labelstudio/stamp  ## A real Label Studio and browser
 	@command -v chromium >/dev/null || { echo "The browser tests need Chromium: apt-get install chromium"; exit 1; }
-	$(BIN)/pytest tests/e2e $(ARGS)
+	$(BIN)/pytest tests/e2e -v -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 docs: .venv/serve.stamp  ## Write the table of settings into README.md
 	$(BIN)/python docs/settings_table.py

@@ -101,7 +101,11 @@ def _add_work_routes(api: FastAPI, service: Service, counts: Counter[str]) -> No
 
     async def predict(body: PredictRequest, request: Request) -> JSONResponse:
         """One entry per task, in order: a prediction, or an error without result."""
-        entries = await service.predict(body, request_id_of(request.scope))
+        counts["tasks_in_progress"] += len(body.tasks)
+        try:
+            entries = await service.predict(body, request_id_of(request.scope))
+        finally:
+            counts["tasks_in_progress"] -= len(body.tasks)
         _count(counts, entries)
         return JSONResponse({"results": entries, "model_version": service.model_version})
 

@@ -1,0 +1,85 @@
+"""Label Studio, the service and a browser, each real and started once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from .demo import Case, labeling_config, load_cases
+from .label_studio import LabelStudio, label_studio_running
+from .pictures import picture_server
+from .servers import ROOT
+from .service import service_running
+
+ARTIFACTS = ROOT / "artifacts/e2e"
+LOG = logging.getLogger("e2e")
+logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request hides the progress
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The demo pictures and a labeling config that knows all their labels."""
+
+    cases: list[Case]
+
+    @cached_property
+    def config(self) -> str:
+        return labeling_config(sorted({label for case in self.cases for label in case.labels}))
+
+
+@pytest.fixture(scope="session")
+def demo() -> Demo:
+    return Demo(load_cases())
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Path:
+    """Screenshots and the servers' logs; git does not see them."""
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    for old in ARTIFACTS.iterdir():
+        old.unlink()
+    return ARTIFACTS
+
+
+@pytest.fixture(scope="session")
+def pictures(demo: Demo) -> Iterator[str]:
+    """Address of a web server that has the demo pictures and asks for no token."""
+    with picture_server(demo.cases[0].image.parent) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def label_studio(
+    tmp_path_factory: pytest.TempPathFactory, artifacts: Path, demo: Demo
+) -> Iterator[LabelStudio]:
+    LOG.info("Label Studio starts with an empty database: about a minute.")
+    folder = tmp_path_factory.mktemp("label-studio")
+    local_files = demo.cases[0].image.parent.parent
+    with label_studio_running(folder, artifacts / "label-studio.log", local_files) as running:
+        LOG.info("Label Studio is up.")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def service(
+    label_studio: LabelStudio,
+    pictures: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    artifacts: Path,
+) -> Iterator[str]:
+    """Address of the service, which has the token that Label Studio gives by default."""
+    LOG.info("The service starts: `serve run`, about half a minute.")
+    environment = {
+        "LABEL_STUDIO_HOST": label_studio.url,
+        "LABEL_STUDIO_ACCESS_TOKEN": label_studio.personal_token,
+        "ALLOWED_IMAGE_HOSTS": pictures.removeprefix("http://"),
+    }
+    folder = tmp_path_factory.mktemp("service")
+    with service_running(environment, folder, artifacts / "service.log") as url:
+        LOG.info("The service is up.")
+        yield url

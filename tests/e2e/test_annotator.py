@@ -1,0 +1,81 @@
+"""A person types a prompt into Label Studio's page, accepts the boxes and submits them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from .browser import annotator_at
+from .conftest import Demo
+from .demo import Case, boxes_of, complaints, found, labeling_config
+from .label_studio import Json, LabelStudio
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A project of two pictures; the first was annotated in the browser, with its prompt."""
+
+    project: int
+    config: str
+    first: Case
+    second: Case
+    second_task: int
+    annotations: list[Json]
+
+
+@pytest.fixture(scope="module")
+def submitted(label_studio: LabelStudio, service: str, demo: Demo, artifacts: Path) -> Submitted:
+    first, second = _overlapping_pair(demo)
+    config = labeling_config(sorted({*first.labels, *second.labels}))
+    # Without predictions on opening: what the page shows comes from the prompt alone.
+    project = label_studio.create_project("Annotating", config, show_collab_predictions=False)
+    label_studio.connect(project, service)
+    label_studio.upload(project, [(case.image.name, case.image) for case in (first, second)])
+    task, second_task = (int(task["id"]) for task in label_studio.tasks(project))
+    with annotator_at(label_studio.url, artifacts) as person:
+        person.log_in()
+        person.open_task(project, task)
+        person.switch_on_auto_annotation()
+        person.type_prompt(first.prompt)
+        person.accept_suggestions()
+        person.submit()
+    return Submitted(project, config, first, second, second_task, label_studio.annotations(task))
+
+
+def test_the_boxes_of_a_typed_prompt_are_stored(submitted: Submitted) -> None:
+    [annotation] = submitted.annotations
+    boxes = boxes_of(annotation["result"])
+    assert found(submitted.first.boxes, boxes) == list(submitted.first.boxes)
+    assert {label for label, *_ in boxes} <= set(submitted.first.labels)
+
+
+def test_the_prompt_is_stored_beside_its_boxes(submitted: Submitted) -> None:
+    [annotation] = submitted.annotations
+    texts = [e["value"]["text"] for e in annotation["result"] if e["type"] == "textarea"]
+    assert texts == [[submitted.first.prompt]]
+
+
+def test_the_submitted_prompt_is_used_for_the_project_s_next_task(
+    submitted: Submitted, label_studio: LabelStudio
+) -> None:
+    """The page sends no prompt for it: Label Studio's webhook told the service of the first."""
+    label_studio.retrieve_predictions(submitted.project)
+    predictions = {p["task"]: p for p in label_studio.predictions(submitted.project)}
+    prediction = predictions[submitted.second_task]
+    asked = [box for box in submitted.second.boxes if box[0] in submitted.first.labels]
+    boxes = boxes_of(prediction["result"])
+    assert found(asked, boxes) == asked
+    assert {label for label, *_ in boxes} <= set(submitted.first.labels)
+    assert complaints(submitted.config, prediction) == []
+
+
+def _overlapping_pair(demo: Demo) -> tuple[Case, Case]:
+    """Two pictures: the first's prompt asks for some, and not all, of what is on the second."""
+    for first, second in permutations(demo.cases, 2):
+        there = {label for label, *_ in second.boxes}
+        if there & set(first.labels) and there - set(first.labels):
+            return first, second
+    raise AssertionError("No two demo pictures share a label.")

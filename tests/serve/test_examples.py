@@ -1,0 +1,45 @@
+"""The example pictures through the running service: what a new user sees first."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prelabel.boxes import iou_xyxy
+from tests.serve.conftest import ROOT
+
+DEMO = ROOT / "examples" / "demo"
+CASES = json.loads((DEMO / "cases.json").read_text())
+
+
+def corners(box):
+    return (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"])
+
+
+def matches(truth, regions):
+    """How many true boxes have a region of their own: IoU of at least 0.5, right label."""
+    left = list(regions)
+    for box in truth:
+        for region in left:
+            pair = [np.array([corners(one)]) for one in (box, region["value"])]
+            same_label = region["value"]["rectanglelabels"] == [box["label"]]
+            if same_label and iou_xyxy(*pair)[0, 0] >= 0.5:
+                left.remove(region)
+                break
+    return len(regions) - len(left)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["image"])
+def test_prelabel_predict_finds_the_drawn_things(service, case, tmp_path):
+    prediction = tmp_path / "prediction.json"
+    command = [Path(sys.executable).with_name("prelabel"), "predict", DEMO / case["image"]]
+    options = ["--prompt", case["prompt"], "--url", service.url]
+    outputs = ["--json", prediction, "--output", tmp_path / "drawn.png"]
+    subprocess.run([*command, *options, *outputs], check=True, timeout=120, capture_output=True)
+    regions = json.loads(prediction.read_text())["result"]
+    found = matches(case["boxes"], regions)
+    assert found >= 0.8 * len(case["boxes"])
+    assert len(regions) - found <= 2

@@ -1,0 +1,39 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from prelabel.images import decode_image
+from prelabel.prompts import split_prompt
+
+DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
+CASES = json.loads((DEMO / "cases.json").read_text())
+
+
+def test_there_are_enough_pictures_and_boxes():
+    assert len(CASES) >= 10
+    assert sum(len(case["boxes"]) for case in CASES) >= 30
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["image"])
+def test_a_case_is_consistent_with_itself_and_its_picture(case):
+    height, width, _ = decode_image((DEMO / case["image"]).read_bytes(), max_pixels=10**6).shape
+    assert 0.7 < width / height < 1.5
+    assert list(split_prompt(case["prompt"], 1000)) == case["labels"]
+    for box in case["boxes"]:
+        assert box["label"] in case["labels"]
+        assert min(box["x"], box["y"]) >= 0
+        assert min(box["width"], box["height"]) > 5
+        assert max(box["x"] + box["width"], box["y"] + box["height"]) <= 100
+
+
+def test_one_picture_is_stored_lying_so_that_orientation_is_tested():
+    flowers = DEMO / "flowers.jpg"
+    assert Image.open(flowers).size == (600, 480)
+    assert decode_image(flowers.read_bytes(), max_pixels=10**6).shape[:2] == (600, 480)
+
+
+def test_every_drawing_is_credited():
+    credit = (DEMO / "ATTRIBUTION.md").read_text()
+    assert all(name in credit for name in ("Noto", "Twemoji", "Fluent", "CC-BY 4.0"))

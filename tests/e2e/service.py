@@ -39,4 +39,4 @@ def service_running(environment: Mapping[str, str], folder: Path, log: Path) -> 
                 yield url
         finally:
             left = end_leftovers("RAY_TMPDIR", ray_folder)
-        assert not left, f"These processes outlive `serve run`: {sorted(left)}"
+        assert not left, f"These processes outlive `make serve`: {sorted(left)}"

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from prelabel.cards import LOCK_NAME, PROJECT_ROOT, load_card, read_lock, sha256_of, verify
+from prelabel.cards import LOCK_NAME, load_card, read_lock, sha256_of, verify
 
+PRELABEL = Path(sys.executable).with_name("prelabel")
 COMMIT = "c0ffee" + "0" * 34
 WEIGHTS = random.Random(0).randbytes(24_000_000)
 CONFIG = b'{"model_type": "grounding-dino"}\n'
@@ -137,24 +138,13 @@ def write_card(
 
 
 def start(hub: Hub, card: Path, models: Path, **environment: str) -> subprocess.Popen[str]:
-    code = (
-        "import sys\n"
-        "from prelabel.cards import load_card\n"
-        "from prelabel.download import download\n"
-        "from prelabel.errors import ModelError\n"
-        "try:\n"
-        "    print(download(load_card(sys.argv[1]), sys.argv[2]))\n"
-        "except ModelError as error:\n"
-        "    sys.exit(f'ModelError: {error}')\n"
-    )
     variables = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(PROJECT_ROOT),
         "HOME": str(models.parent),
         "HF_ENDPOINT": f"http://127.0.0.1:{hub.port}",
     }
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(card), str(models)],
+        [PRELABEL, "download", str(card), "--models-dir", str(models)],
         env=variables | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -171,8 +161,9 @@ def run(hub: Hub, card: Path, models: Path, **environment: str) -> tuple[int, st
 def test_download_is_whole_verified_and_locked(hub: Hub, tmp_path: Path) -> None:
     card, models = write_card(tmp_path), tmp_path / "models"
     progress_without_terminal = {"TQDM_POSITION": "-1"}
-    status, folder, stderr = run(hub, card, models, **progress_without_terminal)
-    assert (status, folder) == (0, str(models / "tiny")), stderr
+    status, said, stderr = run(hub, card, models, **progress_without_terminal)
+    assert status == 0, stderr
+    assert f"is in {models / 'tiny'}." in said
     assert "model.safetensors: 100%" in stderr  # the progress bar
     assert {path.name for path in (models / "tiny").iterdir()} == {
         "model.safetensors",
@@ -235,7 +226,7 @@ def test_wrong_content_is_refused_removed_and_can_be_retried(
     hub.weights = WEIGHTS[:-1] + bytes([WEIGHTS[-1] ^ 1])
     status, _, stderr = run(hub, card, models)
     assert status == 1
-    assert "ModelError: model.safetensors of tiny is not the file on record" in stderr
+    assert "prelabel: model.safetensors of tiny is not the file on record" in stderr
     assert not (models / "tiny").exists()
     assert not [path for path in models.rglob("*") if path.is_file()]
 
@@ -256,7 +247,7 @@ def test_what_the_hub_does_not_have_is_a_sentence(
     card = write_card(tmp_path, source=source, revision=revision)
     status, _, stderr = run(hub, card, tmp_path / "models")
     assert status == 1
-    assert f"ModelError: {'The hub has ' if 'unknown' in source else ''}" in stderr
+    assert f"prelabel: {'The hub has ' if 'unknown' in source else ''}" in stderr
     assert sentence in stderr
     assert "Traceback" not in stderr
 
@@ -264,7 +255,7 @@ def test_what_the_hub_does_not_have_is_a_sentence(
 def test_offline_switch_is_obeyed_without_a_single_request(hub: Hub, tmp_path: Path) -> None:
     status, _, stderr = run(hub, write_card(tmp_path), tmp_path / "models", HF_HUB_OFFLINE="1")
     assert status == 1
-    assert "ModelError: HF_HUB_OFFLINE forbids downloading tiny." in stderr
+    assert "prelabel: HF_HUB_OFFLINE forbids downloading tiny." in stderr
     assert hub.asked == []
 
 
@@ -272,7 +263,7 @@ def test_unreachable_hub_is_a_sentence(hub: Hub, tmp_path: Path) -> None:
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}
     status, _, stderr = run(hub, write_card(tmp_path), tmp_path / "models", **nowhere)
     assert status == 1
-    assert "ModelError: The hub cannot be reached for tiny." in stderr
+    assert "prelabel: The hub cannot be reached for tiny." in stderr
     assert "Traceback" not in stderr
 
 

@@ -121,3 +121,27 @@ def test_a_python_that_does_not_fit_is_named(tmp_path):
     done = make(".venv/bin/python", f"PYTHON={python}", cwd=tmp_path)
     assert done.returncode != 0
     assert "needs Python 3.11 or 3.12" in done.stderr
+
+
+# Where each command that the README shows is run. A new one needs a test, and a line here.
+RUN_BY = {
+    "make serve": ("tests/e2e/service.py", '"make", "serve"'),
+    ".venv/bin/prelabel predict examples/demo/garden.jpg": (
+        "tests/serve/test_examples.py",
+        '"predict", DEMO / case["image"]',
+    ),
+    ".venv/bin/prelabel models": ("tests/unit/test_cli.py", 'prelabel("models"'),
+    ".venv/bin/prelabel download": ("tests/unit/test_download.py", '"download"'),
+    "label-studio start": ("tests/e2e/label_studio.py", '"start"'),
+    "export LABEL_STUDIO_HOST": ("tests/e2e/conftest.py", "LABEL_STUDIO_HOST"),
+    "export LABEL_STUDIO_ACCESS_TOKEN": ("tests/e2e/conftest.py", "LABEL_STUDIO_ACCESS_TOKEN"),
+}
+
+
+def test_every_command_of_the_readme_is_run_by_a_test():
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+    assert lines
+    for line in lines:
+        [(path, evidence)] = [where for command, where in RUN_BY.items() if command in line]
+        assert evidence in (ROOT / path).read_text(), line

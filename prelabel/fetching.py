@@ -12,25 +12,31 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.client import HTTPException
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
 from prelabel.addresses import Credentials, Origin, is_odd_number, is_public
+from prelabel.dialing import (
+    Connect,
+    DialingAdapter,
+    Resolve,
+    Watchdog,
+    connect_socket,
+    resolve_host,
+    watchdog_for,
+)
 from prelabel.errors import ImageAddressError, ImageFetchError
 
 MAX_REDIRECTS: Final = 5
@@ -47,10 +53,6 @@ REQUEST_HEADERS: Final = {
 # Without user name and backslash, which parsers read differently.
 PLAIN_URL: Final = re.compile(r"https?://[^/?#\\@\s]+([/?#][^\x00-\x1f\x7f]*)?", re.IGNORECASE)
 
-Resolve = Callable[[str, int], Collection[str]]
-Connect = Callable[[str, int, float], socket.socket]
-Dial = Callable[[str, int], socket.socket]
-
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
@@ -59,17 +61,6 @@ class FetchLimits:
     max_bytes: int
     connect_timeout_s: float
     total_timeout_s: float
-
-
-def resolve_host(host: str, port: int) -> Collection[str]:
-    """IP addresses of a name, in the system's order of preference."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-
-
-def connect_socket(address: str, port: int, timeout_s: float) -> socket.socket:
-    """TCP connection to an IP address."""
-    return socket.create_connection((address, port), timeout_s)
 
 
 class ImageFetcher:
@@ -110,7 +101,7 @@ class ImageFetcher:
         not arrive whole, in time and within the size limit.
         """
         total_s = self._limits.total_timeout_s
-        with _watchdog(total_s if timeout_s is None else min(total_s, timeout_s)) as watchdog:
+        with watchdog_for(total_s if timeout_s is None else min(total_s, timeout_s)) as watchdog:
             for _ in range(MAX_REDIRECTS + 1):
                 answer = self._hop(_prepare(url), credentials, watchdog)
                 if isinstance(answer, bytes):
@@ -125,13 +116,13 @@ class ImageFetcher:
         self,
         request: requests.PreparedRequest,
         credentials: Credentials | None,
-        watchdog: _Watchdog,
+        watchdog: Watchdog,
     ) -> bytes | str:
         """One request: the picture's bytes, or the URL to go on with."""
         server = self._server(Origin.of(str(request.url)))
         if not server.is_label_studio:
             credentials = None
-        adapter = _DialingAdapter(partial(self._dial, server.origin, watchdog), self._tls)
+        adapter = DialingAdapter(partial(self._dial, server.origin, watchdog), self._tls)
         with (
             _sentences(server, watchdog),
             closing(adapter),
@@ -144,7 +135,7 @@ class ImageFetcher:
                 raise ImageFetchError(server.refusal(status, has_token=credentials is not None))
             return self._read(server, response, watchdog)
 
-    def _read(self, server: _Server, response: requests.Response, watchdog: _Watchdog) -> bytes:
+    def _read(self, server: _Server, response: requests.Response, watchdog: Watchdog) -> bytes:
         """The body, as it comes; given up as soon as it is too large or too late."""
         too_large = ImageFetchError(
             f"The picture from {server} is larger than {self._limits.max_bytes} bytes; "
@@ -163,7 +154,7 @@ class ImageFetcher:
             raise server.too_slow(watchdog)
         return bytes(body)
 
-    def _dial(self, origin: Origin, watchdog: _Watchdog, host: str, port: int) -> socket.socket:
+    def _dial(self, origin: Origin, watchdog: Watchdog, host: str, port: int) -> socket.socket:
         """The connect step: looks the host up, checks every address, connects to what was checked.
 
         Host and port are the connection's own, whatever the URL looked like.
@@ -185,7 +176,7 @@ class ImageFetcher:
         return self._connect_to_any(server, addresses, watchdog)
 
     def _connect_to_any(
-        self, server: _Server, addresses: Collection[str], watchdog: _Watchdog
+        self, server: _Server, addresses: Collection[str], watchdog: Watchdog
     ) -> socket.socket:
         give_up_at = time.monotonic() + self._limits.connect_timeout_s
         reason = "its name has no address"
@@ -226,7 +217,7 @@ class _Server:
         check = "LABEL_STUDIO_HOST" if self.is_label_studio else "the picture's address"
         return ImageFetchError(f"{self} cannot be reached: {reason}; check {check}.")
 
-    def too_slow(self, watchdog: _Watchdog) -> ImageFetchError:
+    def too_slow(self, watchdog: Watchdog) -> ImageFetchError:
         return ImageFetchError(
             f"{self} did not send the picture within {watchdog.total_s:.3g} s; "
             "try again, make the picture smaller or raise fetch_timeout_s."
@@ -246,114 +237,6 @@ class _Server:
         if status == 429 or status >= 500:
             return f"{self} cannot give the picture now (HTTP {status}); try again later."
         return f"{self} has no picture there (HTTP {status}); check the picture's address."
-
-
-class _Watchdog:
-    """Shuts the watched sockets when the time is up, which ends any wait for them.
-
-    Timeouts of sockets cannot do that: they start anew with every byte.
-    """
-
-    def __init__(self, total_s: float) -> None:
-        self.total_s = total_s
-        self._deadline = time.monotonic() + total_s
-        self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
-
-    @property
-    def remaining_s(self) -> float:
-        return self._deadline - time.monotonic()
-
-    @property
-    def is_over(self) -> bool:
-        return self.remaining_s <= 0
-
-    def watch(self, connection: socket.socket) -> socket.socket:
-        """The same socket, watched from now on."""
-        connection.settimeout(None)
-        # A duplicate stays valid when TLS takes the socket over.
-        with self._lock:
-            self._sockets.append(connection.dup())
-        if self.is_over:
-            self.bite()
-        return connection
-
-    def bite(self) -> None:
-        with self._lock:
-            for connection in self._sockets:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-
-    def let_go(self) -> None:
-        with self._lock:
-            for connection in self._sockets:
-                connection.close()
-            self._sockets.clear()
-
-
-@contextmanager
-def _watchdog(total_s: float) -> Iterator[_Watchdog]:
-    """A watchdog that bites after `total_s` seconds unless the block has ended."""
-    watchdog = _Watchdog(total_s)
-    timer = threading.Timer(total_s, watchdog.bite)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield watchdog
-    finally:
-        timer.cancel()
-        watchdog.let_go()
-
-
-class _DialedHTTP(HTTPConnection):
-    """Connects by `dial` instead of looking the host up itself."""
-
-    def __init__(self, *args: Any, dial: Dial, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._dial = dial
-
-    def _new_conn(self) -> socket.socket:
-        return self._dial(self._dns_host, self.port)
-
-
-class _DialedHTTPS(HTTPSConnection):
-    """The same under TLS, which still verifies the host's name."""
-
-    def __init__(self, *args: Any, dial: Dial, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._dial = dial
-
-    def _new_conn(self) -> socket.socket:
-        return self._dial(self._dns_host, self.port)
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _DialedHTTP
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _DialedHTTPS
-
-
-class _DialingAdapter(HTTPAdapter):
-    """Sends a request over a connection of its own. No session: no cookies, proxies or .netrc."""
-
-    def __init__(self, dial: Dial, tls: ssl.SSLContext) -> None:
-        super().__init__()
-        self._dial = dial
-        self._tls = tls
-
-    def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, *_args: object, **_kwargs: object
-    ) -> HTTPConnectionPool:
-        origin = Origin.of(str(request.url))
-        if origin.scheme == "https":
-            return _HTTPSPool(origin.host, origin.port, dial=self._dial, ssl_context=self._tls)
-        return _HTTPPool(origin.host, origin.port, dial=self._dial)
-
-    def cert_verify(self, *args: object, **kwargs: object) -> None:
-        """Nothing to do: the context verifies. (The base class would have every connection load
-        the list of certificates again, some 30 ms.)"""
 
 
 def _prepare(url: str) -> requests.PreparedRequest:
@@ -397,7 +280,7 @@ def _redirect_target(server: _Server, response: requests.Response) -> str:
 
 
 @contextmanager
-def _sentences(server: _Server, watchdog: _Watchdog) -> Iterator[None]:
+def _sentences(server: _Server, watchdog: Watchdog) -> Iterator[None]:
     """Turns what the network and its libraries raise into a sentence.
 
     Their own words are dropped (`from None`): they repeat the URL, whose query may be a signature.

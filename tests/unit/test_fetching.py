@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from prelabel import __version__
+from prelabel.addresses import is_public
 from prelabel.errors import ImageAddressError, ImageError, ImageFetchError
-from prelabel.fetching import FetchLimits, ImageFetcher, is_public
+from prelabel.fetching import FetchLimits, ImageFetcher
 from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve, serve_raw
 
 PUBLIC = "93.184.216.34"

@@ -1,0 +1,146 @@
+"""Connections to addresses that were checked, and an end to waiting for them."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from prelabel.addresses import Origin
+
+Resolve = Callable[[str, int], Collection[str]]
+Connect = Callable[[str, int, float], socket.socket]
+Dial = Callable[[str, int], socket.socket]
+
+
+def resolve_host(host: str, port: int) -> Collection[str]:
+    """IP addresses of a name, in the system's order of preference."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+def connect_socket(address: str, port: int, timeout_s: float) -> socket.socket:
+    """TCP connection to an IP address."""
+    return socket.create_connection((address, port), timeout_s)
+
+
+class Watchdog:
+    """Shuts the watched sockets when the time is up, which ends any wait for them.
+
+    Timeouts of sockets cannot do that: they start anew with every byte.
+    """
+
+    def __init__(self, total_s: float) -> None:
+        self.total_s = total_s
+        self._deadline = time.monotonic() + total_s
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until it bites; negative after."""
+        return self._deadline - time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is up."""
+        return self.remaining_s <= 0
+
+    def watch(self, connection: socket.socket) -> socket.socket:
+        """The same socket, watched from now on."""
+        connection.settimeout(None)
+        # A duplicate stays valid when TLS takes the socket over.
+        with self._lock:
+            self._sockets.append(connection.dup())
+        if self.is_over:
+            self.bite()
+        return connection
+
+    def bite(self) -> None:
+        """Shut all watched sockets."""
+        with self._lock:
+            for connection in self._sockets:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def let_go(self) -> None:
+        """Watch no socket any more."""
+        with self._lock:
+            for connection in self._sockets:
+                connection.close()
+            self._sockets.clear()
+
+
+@contextmanager
+def watchdog_for(total_s: float) -> Iterator[Watchdog]:
+    """A watchdog that bites after `total_s` seconds unless the block has ended."""
+    watchdog = Watchdog(total_s)
+    timer = threading.Timer(total_s, watchdog.bite)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield watchdog
+    finally:
+        timer.cancel()
+        watchdog.let_go()
+
+
+class _DialedHTTP(HTTPConnection):
+    """Connects by `dial` instead of looking the host up itself."""
+
+    def __init__(self, *args: Any, dial: Dial, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._dial = dial
+
+    def _new_conn(self) -> socket.socket:
+        return self._dial(self._dns_host, self.port)
+
+
+class _DialedHTTPS(HTTPSConnection):
+    """The same under TLS, which still verifies the host's name."""
+
+    def __init__(self, *args: Any, dial: Dial, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._dial = dial
+
+    def _new_conn(self) -> socket.socket:
+        return self._dial(self._dns_host, self.port)
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _DialedHTTP
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _DialedHTTPS
+
+
+class DialingAdapter(HTTPAdapter):
+    """Sends a request over a connection of its own. No session: no cookies, proxies or .netrc."""
+
+    def __init__(self, dial: Dial, tls: ssl.SSLContext) -> None:
+        super().__init__()
+        self._dial = dial
+        self._tls = tls
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, *_args: object, **_kwargs: object
+    ) -> HTTPConnectionPool:
+        """A pool for this request alone, whose connections are dialed."""
+        origin = Origin.of(str(request.url))
+        if origin.scheme == "https":
+            return _HTTPSPool(origin.host, origin.port, dial=self._dial, ssl_context=self._tls)
+        return _HTTPPool(origin.host, origin.port, dial=self._dial)
+
+    def cert_verify(self, *args: object, **kwargs: object) -> None:
+        """Nothing to do: the context verifies. (The base class would have every connection load
+        the list of certificates again, some 30 ms.)"""

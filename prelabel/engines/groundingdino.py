@@ -19,7 +19,6 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from prelabel.cards import ModelCard, text_encoder_folder
-from prelabel.engines.detector import Batch, TorchEngine
 from prelabel.engines.device import Placement
 from prelabel.engines.groundingdino_keys import from_port
 from prelabel.engines.groundingdino_shape import (
@@ -29,6 +28,7 @@ from prelabel.engines.groundingdino_shape import (
     read_port_config,
 )
 from prelabel.engines.text import CaptionTokenizer
+from prelabel.engines.torch_engine import Batch, TorchEngine
 from prelabel.engines.weights import read_weights, require_keys
 from prelabel.errors import ModelError
 

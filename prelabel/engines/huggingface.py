@@ -10,9 +10,9 @@ from transformers import AutoModelForZeroShotObjectDetection, PreTrainedModel
 from transformers.utils import logging
 
 from prelabel.cards import ModelCard, text_encoder_folder
-from prelabel.engines.detector import Batch, TorchEngine
 from prelabel.engines.device import Placement
 from prelabel.engines.text import CaptionTokenizer
+from prelabel.engines.torch_engine import Batch, TorchEngine
 from prelabel.engines.weights import require_keys
 from prelabel.errors import ModelError
 

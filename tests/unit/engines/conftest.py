@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from prelabel.cards import ModelCard, load_card, model_folder
 from prelabel.engines import load_engine
-from prelabel.engines.detector import TorchEngine
+from prelabel.engines.torch_engine import TorchEngine
 from prelabel.types import ImageRGB
 
 # groundingdino-py 0.4.0 is of 2023: it imports timm by an old path, calls torch.meshgrid without

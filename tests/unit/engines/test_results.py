@@ -9,8 +9,8 @@ from PIL import Image
 from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
 from prelabel.cards import ModelCard, model_folder
-from prelabel.engines.detector import TorchEngine
 from prelabel.engines.groundingdino_shape import read_port_config
+from prelabel.engines.torch_engine import TorchEngine
 from prelabel.scoring import select_detections
 from prelabel.types import ImageRGB, RawDetections, Thresholds
 

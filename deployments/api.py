@@ -40,6 +40,9 @@ class Service(Protocol):
     async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
         """One entry per task, in order."""
 
+    def meet(self, project: str | int | None) -> None:
+        """Know a project from now on; waits for nothing."""
+
     async def remember(self, event: WebhookRequest) -> None:
         """Keep the prompt of a submitted annotation."""
 
@@ -47,8 +50,9 @@ class Service(Protocol):
 def build_api(service: Service) -> FastAPI:
     """The ASGI application of one ingress replica."""
     api = FastAPI(title="prelabel", version=__version__, summary="ML backend for Label Studio")
-    api.add_middleware(BasicAuth, environment=service.environment)
+    # The last one added is asked first: nobody's body is read before he has shown who he is.
     api.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
+    api.add_middleware(BasicAuth, environment=service.environment)
     api.add_exception_handler(RequestValidationError, _malformed)
     api.add_exception_handler(PrelabelError, _failed)
     api.add_exception_handler(HTTPException, _http_error)
@@ -70,8 +74,9 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
             "service_version": __version__,
         }
 
-    async def setup(_: SetupRequest) -> Answer:
+    async def setup(request: SetupRequest) -> Answer:
         """The version under which Label Studio files predictions."""
+        service.meet(request.project)
         return {"model_version": version}
 
     async def versions() -> Answer:

@@ -31,8 +31,8 @@ async def call(method: DeploymentHandle[Any], *args: object) -> Any:
         except (ActorDiedError, ActorUnavailableError) as error:
             if pause_s is None:
                 raise DetectionError(
-                    "Every replica that worked on this picture went away. Leave it out, or try "
-                    "again later; the service's log says why."
+                    "Every replica that worked on this went away; the service's log says why. Try "
+                    "again later, and leave the picture out if it happens again."
                 ) from error
             await asyncio.sleep(pause_s)
             continue

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 _STUCK_AFTER_S = 300
 _BROKEN_AFTER_FAILURES = 8
-_PREPARING_THREADS = 2
+_PREPARING_THREADS = {"cpu": 2, "cuda": 4}  # a GPU is hungrier
 
 Outcome = Detections | PrelabelError
 
@@ -53,7 +53,9 @@ class Detector:
         self._gate: BatchGate[PreparedItem, RawDetections] = BatchGate(
             self._engine.detect, max_batch_size=settings.max_batch_size, on_batch=sizes.observe
         )
-        self._preparing = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="prepare")
+        self._preparing = ThreadPoolExecutor(
+            _PREPARING_THREADS[place.device], thread_name_prefix="prepare"
+        )
         logger.info("%s is ready on %s: %s. %s", card.name, place.device, card.title, card.limits)
 
     async def __call__(self, query: DetectionQuery) -> Outcome:
@@ -95,4 +97,4 @@ class Detector:
         if self._gate.busy_s > _STUCK_AFTER_S:
             raise RuntimeError(f"the model has been busy with one batch for {_STUCK_AFTER_S} s")
         if self._gate.failures_in_a_row >= _BROKEN_AFTER_FAILURES:
-            raise RuntimeError(f"the model failed {_BROKEN_AFTER_FAILURES} times in a row")
+            raise RuntimeError(f"the model failed on {_BROKEN_AFTER_FAILURES} batches in a row")

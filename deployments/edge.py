@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import secrets
 
 from starlette.datastructures import Headers
@@ -15,6 +14,7 @@ from prelabel.settings import Environment
 
 _WITHOUT_AUTH = {"/webhook"}  # Label Studio sends no credentials there; see docs/architecture.md
 _MIB = 1024 * 1024
+_MOST_OPEN_BYTES = 8 * _MIB  # of those who need not show who they are
 
 
 def error_response(error: PrelabelError, request_id: str) -> JSONResponse:
@@ -49,7 +49,7 @@ class BasicAuth:
         scheme, _, encoded = headers.get("authorization", "").partition(" ")
         try:
             given = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
+        except ValueError:
             return False
         password = self._password.get_secret_value() if self._password else ""
         expected = f"{self._user or ''}:{password}".encode()
@@ -73,7 +73,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         try:
-            body = await self._read(Headers(scope=scope), receive)
+            limit = min(self._max_bytes, _MOST_OPEN_BYTES) if _is_open(scope) else self._max_bytes
+            body = await _read(Headers(scope=scope), receive, limit)
         except PayloadTooLargeError as error:
             await error_response(error, request_id_of(scope))(scope, receive, send)
             return
@@ -84,25 +85,27 @@ class BodyLimit:
 
         await self._app(scope, replay, send)
 
-    async def _read(self, headers: Headers, receive: Receive) -> bytes:
-        declared = headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > self._max_bytes:
-            raise self._error()
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._max_bytes:
-                raise self._error()
-        return bytes(body)
 
-    def _error(self) -> PayloadTooLargeError:
-        return PayloadTooLargeError(
-            f"The request is larger than {self._max_bytes / _MIB:g} MiB. Select fewer tasks, or "
-            "raise max_body_bytes."
-        )
+async def _read(headers: Headers, receive: Receive, max_bytes: int) -> bytes:
+    declared = headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+    return bytes(body)
+
+
+def _too_large(max_bytes: int) -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        f"The request is larger than {max_bytes / _MIB:g} MiB. Select fewer tasks, or raise "
+        "max_body_bytes."
+    )
 
 
 def request_id_of(scope: Scope) -> str:

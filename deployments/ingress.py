@@ -28,7 +28,7 @@ from prelabel.planning import asked_by_submit
 from prelabel.settings import AppSettings, Environment
 from prelabel.types import Asked, DetectionQuery, Detections, LookPlan
 
-_FETCHING_THREADS = 16
+_FETCHING_THREADS = 64  # twice what one request may have under way (task_concurrency)
 
 
 @serve.ingress()
@@ -72,7 +72,9 @@ class Ingress:
             trusted_url=environment.label_studio_url,
         )
         self._predictor = Predictor(
-            settings, model_version, Steps(self._fetch, self._detect, self._postprocess)
+            settings,
+            model_version,
+            Steps(self._recall, self._fetch, self._detect, self._postprocess),
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -81,21 +83,25 @@ class Ingress:
 
     async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
         """One entry per task, in order."""
-        remembered = await self._recall(project_key(request.project))
-        return await self._predictor.predict(request, remembered, request_id)
+        return await self._predictor.predict(request, request_id)
+
+    def meet(self, project: str | int | None) -> None:
+        """Let the store know a project whose webhooks may come; waits for nothing."""
+        key = project_key(project)
+        if self.settings.remember_prompts and key is not None:
+            self._prompts.recall.remote(key)
 
     async def remember(self, event: WebhookRequest) -> None:
         """Keep the prompt of a submitted annotation; other events are none of our business."""
         project = project_key(event.project_id)
-        if not self.settings.remember_prompts or project is None or event.annotation is None:
+        submitted_at = event.annotation.updated_at if event.annotation else None
+        if not self.settings.remember_prompts or project is None or submitted_at is None:
             return
         asked = asked_by_submit(event, self.settings)
         if asked != Asked():
-            await call(self._prompts.remember, project, event.annotation.updated_at or "", asked)
+            await call(self._prompts.remember, project, submitted_at, asked)
 
-    async def _recall(self, project: str | None) -> Asked:
-        if not self.settings.remember_prompts or project is None:
-            return Asked()
+    async def _recall(self, project: str) -> Asked:
         return cast("Asked", await call(self._prompts.recall, project))
 
     async def _fetch(self, uri: str, task_id: int | None) -> bytes:

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from datetime import UTC, datetime
 
 from prelabel.types import Asked
 
 _MOST_PROJECTS = 10_000
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class PromptStore:
-    """The newest prompt and thresholds of each project; the longest untouched go first."""
+    """The newest prompt and thresholds of each project; the longest unused go first.
+
+    Knows the projects that predictions were asked for. Webhooks come from anybody: they can change
+    what is remembered for one of these, and nothing else.
+    """
 
     def __init__(self) -> None:
-        self._asked: OrderedDict[str, tuple[str, Asked]] = OrderedDict()
-
-    def remember(self, project: str, submitted_at: str, asked: Asked) -> None:
-        """Keep what a submitted annotation says, unless a newer one was there before.
-
-        submitted_at: ISO 8601 in UTC, as Label Studio writes it, so that text order is time order.
-        """
-        known = self._asked.get(project)
-        if known is not None and submitted_at < known[0]:
-            return
-        self._asked[project] = (submitted_at, asked)
-        self._asked.move_to_end(project)
-        if len(self._asked) > _MOST_PROJECTS:
-            self._asked.popitem(last=False)
+        self._asked: OrderedDict[str, tuple[datetime, Asked]] = OrderedDict()
 
     def recall(self, project: str) -> Asked:
         """What is remembered for a project; nothing where nothing is."""
-        known = self._asked.get(project)
-        return Asked() if known is None else known[1]
+        known = self._asked.setdefault(project, (_NEVER, Asked()))
+        self._asked.move_to_end(project)
+        if len(self._asked) > _MOST_PROJECTS:
+            self._asked.popitem(last=False)
+        return known[1]
+
+    def remember(self, project: str, submitted_at: datetime, asked: Asked) -> None:
+        """Keep what a submitted annotation says, unless a newer one was there before.
+
+        A time in the future counts as now: it could not be overtaken otherwise.
+        """
+        submitted_at = min(submitted_at, datetime.now(UTC))
+        if project in self._asked and submitted_at >= self._asked[project][0]:
+            self._asked[project] = (submitted_at, asked)

@@ -35,6 +35,8 @@ class BatchGate(Generic[ItemT, ResultT]):
 
     run: the model; items of one bucket in, as many results out, in order; called in a thread of
         its own, so that the event loop and the health check stay alive.
+    max_batch_size, max_batch_s: most items of a batch, and most seconds that it should take: where
+        an item takes seconds, batches gain nothing, and everybody would wait for the whole.
     on_batch: told the size of each batch.
     """
 
@@ -43,16 +45,19 @@ class BatchGate(Generic[ItemT, ResultT]):
         run: Callable[[Sequence[ItemT]], Sequence[ResultT]],
         *,
         max_batch_size: int,
+        max_batch_s: float = 2.0,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._run = run
         self._max_batch_size = max_batch_size
+        self._max_batch_s = max_batch_s
         self._on_batch = on_batch
         self._waiting: deque[_Waiting[ItemT, ResultT]] = deque()
         self._device = ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
         self._worker: asyncio.Task[None] | None = None
         self._busy_since: float | None = None
-        self.failures_in_a_row = 0
+        self._item_s: float | None = None  # seconds per item in the last batch
+        self.failures_in_a_row = 0  # batches without one result
 
     async def submit(self, item: ItemT, bucket: Hashable) -> ResultT:
         """The item's result. If the caller is cancelled while it waits, it is never run.
@@ -70,44 +75,46 @@ class BatchGate(Generic[ItemT, ResultT]):
         """Seconds that the current batch has been running; 0 when the device is free."""
         return 0.0 if self._busy_since is None else time.monotonic() - self._busy_since
 
-    def close(self) -> None:
-        """Let the device thread end after its current batch; what waits is cancelled."""
-        for waiting in self._waiting:
-            waiting.answer.cancel()
-        self._device.shutdown(wait=False)
-
     async def _work(self) -> None:
         while batch := self._take():
-            await self._answer(batch)
+            succeeded = await self._answer(batch)
+            self.failures_in_a_row = 0 if succeeded else self.failures_in_a_row + 1
 
     def _take(self) -> list[_Waiting[ItemT, ResultT]]:
         """The oldest waiting item and all of its bucket, up to the limit; in order of arrival."""
         alive = [waiting for waiting in self._waiting if not waiting.answer.done()]
-        batch = [w for w in alive if w.bucket == alive[0].bucket][: self._max_batch_size]
+        batch = [w for w in alive if w.bucket == alive[0].bucket][: self._limit()]
         taken = {id(waiting) for waiting in batch}
         self._waiting = deque(waiting for waiting in alive if id(waiting) not in taken)
         return batch
 
-    async def _answer(self, batch: Sequence[_Waiting[ItemT, ResultT]]) -> None:
+    def _limit(self) -> int:
+        """As many as fit the time that a batch may take, by what the last one took per item."""
+        if self._item_s is None:
+            return 1
+        return max(1, min(self._max_batch_size, int(self._max_batch_s / max(self._item_s, 1e-6))))
+
+    async def _answer(self, batch: Sequence[_Waiting[ItemT, ResultT]]) -> bool:
+        """Whether the model worked, which includes refusing what is wrong with an item."""
         outcome = await self._forward([waiting.item for waiting in batch])
         if not isinstance(outcome, PrelabelError):
             for waiting, result in zip(batch, outcome, strict=True):
                 if not waiting.answer.done():
                     waiting.answer.set_result(result)
-        elif len(batch) == 1:
+            return True
+        if len(batch) == 1:
             if not batch[0].answer.done():
                 batch[0].answer.set_exception(outcome)
-        else:
-            # One bad item must not cost its neighbours: find it by running each alone.
-            for waiting in batch:
-                if not waiting.answer.done():
-                    await self._answer([waiting])
+            return not isinstance(outcome, DetectionError)
+        # One bad item must not cost its neighbours: find it by running each alone.
+        alone = [await self._answer([w]) for w in batch if not w.answer.done()]
+        return any(alone)
 
     async def _forward(self, items: Sequence[ItemT]) -> Sequence[ResultT] | PrelabelError:
-        if self._on_batch is not None:
-            self._on_batch(len(items))
         self._busy_since = time.monotonic()
         try:
+            if self._on_batch is not None:
+                self._on_batch(len(items))
             results = await asyncio.get_running_loop().run_in_executor(
                 self._device, self._run, items
             )
@@ -117,12 +124,11 @@ class BatchGate(Generic[ItemT, ResultT]):
             return error
         except Exception:  # the edge: whatever a model raises is logged, and answered per item
             logger.exception("the model failed on a batch of %d", len(items))
-            self.failures_in_a_row += 1
             return DetectionError(
                 "The model failed on this picture. The service's log says why; try another "
                 "picture, or report this one."
             )
         finally:
+            self._item_s = self.busy_s / len(items)
             self._busy_since = None
-        self.failures_in_a_row = 0
         return results

@@ -48,18 +48,21 @@ def iou_xyxy(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
     return iou
 
 
-def nms(boxes_xyxy: Floats, scores: Floats, groups: Ints, iou_threshold: float) -> Ints:
-    """Greedy non-maximum suppression within groups: kept indices, best score first.
+def nms(boxes_xyxy: Floats, scores: Floats, groups: Ints, iou_threshold: float, limit: int) -> Ints:
+    """Greedy non-maximum suppression within groups: at most `limit` indices, best score first.
 
     A box goes if a better one of its group overlaps it by more than `iou_threshold`.
     """
     order = np.argsort(-scores, kind="stable")
     boxes, group = boxes_xyxy[order], groups[order]
     alive = np.ones(len(order), dtype=bool)
+    kept: list[int] = []
     for i in range(len(order)):
+        if len(kept) == limit:
+            break
         if alive[i]:
+            kept.append(int(order[i]))
             rest = slice(i + 1, None)
             overlap = iou_xyxy(boxes[i : i + 1], boxes[rest])[0] > iou_threshold
             alive[rest] &= ~(overlap & (group[rest] == group[i]))
-    kept: Ints = order[alive].astype(np.int64)
-    return kept
+    return np.array(kept, dtype=np.int64)

@@ -89,19 +89,15 @@ class ImageFetcher:
         self._resolve = resolve
         self._connect = connect
 
-    def fetch(
-        self, url: str, credentials: Credentials | None = None, timeout_s: float | None = None
-    ) -> bytes:
+    def fetch(self, url: str, credentials: Credentials | None = None) -> bytes:
         """The bytes behind an http(s) URL; redirects are followed.
 
         credentials: sent with the first request if that goes to Label Studio, and never further.
-        timeout_s: the caller's own time, if less may be left than the limit.
 
         Raises ImageAddressError for what must not be contacted, and ImageFetchError for what did
         not arrive whole, in time and within the size limit.
         """
-        total_s = self._limits.total_timeout_s
-        with watchdog_for(total_s if timeout_s is None else min(total_s, timeout_s)) as watchdog:
+        with watchdog_for(self._limits.total_timeout_s) as watchdog:
             for _ in range(MAX_REDIRECTS + 1):
                 answer = self._hop(_prepare(url), credentials, watchdog)
                 if isinstance(answer, bytes):

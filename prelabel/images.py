@@ -94,8 +94,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     # By way of RGBA, because "La" and "PA" have no straight road.
     layer = image.convert("RGBA")
-    white = Image.new("RGBA", layer.size, "white")
-    return Image.alpha_composite(white, layer).convert("RGB")
+    white = Image.new("RGB", layer.size, "white")
+    white.paste(layer, mask=layer.getchannel("A"))
+    return white
 
 
 def _orientation(image: Image.Image) -> int:

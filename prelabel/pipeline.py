@@ -11,11 +11,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from prelabel.errors import DeadlineError, PrelabelError
-from prelabel.labelstudio.labeling_config import parse_labeling_config
-from prelabel.labelstudio.protocol import Prediction, PredictRequest, Task, TaskError
+from prelabel.errors import DeadlineError, PayloadTooLargeError, PrelabelError
+from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
+from prelabel.labelstudio.protocol import (
+    Prediction,
+    PredictRequest,
+    Task,
+    TaskError,
+    project_key,
+)
 from prelabel.labelstudio.results import to_prediction, to_task_error
 from prelabel.planning import Wishes, plan_task
 from prelabel.settings import AppSettings
@@ -28,8 +34,11 @@ Entry = Prediction | TaskError
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a task needs done. fetch takes a picture's address and the task's id."""
+    """What a request needs done. recall: what is remembered for a project, by its key; fetch: a
+    picture's bytes, by its address and the task's id.
+    """
 
+    recall: Callable[[str], Awaitable[Asked]]
     fetch: Callable[[str, int | None], Awaitable[bytes]]
     detect: Callable[[DetectionQuery], Awaitable[Detections]]
     postprocess: Callable[[Sequence[LookPlan], Sequence[Detections]], Awaitable[Prediction]]
@@ -43,57 +52,83 @@ class Predictor:
         self._model_version = model_version
         self._steps = steps
 
-    async def predict(
-        self, request: PredictRequest, remembered: Asked, request_id: str
-    ) -> list[Entry]:
-        """One entry per task: a prediction, or an error that costs its neighbours nothing."""
+    async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
+        """One entry per task: a prediction, or an error that costs its neighbours nothing.
+
+        Raises PayloadTooLargeError for more tasks than a request may have.
+        """
+        if len(request.tasks) > self._settings.max_tasks:
+            raise PayloadTooLargeError(
+                f"The request has {len(request.tasks)} tasks, and {self._settings.max_tasks} are "
+                "allowed. Select fewer, or raise max_tasks."
+            )
         if request.context is not None and not request.context.result:
             # Submit sends this; boxes would land as suggestions on the submitted annotation.
             return [to_prediction([], self._model_version) for _ in request.tasks]
+        if not request.tasks:
+            return []
+        started = time.monotonic()
         deadline = asyncio.get_running_loop().time() + self._settings.request_deadline_s
         turns = asyncio.Semaphore(self._settings.task_concurrency)
+        ground = asyncio.create_task(self._ground(request))
 
         async def entry(task: Task) -> Entry:
             try:
-                async with asyncio.timeout_at(deadline), turns:
-                    return await self._predict_task(task, request, remembered)
+                async with asyncio.timeout_at(deadline):
+                    config, remembered = await asyncio.shield(ground)
+                    wishes = Wishes.of(task, request.context, remembered, config.prompt_names)
+                    return await self._predict_task(task, config, wishes, turns)
             except TimeoutError:
-                late = DeadlineError(
+                error: PrelabelError = DeadlineError(
                     f"Not done within {self._settings.request_deadline_s:g} s. "
                     "Retrieve predictions again for what is left."
                 )
-                return to_task_error(late, request_id)
-            except PrelabelError as error:
-                logger.warning("task %s: %s: %s", task.id, type(error).__name__, error)
-                return to_task_error(error, request_id)
+            except PrelabelError as failure:
+                error = failure
             except Exception:  # the edge: a defect of ours costs this task alone, and is logged
                 logger.exception("task %s: request %s", task.id, request_id)
-                broken = PrelabelError(
+                error = PrelabelError(
                     "The service failed on this task. Its log says why, under this request's id."
                 )
-                return to_task_error(broken, request_id)
+            logger.warning("task %s: %s: %s", task.id, type(error).__name__, error)
+            return to_task_error(error, request_id)
 
-        started = time.monotonic()
-        entries = await asyncio.gather(*(entry(task) for task in request.tasks))
-        failed = sum("error" in one for one in entries)
+        try:
+            entries = await asyncio.gather(*(entry(task) for task in request.tasks))
+        finally:
+            ground.cancel()
+        failed = sum("error" in each for each in entries)
+        seconds = time.monotonic() - started
         logger.info(
-            "predicted %d tasks, %d failed, in %.2f s (request %s)",
-            len(entries),
-            failed,
-            time.monotonic() - started,
-            request_id,
+            "%d tasks, %d failed, %.2f s (request %s)", len(entries), failed, seconds, request_id
         )
         return list(entries)
 
-    async def _predict_task(
-        self, task: Task, request: PredictRequest, remembered: Asked
-    ) -> Prediction:
+    async def _ground(self, request: PredictRequest) -> tuple[LabelingConfig, Asked]:
+        """What all tasks of a request share."""
+        project = project_key(request.project)
         config = parse_labeling_config(request.label_config, self._settings.max_labels)
-        wishes = Wishes.of(task, request.context, remembered, config.prompt_names)
-        plans = plan_task(task, config, wishes, self._settings)
-        found = await asyncio.gather(*(self._look(plan, task.id) for plan in plans))
-        return await self._steps.postprocess(plans, found)
+        if project is None or not self._settings.remember_prompts:
+            return config, Asked()
+        return config, await self._steps.recall(project)
 
-    async def _look(self, plan: LookPlan, task_id: int | None) -> Detections:
-        image = await self._steps.fetch(plan.uri, task_id)
-        return await self._steps.detect(DetectionQuery(image, plan.phrases, plan.thresholds))
+    async def _predict_task(
+        self, task: Task, config: LabelingConfig, wishes: Wishes, turns: asyncio.Semaphore
+    ) -> Prediction:
+        plans = plan_task(task, config, wishes, self._settings)
+        looks = [asyncio.create_task(self._look(plan, task.id, turns)) for plan in plans]
+        try:
+            found = await asyncio.gather(*looks)
+        finally:
+            for look in looks:  # one failed: its task fails, so the others are for nothing
+                look.cancel()
+        # Its pictures stay here: an address may hold the whole picture.
+        addressless = [replace(plan, uri="") for plan in plans]
+        return await self._steps.postprocess(addressless, found)
+
+    async def _look(
+        self, plan: LookPlan, task_id: int | None, turns: asyncio.Semaphore
+    ) -> Detections:
+        async with turns:
+            image = await self._steps.fetch(plan.uri, task_id)
+            return await self._steps.detect(DetectionQuery(image, plan.phrases, plan.thresholds))

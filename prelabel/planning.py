@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prelabel.captions import normalise_phrase
-from prelabel.errors import LabelingConfigError, PromptError
+from prelabel.errors import PromptError, RequestError
 from prelabel.labelstudio.labeling_config import (
     ImageObject,
     LabelingConfig,
@@ -19,6 +19,7 @@ from prelabel.settings import AppSettings
 from prelabel.types import Asked, LookPlan, Target, Thresholds
 
 _MOST_NAMES_SHOWN = 8
+_NOTHING = Asked()
 _SUBMITS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
 
 Aim = tuple[str, Target | None]  # a phrase, and the label that its boxes get
@@ -29,8 +30,8 @@ class Wishes:
     """What was asked for beside the labeling config, strongest first."""
 
     context: Asked
-    drafts: Asked
-    remembered: Asked
+    drafts: Asked = _NOTHING
+    remembered: Asked = _NOTHING
 
     @classmethod
     def of(
@@ -55,58 +56,60 @@ class Wishes:
 
 
 def asked_by_submit(event: WebhookRequest, settings: AppSettings) -> Asked:
-    """What a webhook's annotation asked for; nothing unless it was submitted just now."""
+    """What a webhook's annotation asked for; nothing unless it was submitted just now.
+
+    A text without any label of the project is not remembered: it is a comment, or a slip that
+    would fail every later task.
+    """
     annotation = event.annotation
     if event.action not in _SUBMITS or annotation is None or annotation.was_cancelled:
         return Asked()
     try:
         config = parse_labeling_config(event.label_config or "", settings.max_labels)
-    except LabelingConfigError:
-        return Asked()  # a project that we cannot serve has nothing to remember
-    asked = asked_in(annotation.result, config.prompt_names)
-    if asked.prompt is not None:
-        split_prompt(asked.prompt, settings.max_prompt_chars)
-    return asked
+        asked = asked_in(annotation.result, config.prompt_names)
+        if asked.prompt is None:
+            return asked
+        aims = _prompted_aims(asked.prompt, config.controls, Wishes(asked), settings)
+        return asked if any(target for _, target in aims) else replace(asked, prompt=None)
+    except RequestError:
+        return Asked()  # what we could not serve is not worth remembering
 
 
 def plan_task(
     task: Task, config: LabelingConfig, wishes: Wishes, settings: AppSettings
 ) -> list[LookPlan]:
-    """One plan per picture of the task.
+    """One plan per picture of the task that has a label to look for.
 
     Raises PromptError where nothing would be looked for that the labeling config has a label for.
     """
+    prompt = wishes.resolve(config.controls[0], settings).prompt
+    if prompt is not None:
+        _check_known(_prompted_aims(prompt, config.controls, wishes, settings), config, settings)
     plans: list[LookPlan] = []
     for image in config.images:
-        uris = image.uris(task.data)
-        aims = _distinct(_aims(config, image, wishes, settings))
-        if not any(target for _, target in aims):
-            raise PromptError("There is no word to look for. Use plain words as labels or prompt.")
-        for index, uri in enumerate(uris):
-            plans.append(_look_plan(uri, index if image.many else None, aims, wishes, settings))
+        controls = config.controls_of(image)
+        aims = _distinct(
+            _own_aims(controls, wishes, settings)
+            if prompt is None
+            else _prompted_aims(prompt, controls, wishes, settings)
+        )
+        if any(target for _, target in aims):
+            text = wishes.resolve(controls[0], settings).text_threshold
+            plans += _look_plans(image, task, aims, text)
+    if not plans:
+        raise PromptError("There is no word to look for. Use plain words as labels or prompt.")
     return plans
 
 
-def _look_plan(
-    uri: str, item_index: int | None, aims: Sequence[Aim], wishes: Wishes, settings: AppSettings
-) -> LookPlan:
+def _look_plans(
+    image: ImageObject, task: Task, aims: Sequence[Aim], text_threshold: float | None
+) -> Iterator[LookPlan]:
+    assert text_threshold is not None  # the settings always give one
     phrases, targets = zip(*aims, strict=True)
-    text = wishes.context.or_else(wishes.drafts).or_else(wishes.remembered).text_threshold
     lowest = min(target.min_score for target in targets if target is not None)
-    thresholds = Thresholds(lowest, settings.text_threshold if text is None else text)
-    return LookPlan(uri, item_index, phrases, targets, thresholds)
-
-
-def _aims(
-    config: LabelingConfig, image: ImageObject, wishes: Wishes, settings: AppSettings
-) -> Iterable[Aim]:
-    controls = config.controls_of(image)
-    prompt = wishes.resolve(controls[0], settings).prompt
-    if prompt is None:
-        return _own_aims(controls, wishes, settings)
-    return _prompted_aims(
-        split_prompt(prompt, settings.max_prompt_chars), controls, wishes, settings
-    )
+    thresholds = Thresholds(lowest, text_threshold)
+    for index, uri in enumerate(image.uris(task.data)):
+        yield LookPlan(uri, index if image.many else None, phrases, targets, thresholds)
 
 
 def _own_aims(
@@ -119,29 +122,25 @@ def _own_aims(
 
 
 def _prompted_aims(
-    phrases: Sequence[str],
-    controls: Sequence[RectangleControl],
-    wishes: Wishes,
-    settings: AppSettings,
+    prompt: str, controls: Sequence[RectangleControl], wishes: Wishes, settings: AppSettings
 ) -> list[Aim]:
+    """Each phrase with the first label that it can mean."""
+    names = [name for c in controls for label in c.labels for name in label.names]
     aims: list[Aim] = []
-    for phrase in phrases:
+    for phrase in split_prompt(prompt, settings.max_prompt_chars, names):
         found = ((c, c.label_named(phrase)) for c in controls)
         known = next(((c, label) for c, label in found if label is not None), None)
         if known is None and settings.unknown_phrases == "first_label":
             known = controls[0], controls[0].labels[0]
         target = _target(known[0], known[1].value, wishes, settings) if known else None
         aims.append((phrase, target))
-    _check_known(aims, controls, settings)
     return aims
 
 
-def _check_known(
-    aims: Sequence[Aim], controls: Sequence[RectangleControl], settings: AppSettings
-) -> None:
+def _check_known(aims: Sequence[Aim], config: LabelingConfig, settings: AppSettings) -> None:
     unknown = [phrase for phrase, target in aims if target is None]
     if unknown and (settings.unknown_phrases == "reject" or len(unknown) == len(aims)):
-        labels = [label.value for control in controls for label in control.labels]
+        labels = [label.value for control in config.controls for label in control.labels]
         raise PromptError(
             f"The prompt's {_listed(unknown)} is no label of this project, which has "
             f"{_listed(labels)}. Use its labels in the prompt, or add labels to the project."

@@ -1,4 +1,4 @@
-"""The model version: Label Studio asks for a prediction again when, and only when, it changes."""
+"""The model version: Label Studio asks for a prediction again only when it changes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ _WITHOUT_EFFECT = frozenset(
         "fetch_timeout_s",
         "request_deadline_s",
         "task_concurrency",
+        "max_tasks",
         "max_body_bytes",
         "allowed_image_hosts",
         "log_level",
     }
 )
+
+
+# Counted up when the code changes what is predicted from the same weights and settings.
+_RESULTS_REVISION = 1
 
 
 def model_version(card: ModelCard, folder: Path, settings: AppSettings) -> str:
@@ -35,6 +40,7 @@ def model_version(card: ModelCard, folder: Path, settings: AppSettings) -> str:
         for path in unknown
     }
     facts = {
+        "results": _RESULTS_REVISION,
         "card": card.model_dump(mode="json", exclude={"folder"}),
         "hashes": hashes,
         "settings": settings.model_dump(mode="json", exclude=set(_WITHOUT_EFFECT)),

@@ -28,6 +28,11 @@ class Placement:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
 
 
+def at_least_float32(numbers: torch.Tensor) -> torch.Tensor:
+    """The same numbers, float32 where they were of less precision."""
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+
+
 def resolve_placement(device: str, precision: str) -> Placement:
     """device: `auto`, `cpu`, `cuda`; precision: `auto`, `float32`, `bfloat16`, `float64`.
 

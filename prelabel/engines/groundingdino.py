@@ -19,7 +19,7 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from prelabel.cards import ModelCard, text_encoder_folder
-from prelabel.engines.device import Placement
+from prelabel.engines.device import Placement, at_least_float32
 from prelabel.engines.groundingdino_keys import from_port
 from prelabel.engines.groundingdino_shape import (
     Shape,
@@ -36,11 +36,16 @@ _BACKBONE_LEVELS = 3
 
 
 class TokenLogits(nn.Module):
-    """Queries against tokens: `ContrastiveEmbed` without its padding to 256, always in float32."""
+    """Queries against tokens: `ContrastiveEmbed` without its padding to 256.
+
+    Out of autocast: in bfloat16 hundreds of scores would share a few values.
+    """
 
     def forward(self, queries: torch.Tensor, text: dict[str, torch.Tensor]) -> torch.Tensor:
         """queries [B, Q, D] to logits [B, Q, T], minus infinity for padding."""
-        logits = queries @ text["encoded_text"].transpose(-1, -2)
+        with torch.autocast(queries.device.type, enabled=False):
+            tokens = at_least_float32(text["encoded_text"])
+            logits = at_least_float32(queries) @ tokens.transpose(-1, -2)
         return logits.masked_fill(~text["text_token_mask"][:, None], float("-inf"))
 
 

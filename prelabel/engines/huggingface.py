@@ -10,11 +10,29 @@ from transformers import AutoModelForZeroShotObjectDetection, PreTrainedModel
 from transformers.utils import logging
 
 from prelabel.cards import ModelCard, text_encoder_folder
-from prelabel.engines.device import Placement
+from prelabel.engines.device import Placement, at_least_float32
 from prelabel.engines.text import CaptionTokenizer
 from prelabel.engines.torch_engine import Batch, TorchEngine
 from prelabel.engines.weights import require_keys
 from prelabel.errors import ModelError
+
+
+class _OutOfAutocast(torch.nn.Module):
+    """The token logits in float32: in bfloat16 hundreds of scores would share a few values."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """`ContrastiveEmbedding.forward`, whose inputs are hidden states and a mask."""
+        wide = {
+            name: at_least_float32(value) if value.is_floating_point() else value
+            for name, value in inputs.items()
+        }
+        with torch.autocast(next(iter(wide.values())).device.type, enabled=False):
+            logits: torch.Tensor = self.inner(**wide)
+        return logits
 
 
 class HuggingFaceNetwork:
@@ -23,6 +41,9 @@ class HuggingFaceNetwork:
     def __init__(self, model: PreTrainedModel) -> None:
         self.num_queries: int = model.config.num_queries
         self._model = model
+        heads = model.get_submodule("class_embed")
+        for name, head in list(heads.named_children()):
+            heads.add_module(name, _OutOfAutocast(head))
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """See `detector.Network`."""

@@ -105,7 +105,7 @@ class LabelStudioClient:
         return ImageRequest(url + inner, self._credentials)
 
     def _is_own(self, url: str) -> bool:
-        """Whether an absolute URL lies under Label Studio's address."""
+        """Whether an absolute URL is one of Label Studio's pictures: only those get the token."""
         if self._url is None:
             return False
         try:
@@ -114,7 +114,8 @@ class LabelStudioClient:
             return False
         prefix = urlsplit(self._url).path
         path = urlsplit(url).path
-        return same_origin and path.startswith(f"{prefix}/") and not _climbs(path)
+        own = tuple(prefix + path for path in OWN_PATHS)
+        return same_origin and path.startswith(own) and not _climbs(path)
 
     def _presigned(self, uri: str, task_id: int | None) -> ImageRequest:
         """Label Studio's redirect to the signed URL of a file in cloud storage."""

@@ -87,7 +87,7 @@ class LabelingConfig:
         return tuple(control for control in self.controls if control.to_name == image.name)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def parse_labeling_config(xml: str, max_labels: int) -> LabelingConfig:
     """Parse a labeling config.
 

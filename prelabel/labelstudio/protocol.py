@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, NotRequired, final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from prelabel.errors import RequestError
@@ -23,10 +23,9 @@ def _null_is_empty(value: object) -> object:
 class ResultEntry(_Wire):
     """One entry of an annotation's result: a region, a text, a number."""
 
-    from_name: str = ""
-    to_name: str = ""
-    type: str = ""
-    value: dict[str, JsonValue] = Field(default_factory=dict)
+    from_name: str | None = None
+    type: str | None = None
+    value: dict[str, JsonValue] | None = None
 
 
 Entries = Annotated[tuple[ResultEntry, ...], BeforeValidator(_null_is_empty)]
@@ -96,7 +95,7 @@ class WebhookAnnotation(_Wire):
     """The annotation of a webhook; `updated_at` orders the submits."""
 
     result: Entries = ()
-    updated_at: str | None = None
+    updated_at: AwareDatetime | None = None
     was_cancelled: bool = False
 
 
@@ -188,7 +187,7 @@ def asked_in(entries: Sequence[ResultEntry], prompt_names: Sequence[str]) -> Ask
 
 def _asked_by(entry: ResultEntry, prompt_names: Sequence[str]) -> Asked:
     if entry.type == "textarea" and entry.from_name in prompt_names:
-        return Asked(prompt=_text(entry.value.get("text")))
+        return Asked(prompt=_text((entry.value or {}).get("text")))
     if entry.type == "number" and entry.from_name == "box_threshold":
         return Asked(box_threshold=_fraction(entry))
     if entry.type == "number" and entry.from_name == "text_threshold":
@@ -203,7 +202,7 @@ def _text(value: JsonValue) -> str | None:
 
 
 def _fraction(entry: ResultEntry) -> float | None:
-    number = entry.value.get("number")
+    number = (entry.value or {}).get("number")
     if number is None:
         return None
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:

@@ -38,7 +38,7 @@ def to_regions(plan: LookPlan, found: Detections, suppression: Suppression) -> l
     boxes, scores = found.boxes_xyxy[rows], found.scores[rows]
     kept_targets = [target for row in rows if (target := targets[row]) is not None]
     groups = _groups(kept_targets, suppression.class_agnostic)
-    kept = nms(boxes, scores, groups, suppression.iou_threshold)[: suppression.max_boxes]
+    kept = nms(boxes, scores, groups, suppression.iou_threshold, suppression.max_boxes)
     edges = clip_xyxy(boxes[kept].astype(np.float64), found.image_wh)
     pct = px_to_pct(edges, found.image_wh).round(_PCT_DECIMALS)
     return [

@@ -201,8 +201,11 @@ def test_the_newest_submit_s_prompt_is_remembered_for_its_project_alone(service)
         }
         assert service.post("/webhook", event).status_code == 201
 
+    submit(70, "red circle", "2026-01-03T00:00:00Z")  # nobody asked about this project yet
+    assert set(boxes(service.predict(SCENE, project="70.123")[0])) == set(TRUTH)
     submit(70, "blue square", "2026-01-02T00:00:00Z")
     submit(70, "red circle", "2026-01-01T00:00:00Z")  # arrives late: it is the older one
+    submit(70, "blurry, please check", "2026-01-04T00:00:00Z")  # a comment, no prompt
     assert set(boxes(service.predict(SCENE, project="70.123")[0])) == {"blue square"}
     assert set(boxes(service.predict(SCENE, project="71.123")[0])) == set(TRUTH)
     typed_in = service.predict(SCENE, project="70.123", context=[typed("red circle")])
@@ -271,6 +274,10 @@ def test_basic_auth_guards_all_but_the_webhook(guarded):
             answer = bare.request(method, guarded.url + path, auth=auth, json={}, timeout=10)
             assert answer.status_code == 401
             assert "BASIC_AUTH_USER" in answer.json()["error"]
+    odd = {"Authorization": b"Basic \xe9\xe9"}
+    assert bare.get(f"{guarded.url}/health", headers=odd, timeout=10).status_code == 401
+    too_large = bare.post(f"{guarded.url}/predict", data=b" " * 2_000_000, timeout=10)
+    assert too_large.status_code == 401, "the body of a stranger is not read"
     webhook = bare.post(f"{guarded.url}/webhook", json={"action": "X"}, timeout=10)
     assert webhook.status_code == 201
     assert guarded.get("/health").status_code == 200

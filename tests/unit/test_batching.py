@@ -189,3 +189,41 @@ def test_open_loop_at_twice_the_unbatched_capacity_stays_prompt():
     latencies = run(scenario())
     assert statistics.quantiles(latencies, n=20)[-1] < 0.3
     assert statistics.mean(sizes) > 2
+
+
+def test_a_batch_is_no_longer_than_its_time_where_items_are_slow():
+    model = Recorder(seconds=0.05)
+
+    async def scenario():
+        gate = BatchGate(model, max_batch_size=8, max_batch_s=0.12)
+        first, rest = await submit_while_busy(gate, [2, 3, 4, 5, 6])
+        await asyncio.gather(first, *rest)
+
+    run(scenario())
+    assert model.batches[:2] == [[1], [2, 3]]
+
+
+def test_a_bad_batch_counts_once_and_a_refused_item_not_at_all():
+    async def scenario():
+        gate = BatchGate(Recorder(seconds=0.02), max_batch_size=8)
+        _, rest = await submit_while_busy(gate, ["bad", "bad", "bad"])
+        await asyncio.gather(*rest, return_exceptions=True)
+        after_batch = gate.failures_in_a_row
+        with pytest.raises(PromptError):
+            await gate.submit("refused", 0)
+        return after_batch, gate.failures_in_a_row
+
+    assert run(scenario()) == (1, 0)
+
+
+def test_a_broken_meter_fails_the_batch_and_not_the_gate():
+    def broken(size):
+        raise RuntimeError(size)
+
+    async def scenario():
+        gate = BatchGate(Recorder(), max_batch_size=8, on_batch=broken)
+        for _ in range(2):
+            with pytest.raises(DetectionError):
+                await gate.submit(1, 0)
+
+    run(scenario())

@@ -63,22 +63,28 @@ def test_iou_of_no_boxes_has_their_shape():
 
 
 def test_nms_of_nothing_is_nothing():
-    assert nms(EMPTY, np.zeros(0), np.zeros(0, dtype=np.int64), 0.5).tolist() == []
+    assert nms(EMPTY, np.zeros(0), np.zeros(0, dtype=np.int64), 0.5, 9).tolist() == []
 
 
 def test_nms_keeps_the_better_of_two_and_orders_by_score():
     boxes = np.array([[0, 0, 10, 10], [50, 50, 60, 60], [1, 0, 10, 10]], dtype=float)
-    kept = nms(boxes, np.array([0.5, 0.7, 0.9]), np.zeros(3, dtype=np.int64), 0.5)
+    kept = nms(boxes, np.array([0.5, 0.7, 0.9]), np.zeros(3, dtype=np.int64), 0.5, 9)
     assert kept.tolist() == [2, 1]
 
 
 def test_nms_spares_boxes_of_other_groups():
     boxes = np.array([[0, 0, 10, 10]] * 2, dtype=float)
-    assert len(nms(boxes, np.array([0.5, 0.7]), np.array([0, 1]), 0.5)) == 2
+    assert len(nms(boxes, np.array([0.5, 0.7]), np.array([0, 1]), 0.5, 9)) == 2
 
 
 def test_a_suppressed_box_suppresses_nobody():
     # a chain: b overlaps a, c overlaps b but not a
     boxes = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]], dtype=float)
-    kept = nms(boxes, np.array([0.9, 0.8, 0.7]), np.zeros(3, dtype=np.int64), 0.3)
+    kept = nms(boxes, np.array([0.9, 0.8, 0.7]), np.zeros(3, dtype=np.int64), 0.3, 9)
     assert kept.tolist() == [0, 2]
+
+
+def test_nms_stops_at_its_limit_with_the_best():
+    boxes = np.arange(80, dtype=float).reshape(20, 4)
+    kept = nms(boxes, np.linspace(0, 1, 20), np.arange(20), 0.5, 3)
+    assert kept.tolist() == [19, 18, 17]

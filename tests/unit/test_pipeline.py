@@ -1,8 +1,9 @@
 import asyncio
 
 import numpy as np
+import pytest
 
-from prelabel.errors import ImageFetchError
+from prelabel.errors import ImageFetchError, OverloadedError, PayloadTooLargeError
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
 from prelabel.pipeline import Predictor, Steps
@@ -13,11 +14,12 @@ CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" va
   <RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels></View>"""
 
 
-def request(images, context=None):
+def request(images, context=None, project=None, config=CONFIG):
     return PredictRequest.model_validate(
         {
+            "project": project,
             "tasks": [{"id": i, "data": {"image": image}} for i, image in enumerate(images)],
-            "label_config": CONFIG,
+            "label_config": config,
             "params": {"context": context},
         }
     )
@@ -28,6 +30,11 @@ class World:
 
     def __init__(self):
         self.running = self.most_running = self.looked = 0
+
+    async def recall(self, project):
+        if project == "9":
+            raise OverloadedError("Try again.")
+        return Asked("cat") if project == "7" else Asked()
 
     async def fetch(self, uri, task_id):
         if uri == "missing":
@@ -63,9 +70,9 @@ class World:
 
 def predict(body, **settings):
     world = World()
-    steps = Steps(world.fetch, world.detect, world.postprocess)
+    steps = Steps(world.recall, world.fetch, world.detect, world.postprocess)
     predictor = Predictor(AppSettings(**settings), "v1", steps)
-    return asyncio.run(predictor.predict(body, Asked(), "request-1")), world
+    return asyncio.run(predictor.predict(body, "request-1")), world
 
 
 def widths(entries):
@@ -115,3 +122,32 @@ def test_an_empty_context_is_answered_at_once_with_empty_results():
 
 def test_no_tasks_give_no_entries():
     assert predict(request([]))[0] == []
+
+
+def test_pictures_of_one_task_take_turns_too():
+    config = CONFIG.replace('value="$image"', 'valueList="$image"')
+    entries, world = predict(request([["0.01"] * 12], config=config), task_concurrency=3)
+    assert [region["item_index"] for region in entries[0]["result"]] == list(range(12))
+    assert world.most_running == 3
+
+
+def test_one_missing_picture_of_a_task_stops_the_others():
+    config = CONFIG.replace('value="$image"', 'valueList="$image"')
+    entries, world = predict(request([["missing", "5", "5"], ["0.01"]], config=config))
+    assert widths(entries) == [None, 1]
+    assert world.running == 0
+
+
+def test_a_store_that_does_not_answer_costs_each_task_an_error_and_no_more():
+    entries, _ = predict(request(["0.01", "0.01"], project=9))
+    assert [entry["error_type"] for entry in entries] == ["OverloadedError"] * 2
+
+
+def test_more_tasks_than_allowed_are_refused_as_a_whole():
+    with pytest.raises(PayloadTooLargeError, match="raise max_tasks"):
+        predict(request(["0.01"] * 3), max_tasks=2)
+
+
+def test_an_unusable_config_is_an_error_for_each_task():
+    entries, _ = predict(request(["0.01", "0.01"], config="<View/>"))
+    assert [entry["error_type"] for entry in entries] == ["LabelingConfigError"] * 2

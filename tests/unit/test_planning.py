@@ -161,3 +161,43 @@ def test_a_submit_says_prompt_and_thresholds(action):
 )
 def test_other_events_say_nothing(event):
     assert asked_by_submit(event, AppSettings()) == NOBODY
+
+
+@pytest.mark.parametrize(
+    ("prompt", "remembered"),
+    [("blurry, please check", None), ("zebra . truck", "zebra . truck"), ("caat", None)],
+)
+def test_a_text_without_any_label_is_not_remembered(prompt, remembered):
+    event = submit(result=[typed(prompt), number(0.2)])
+    assert asked_by_submit(event, AppSettings()) == Asked(remembered, 0.2, None)
+
+
+TWO_PICTURES = """<View>
+  <TextArea name="prompt" toName="a"/>
+  <Image name="a" value="$left"/><Image name="b" value="$right"/>
+  <RectangleLabels name="la" toName="a"><Label value="cat"/></RectangleLabels>
+  <RectangleLabels name="lb" toName="b"><Label value="dog"/></RectangleLabels></View>"""
+
+
+def plans_of(prompt):
+    config = parse_labeling_config(TWO_PICTURES, 100)
+    task = Task.model_validate({"data": {"left": "l.jpg", "right": "r.jpg"}})
+    return plan_task(task, config, Wishes(Asked(prompt)), AppSettings())
+
+
+def test_a_prompt_looks_at_the_pictures_whose_labels_it_names():
+    assert [plan.uri for plan in plans_of("dog")] == ["r.jpg"]
+    assert [plan.uri for plan in plans_of("dog . cat")] == ["l.jpg", "r.jpg"]
+    with pytest.raises(PromptError, match="has 'cat', 'dog'"):
+        plans_of("zebra")
+
+
+def test_a_label_with_a_dot_can_be_prompted():
+    config = CONFIG.replace('value="Cat"', 'value="St. Bernard"')
+    look = plan([typed("st. bernard . car")], config=config)
+    assert labels(look) == ["St. Bernard", "Car"]
+
+
+def test_null_entries_of_a_draft_are_overlooked():
+    drafts = [{"result": [{"from_name": None, "type": None, "value": None}, typed("car")]}]
+    assert plan([], drafts).phrases == ("car",)

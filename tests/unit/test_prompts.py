@@ -21,6 +21,21 @@ def test_prompts_are_split(prompt, phrases):
     assert split_prompt(prompt, 100) == phrases
 
 
+@pytest.mark.parametrize(
+    ("prompt", "phrases"),
+    [
+        ("St. Bernard", ("St. Bernard",)),
+        ("st. bernard, cat", ("st. bernard", "cat")),
+        ("cat . light, red . dog", ("cat", "light, red", "dog")),
+        ("light . red", ("light", "red")),
+        ("st. bernardino", ("st", "bernardino")),
+        ("cat.dog", ("cat", "dog")),
+    ],
+)
+def test_a_label_with_a_separator_inside_stays_whole(prompt, phrases):
+    assert split_prompt(prompt, 100, ["St. Bernard", "light, red", "cat"]) == phrases
+
+
 def test_a_prompt_over_the_limit_is_refused():
     with pytest.raises(PromptError, match="longer than 10 characters"):
         split_prompt("x" * 11, 10)

@@ -177,3 +177,14 @@ def test_bfloat16_finds_the_same_and_answers_in_float32(
 def test_port_config_gives_the_demos_shape(demo_card: ModelCard) -> None:
     shape = read_port_config(model_folder(demo_card, "models") / "config.json")
     assert (shape.swin.embed_dim, shape.num_queries, shape.bert.hidden_size) == (32, 50, 128)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_scores_are_not_rounded_to_bfloat16(
+    demo_engine: EngineFactory, scene: ImageRGB, name: str
+) -> None:
+    engine = demo_engine(name, "bfloat16")
+    (raw,) = engine.detect(engine.prepare(scene, PROMPTS[0]))
+    logits = np.log(raw.phrase_max / (1 - raw.phrase_max)).ravel()
+    rounded = torch.tensor(logits).to(torch.bfloat16).float().numpy()
+    assert np.mean(np.isclose(logits, rounded, rtol=1e-5, atol=0)) < 0.2

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from deployments.edge import BasicAuth, BodyLimit, error_response, request_id_of
 from prelabel import __version__
 from prelabel.cards import ModelCard
-from prelabel.errors import PrelabelError, RequestError
+from prelabel.errors import MissingFieldError, PrelabelError, RequestError
 from prelabel.labelstudio.protocol import (
     PredictRequest,
     SetupRequest,
@@ -27,6 +27,7 @@ from prelabel.pipeline import Entry
 from prelabel.settings import AppSettings, Environment
 
 Answer = dict[str, Any]
+_LONGEST_PLACE = 80  # characters of the path to a fault in a body
 
 
 class Service(Protocol):
@@ -86,7 +87,7 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
     async def versions_of(request: VersionsRequest) -> JSONResponse:
         """The same, as clients of label-studio-ml ask for it."""
         if request.project is None:
-            raise _bad_request('No project provided: send {"project": ...}.')
+            raise MissingFieldError('No project provided: send {"project": ...}.')
         return JSONResponse({"versions": [version]})
 
     async def is_training() -> Answer:
@@ -123,7 +124,7 @@ def _add_work_routes(api: FastAPI, service: Service, counts: Counter[str]) -> No
     async def train(body: TrainRequest) -> Answer:
         """Nothing is trained here; the answer is what label-studio-ml gives without a queue."""
         if body.annotations == []:
-            raise _bad_request("No annotations found.")
+            raise MissingFieldError('No annotations found: send {"annotations": [...]}.')
         return {}
 
     async def metrics() -> Answer:
@@ -152,14 +153,6 @@ def _count(counts: Counter[str], entries: Sequence[Entry]) -> None:
             counts["regions"] += len(entry["result"])
 
 
-class _BadRequestError(RequestError):
-    status_code = 400
-
-
-def _bad_request(sentence: str) -> _BadRequestError:
-    return _BadRequestError(sentence)
-
-
 async def _failed(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, PrelabelError)  # it is registered for no other
     return error_response(error, request_id_of(request.scope))
@@ -173,7 +166,8 @@ async def _malformed(request: Request, error: Exception) -> JSONResponse:
 
 
 def _place(loc: Sequence[object]) -> str:
-    return ".".join(str(part) for part in loc if part != "body") or "body"
+    place = ".".join(str(part) for part in loc if part != "body") or "body"
+    return place if len(place) <= _LONGEST_PLACE else f"{place[:_LONGEST_PLACE]}..."
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -2,6 +2,7 @@
 
     PrelabelError                500
     ├── RequestError             422  a body that is not what Label Studio sends
+    │   ├── MissingFieldError    400  a body without a field that the route needs
     │   ├── LabelingConfigError  422  a labeling config that asks for nothing this service can draw
     │   └── PromptError          422  a prompt that cannot become a caption
     ├── UnauthorizedError        401  missing or wrong basic auth
@@ -38,6 +39,12 @@ class RequestError(PrelabelError):
     """The request's body is not what it should be."""
 
     status_code = 422
+
+
+class MissingFieldError(RequestError):
+    """The request's body lacks a field that the route needs; 400, as label-studio-ml has it."""
+
+    status_code = 400
 
 
 class LabelingConfigError(RequestError):

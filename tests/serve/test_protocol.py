@@ -241,6 +241,15 @@ def test_a_body_of_another_form_is_refused_with_a_sentence(service, body):
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
+def test_a_deep_body_is_refused_in_a_short_sentence(service):
+    deep = {}
+    for _ in range(300):
+        deep = {"a": deep}
+    answer = service.post("/predict", {"tasks": [{"data": deep}], "label_config": CONFIG})
+    assert answer.status_code == 422
+    assert len(answer.json()["error"]) < 500
+
+
 def test_what_is_not_json_is_refused(service):
     headers = {"Content-Type": "application/json"}
     answer = requests.post(f"{service.url}/predict", b"{tasks", headers=headers, timeout=10)

@@ -2,7 +2,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deployments import prompt_store
 from deployments.prompt_store import PromptStore
 from prelabel.types import Asked
 
@@ -35,11 +34,18 @@ def test_a_time_in_the_future_cannot_pin_a_prompt():
     assert store.recall("1") == DOG
 
 
-def test_the_project_that_was_unused_longest_makes_room(monkeypatch):
-    monkeypatch.setattr(prompt_store, "_MOST_PROJECTS", 2)
-    store = PromptStore()
+def test_the_project_that_was_unused_longest_makes_room():
+    store = PromptStore(most_projects=2)
     for project in ("1", "2", "1", "3"):
         store.recall(project)
         store.remember(project, NOW, CAT)
     assert [store.recall(project) for project in ("1", "3")] == [CAT, CAT]
     assert store.recall("2") == Asked()
+
+
+def test_a_submit_of_a_threshold_alone_keeps_the_prompt():
+    store = PromptStore()
+    store.recall("1")
+    store.remember("1", NOW - timedelta(seconds=2), CAT)
+    store.remember("1", NOW - timedelta(seconds=1), Asked(box_threshold=0.0))
+    assert store.recall("1") == Asked("cat", 0.0)

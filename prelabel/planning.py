@@ -84,7 +84,11 @@ def plan_task(
     """
     prompt = wishes.resolve(config.controls[0], settings).prompt
     if prompt is not None:
-        _check_known(_prompted_aims(prompt, config.controls, wishes, settings), config, settings)
+        aims = _prompted_aims(prompt, config.controls, wishes, settings)
+        if wishes.context.prompt is None and not any(target for _, target in aims):
+            prompt = None  # an old note, or a prompt from before the labels were renamed
+        else:
+            _check_known(aims, config, settings)
     plans: list[LookPlan] = []
     for image in config.images:
         controls = config.controls_of(image)

@@ -20,6 +20,10 @@ def _null_is_empty(value: object) -> object:
     return [] if value is None else value
 
 
+def _only_an_object(value: object) -> object:
+    return value if isinstance(value, dict | BaseModel) else None
+
+
 class ResultEntry(_Wire):
     """One entry of an annotation's result: a region, a text, a number."""
 
@@ -96,7 +100,7 @@ class WebhookAnnotation(_Wire):
 
     result: Entries = ()
     updated_at: AwareDatetime | None = None
-    was_cancelled: bool = False
+    was_cancelled: bool | None = None
 
 
 class WebhookProject(_Wire):
@@ -111,7 +115,8 @@ class WebhookRequest(_Wire):
 
     action: str
     project: WebhookProject | int | None = None
-    annotation: WebhookAnnotation | None = None
+    # Other actions send lists here; they are none of our business.
+    annotation: Annotated[WebhookAnnotation | None, BeforeValidator(_only_an_object)] = None
 
     @property
     def project_id(self) -> int | None:

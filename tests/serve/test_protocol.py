@@ -214,7 +214,11 @@ def test_the_newest_submit_s_prompt_is_remembered_for_its_project_alone(service)
 
 @pytest.mark.parametrize(
     "event",
-    [{"action": "SOMETHING_NEW"}, {"action": "ANNOTATIONS_DELETED", "project": {"id": 1}}],
+    [
+        {"action": "SOMETHING_NEW"},
+        {"action": "ANNOTATIONS_CREATED", "project": {"id": 1}, "annotation": [{"result": []}]},
+        {"action": "ANNOTATIONS_DELETED", "project": {"id": 1}},
+    ],
 )
 def test_other_webhooks_are_welcome(service, event):
     assert service.post("/webhook", event).status_code == 201

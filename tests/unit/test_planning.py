@@ -201,3 +201,17 @@ def test_a_label_with_a_dot_can_be_prompted():
 def test_null_entries_of_a_draft_are_overlooked():
     drafts = [{"result": [{"from_name": None, "type": None, "value": None}, typed("car")]}]
     assert plan([], drafts).phrases == ("car",)
+
+
+@pytest.mark.parametrize("text", ["blurry, please check", "an old label"])
+def test_a_text_that_nobody_just_typed_and_no_label_knows_is_ignored(text):
+    assert plan(remembered=Asked(text)).phrases == ("Cat", "car", "truck")
+    assert plan(drafts=[{"result": [typed(text)]}]).phrases == ("Cat", "car", "truck")
+
+
+def test_a_list_of_annotations_is_welcome_and_says_nothing():
+    event = WebhookRequest.model_validate(
+        {"action": "ANNOTATIONS_CREATED", "project": {"id": 1}, "annotation": [{"result": []}]}
+    )
+    assert asked_by_submit(event, AppSettings()) == NOBODY
+    assert asked_by_submit(submit(result=[typed("car")], was_cancelled=None), AppSettings()).prompt

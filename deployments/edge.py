@@ -10,11 +10,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from prelabel.errors import PayloadTooLargeError, PrelabelError, UnauthorizedError
-from prelabel.settings import Environment
+from prelabel.settings import MIB, Environment
 
 _WITHOUT_AUTH = {"/webhook"}  # Label Studio sends no credentials there; see docs/architecture.md
-_MIB = 1024 * 1024
-_MOST_OPEN_BYTES = 8 * _MIB  # of those who need not show who they are
+_MOST_OPEN_BYTES = 8 * MIB  # of those who need not show who they are
 
 
 def error_response(error: PrelabelError, request_id: str) -> JSONResponse:
@@ -103,7 +102,7 @@ async def _read(headers: Headers, receive: Receive, max_bytes: int) -> bytes:
 
 def _too_large(max_bytes: int) -> PayloadTooLargeError:
     return PayloadTooLargeError(
-        f"The request is larger than {max_bytes / _MIB:g} MiB. Select fewer tasks, or raise "
+        f"The request is larger than {max_bytes / MIB:g} MiB. Select fewer tasks, or raise "
         "max_body_bytes."
     )
 

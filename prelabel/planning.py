@@ -9,6 +9,7 @@ from prelabel.captions import normalise_phrase
 from prelabel.errors import PromptError, RequestError
 from prelabel.labelstudio.labeling_config import (
     ImageObject,
+    Label,
     LabelingConfig,
     RectangleControl,
     parse_labeling_config,
@@ -120,9 +121,11 @@ def _own_aims(
     controls: Sequence[RectangleControl], wishes: Wishes, settings: AppSettings
 ) -> Iterator[Aim]:
     for control in controls:
+        min_score = _min_score(control, wishes, settings)  # once: a control may have many labels
         for label in control.labels:
+            target = Target(control.from_name, control.to_name, label.value, min_score)
             for phrase in label.phrases:
-                yield phrase, _target(control, label.value, wishes, settings)
+                yield phrase, target
 
 
 def _prompted_aims(
@@ -136,8 +139,7 @@ def _prompted_aims(
         known = next(((c, label) for c, label in found if label is not None), None)
         if known is None and settings.unknown_phrases == "first_label":
             known = controls[0], controls[0].labels[0]
-        target = _target(known[0], known[1].value, wishes, settings) if known else None
-        aims.append((phrase, target))
+        aims.append((phrase, _target(*known, wishes, settings) if known else None))
     return aims
 
 
@@ -151,10 +153,17 @@ def _check_known(aims: Sequence[Aim], config: LabelingConfig, settings: AppSetti
         )
 
 
-def _target(control: RectangleControl, label: str, wishes: Wishes, settings: AppSettings) -> Target:
+def _target(
+    control: RectangleControl, label: Label, wishes: Wishes, settings: AppSettings
+) -> Target:
+    min_score = _min_score(control, wishes, settings)
+    return Target(control.from_name, control.to_name, label.value, min_score)
+
+
+def _min_score(control: RectangleControl, wishes: Wishes, settings: AppSettings) -> float:
     min_score = wishes.resolve(control, settings).box_threshold
     assert min_score is not None  # the settings always give one
-    return Target(control.from_name, control.to_name, label, min_score)
+    return min_score
 
 
 def _distinct(aims: Iterable[Aim]) -> list[Aim]:

@@ -7,7 +7,7 @@ picture's width and height; `_pct`: percent of them).
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +41,9 @@ class Asked:
     def or_else(self, other: Asked) -> Asked:
         """This, with what it leaves open taken from another. 0 is a value."""
         return Asked(
-            *(
-                theirs if ours is None else ours
-                for ours, theirs in zip(astuple(self), astuple(other), strict=True)
-            )
+            other.prompt if self.prompt is None else self.prompt,
+            other.box_threshold if self.box_threshold is None else self.box_threshold,
+            other.text_threshold if self.text_threshold is None else self.text_threshold,
         )
 
 

@@ -65,8 +65,9 @@ def to_task_error(error: Exception, request_id: str) -> TaskError:
 def _groups(targets: Sequence[Target], class_agnostic: bool) -> Ints:
     if class_agnostic:
         return np.zeros(len(targets), dtype=np.int64)
-    labels = [(target.from_name, target.label) for target in targets]
-    return np.array([labels.index(label) for label in labels], dtype=np.int64)
+    numbers: dict[tuple[str, str], int] = {}
+    labels = ((target.from_name, target.label) for target in targets)
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
 
 
 def _region(

@@ -5,22 +5,10 @@ import pytest
 import requests
 from label_studio_sdk.label_interface import LabelInterface
 
+from tests.entries import number, typed
 from tests.serve.conftest import CANARY, CONFIG, SCENE, data_uri, encoded, scene
 
 TRUTH = {"red circle": (60, 60, 220, 220), "blue square": (380, 200, 560, 400)}
-
-
-def typed(text):
-    return {
-        "type": "textarea",
-        "from_name": "prompt",
-        "to_name": "image",
-        "value": {"text": [text]},
-    }
-
-
-def number(value, name="box_threshold"):
-    return {"type": "number", "from_name": name, "value": {"number": value}}
 
 
 def boxes(entry):

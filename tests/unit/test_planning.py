@@ -6,6 +6,7 @@ from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
 from prelabel.planning import Wishes, asked_by_submit, plan_task
 from prelabel.settings import AppSettings
 from prelabel.types import Asked, Thresholds
+from tests.entries import number, typed
 
 CONFIG = """<View>
   <TextArea name="prompt" toName="image"/><Number name="box_threshold" toName="image"/>
@@ -15,19 +16,6 @@ CONFIG = """<View>
   </RectangleLabels></View>"""
 
 NOBODY = Asked()
-
-
-def typed(text):
-    return {
-        "type": "textarea",
-        "from_name": "prompt",
-        "to_name": "image",
-        "value": {"text": [text]},
-    }
-
-
-def number(value, name="box_threshold"):
-    return {"type": "number", "from_name": name, "to_name": "image", "value": {"number": value}}
 
 
 def plan(context=None, drafts=(), remembered=NOBODY, settings=None, config=CONFIG):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -31,6 +32,26 @@ class Placement:
 def at_least_float32(numbers: torch.Tensor) -> torch.Tensor:
     """The same numbers, float32 where they were of less precision."""
     return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+
+
+def guard_convolutions(network: torch.nn.Module) -> None:
+    """Compute the network's 3x3 convolutions of stride 2 out of autocast.
+
+    On a CPU with AMX, torch 2.15's bfloat16 one reads memory that is not its own where its input
+    is one or two columns wide: the coarsest level of a narrow picture would be garbage, and
+    another garbage each time. It is the smallest of all levels, so that float32 costs nothing.
+    """
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d) and (module.kernel_size, module.stride) == (
+            (3, 3),
+            (2, 2),
+        ):
+            module.forward = partial(_convolve_out_of_autocast, module)  # type: ignore[method-assign]
+
+
+def _convolve_out_of_autocast(conv: torch.nn.Conv2d, pixels: torch.Tensor) -> torch.Tensor:
+    with torch.autocast(pixels.device.type, enabled=False):
+        return torch.nn.Conv2d.forward(conv, pixels.to(conv.weight.dtype))
 
 
 def resolve_placement(device: str, precision: str) -> Placement:

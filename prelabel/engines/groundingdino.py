@@ -19,7 +19,7 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from prelabel.cards import ModelCard, text_encoder_folder
-from prelabel.engines.device import Placement, at_least_float32
+from prelabel.engines.device import Placement, at_least_float32, guard_convolutions
 from prelabel.engines.groundingdino_keys import from_port
 from prelabel.engines.groundingdino_shape import (
     Shape,
@@ -121,6 +121,7 @@ def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
     network = GroundingDinoNetwork(shape, tokenizer.boundary_ids)
     _load_weights(network, card, folder)
     network.to(placement.device, placement.weights).eval()
+    guard_convolutions(network)
     return TorchEngine(network, tokenizer, card.image_size, placement)
 
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForZeroShotObjectDetection, PreTrainedModel
 from transformers.utils import logging
 
 from prelabel.cards import ModelCard, text_encoder_folder
-from prelabel.engines.device import Placement, at_least_float32
+from prelabel.engines.device import Placement, at_least_float32, guard_convolutions
 from prelabel.engines.text import CaptionTokenizer
 from prelabel.engines.torch_engine import Batch, TorchEngine
 from prelabel.engines.weights import require_keys
@@ -41,6 +41,7 @@ class HuggingFaceNetwork:
     def __init__(self, model: PreTrainedModel) -> None:
         self.num_queries: int = model.config.num_queries
         self._model = model
+        guard_convolutions(model)
         heads = model.get_submodule("class_embed")
         for name, head in list(heads.named_children()):
             heads.add_module(name, _OutOfAutocast(head))

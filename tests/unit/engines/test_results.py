@@ -174,6 +174,20 @@ def test_bfloat16_finds_the_same_and_answers_in_float32(
     assert raw.phrase_max.max(axis=0) == pytest.approx(expected.phrase_max.max(axis=0), abs=0.05)
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_bfloat16_is_right_on_narrow_pictures(demo_engine: EngineFactory, name: str) -> None:
+    """One or two columns on the coarsest level: torch's own convolution reads beyond them."""
+    full, short = (demo_engine(name, precision) for precision in ("float32", "bfloat16"))
+    picture = np.random.default_rng(0).integers(0, 255, (600, 120, 3), dtype=np.uint8)
+    (item,) = full.prepare(picture, PROMPTS[0])
+    assert item.pixels.shape[2] <= 64
+    (expected,) = full.detect([item])
+    answers = [short.detect([item])[0] for _ in range(10)]
+    for raw in answers:
+        assert np.array_equal(raw.phrase_max, answers[0].phrase_max)
+        assert raw.phrase_max.max(axis=0) == pytest.approx(expected.phrase_max.max(axis=0), abs=0.1)
+
+
 def test_port_config_gives_the_demos_shape(demo_card: ModelCard) -> None:
     shape = read_port_config(model_folder(demo_card, "models") / "config.json")
     assert (shape.swin.embed_dim, shape.num_queries, shape.bert.hidden_size) == (32, 50, 128)

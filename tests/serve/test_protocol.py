@@ -1,3 +1,4 @@
+import statistics
 import threading
 import time
 
@@ -162,6 +163,16 @@ def test_health_says_what_is_served_and_what_it_does_not_know(service):
     assert health["model"]["name"] == "demo"
     assert "drawings" in health["model"]["limits"]
     assert service.get("/").json() == health
+
+
+def test_the_demo_model_answers_within_a_second(service):
+    service.predict(SCENE)  # 640 x 480
+    times = []
+    for _ in range(7):
+        began = time.monotonic()
+        assert_both_found(service.predict(SCENE)[0])
+        times.append(time.monotonic() - began)
+    assert statistics.median(times) < 1.0
 
 
 def test_health_and_setup_answer_at_once_while_the_model_is_busy(service):

@@ -1,0 +1,5 @@
+"""Training of the embedded demo model. The service imports nothing of this."""
+
+from pathlib import Path
+
+WORK = Path(__file__).resolve().with_name("work")  # icons, states, checkpoints; not in git

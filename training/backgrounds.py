@@ -1,0 +1,125 @@
+"""What scenes stand on: plain, gradients, textures and soft, photo-like blurs of colour.
+
+All are muted, so that coloured things stand out. Each function returns float32 [H, W, 3], 0..255.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from prelabel.types import Floats
+
+Background = Callable[[np.random.Generator, tuple[int, int]], Floats]
+
+
+def _muted(rng: np.random.Generator) -> Floats:
+    colour = rng.uniform(50, 225, 3)
+    muted: Floats = (colour * 0.4 + colour.mean() * 0.6).astype(np.float32)
+    return muted
+
+
+def _mixed(a: Floats, b: Floats, share_of_b: Floats) -> Floats:
+    share = share_of_b[..., None]
+    return np.asarray(a * (1 - share) + b * share, dtype=np.float32)
+
+
+def _ramp(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """A slope from 0 to 1 in any direction: float32 [H, W]."""
+    y, x = np.mgrid[0 : hw[0], 0 : hw[1]].astype(np.float32)
+    angle = rng.uniform(0, 2 * math.pi)
+    slope = (x / hw[1] - 0.5) * math.cos(angle) + (y / hw[0] - 0.5) * math.sin(angle)
+    return np.asarray(np.clip(slope + 0.5, 0, 1))
+
+
+def _value_noise(rng: np.random.Generator, hw: tuple[int, int], cells: int) -> Floats:
+    """Smooth noise of about `cells` bumps a side, 0..1: float32 [H, W]."""
+    grid = (rng.random((cells, cells)) * 255).astype(np.uint8)
+    smooth = Image.fromarray(grid).resize((hw[1], hw[0]), Image.Resampling.BICUBIC)
+    return np.asarray(smooth, dtype=np.float32) / 255
+
+
+def plain(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """One colour."""
+    return np.broadcast_to(_muted(rng), (*hw, 3)).copy()
+
+
+def gradient(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """One colour into another."""
+    return _mixed(_muted(rng), _muted(rng), _ramp(rng, hw))
+
+
+def grain(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """Paper, sand, felt: a gradient with noise by pixel."""
+    return gradient(rng, hw) + rng.normal(0, rng.uniform(3, 16), (*hw, 1)).astype(np.float32)
+
+
+def clouds(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """Smooth blotches over several scales, as of a picture out of focus."""
+    picture = gradient(rng, hw)
+    for cells in (3, 6, 12, 24):
+        picture = _mixed(picture, _muted(rng), _value_noise(rng, hw, cells) * rng.uniform(0, 0.6))
+    return picture
+
+
+def bokeh(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """Discs and bars, blurred: things far behind."""
+    picture = Image.fromarray(clouds(rng, hw).clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    for _ in range(int(rng.integers(3, 14))):
+        w, h = rng.uniform(0.05, 0.5, 2) * min(hw)
+        x, y = rng.uniform(0, hw[1]), rng.uniform(0, hw[0])
+        colour = tuple(int(c) for c in _muted(rng))
+        shape = draw.ellipse if rng.random() < 0.5 else draw.rectangle
+        shape((x - w / 2, y - h / 2, x + w / 2, y + h / 2), fill=colour)
+    blurred = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.01, 0.06) * min(hw)))
+    return np.asarray(blurred, dtype=np.float32)
+
+
+def stripes(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """A striped cloth."""
+    wave = np.sin(_ramp(rng, hw) * rng.uniform(20, 90))
+    return _mixed(_muted(rng), _muted(rng), (wave > 0).astype(np.float32))
+
+
+def tiles(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """A floor of tiles with joints."""
+    side = max(6, round(rng.uniform(0.08, 0.25) * min(hw)))
+    y, x = np.mgrid[0 : hw[0], 0 : hw[1]]
+    picture = _mixed(_muted(rng), _muted(rng), ((y // side + x // side) % 2).astype(np.float32))
+    picture[(y % side == 0) | (x % side == 0)] = _muted(rng)
+    return picture
+
+
+def hills(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """Sky and ground: ranges of hills, nearer ones darker."""
+    picture = _mixed(
+        np.array([150, 185, 220]),
+        np.array([215, 220, 225]),
+        np.mgrid[0 : hw[0], 0 : hw[1]][0] / hw[0],
+    )
+    x = np.arange(hw[1]) / hw[1]
+    ground = _muted(rng)
+    for i in range(3):
+        phase, waves = rng.uniform(0, 6.3), rng.uniform(3, 10)
+        height = (0.45 + 0.16 * i + 0.06 * np.sin(phase + waves * x)) * hw[0]
+        below = np.arange(hw[0])[:, None] > height[None]
+        picture[below] = ground * (1 - 0.18 * i)
+    return picture
+
+
+def patchwork(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """Fields of colour around random points."""
+    count = int(rng.integers(5, 15))
+    centres = rng.random((count, 2)) * hw
+    y, x = np.mgrid[0 : hw[0], 0 : hw[1]]
+    distance = (y[..., None] - centres[:, 0]) ** 2 + (x[..., None] - centres[:, 1]) ** 2
+    colours = np.stack([_muted(rng) for _ in range(count)])
+    return np.asarray(colours[distance.argmin(-1)])
+
+
+TRAINED: tuple[Background, ...] = (plain, gradient, grain, clouds, bokeh)
+HELD_OUT: tuple[Background, ...] = (stripes, tiles, hills, patchwork)

@@ -1,0 +1,60 @@
+"""Model cards of trained checkpoints: `python -m training.card FOLDER` ships one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from prelabel.cards import CARDS_FOLDER, PROJECT_ROOT, load_card, sha256_of
+
+# What pictures are resized to, within the sizes of the last stage of training.
+IMAGE_SIZE = {"shortest_edge": 160, "longest_edge": 224}
+_FILES = ("model.safetensors", "config.json", "tokenizer.json")
+
+
+def write_card(folder: Path) -> Path:
+    """Write demo.yaml beside the checkpoint, so that the service can be pointed to it."""
+    card = load_card("demo").model_dump(mode="json", exclude={"folder"}, exclude_defaults=True)
+    card |= {"source": "local", "files": _entries(folder), "image_size": IMAGE_SIZE}
+    path = folder / "demo.yaml"
+    path.write_text(yaml.safe_dump(card, sort_keys=False))
+    return path
+
+
+def ship(folder: Path) -> None:
+    """Copy the checkpoint to models/demo; write its hashes and size into the shipped card."""
+    shipped = PROJECT_ROOT / "models" / "demo"
+    for name in _FILES:
+        shutil.copyfile(folder / name, shipped / name)
+    processor = shipped / "processor_config.json"
+    settings = json.loads(processor.read_text())
+    settings["image_processor"]["size"] = IMAGE_SIZE
+    processor.write_text(json.dumps(settings, indent=2) + "\n")
+    entries = "".join(
+        f"  - path: {entry['path']}\n    sha256: {entry['sha256']}\n    size: {entry['size']}\n"
+        for entry in _entries(folder)
+    )
+    path = CARDS_FOLDER / "demo.yaml"
+    text = re.sub(r"(?<=^files:\n)(?:  .*\n)+", entries, path.read_text(), flags=re.MULTILINE)
+    for edge, pixels in IMAGE_SIZE.items():
+        text = re.sub(rf"(?<={edge}: )\d+", str(pixels), text)
+    path.write_text(text)
+
+
+def _entries(folder: Path) -> list[dict[str, Any]]:
+    return [
+        {"path": n, "sha256": sha256_of(folder / n), "size": (folder / n).stat().st_size}
+        for n in _FILES
+    ]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="such as training/work/demo")
+    ship(parser.parse_args().folder)

@@ -1,0 +1,204 @@
+"""The drawings: icon sets from the npm registry, rendered once and kept as sprites.
+
+A sprite is an RGBA picture cropped to what is drawn, its longer side `SPRITE_PX` at most.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import resvg_py
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.world import Concept, World
+
+SPRITE_PX = 192
+_RENDER_PX = 256
+_OPAQUE = 40  # alpha above which a pixel belongs to the drawing
+_SETS_FILE = Path(__file__).resolve().with_name("icon_sets.yaml")
+_INK = "#202020"  # of sets that leave the colour to the page
+
+Drawing = NDArray[np.uint8]  # [h, w, 4]
+Role = Literal["train", "held_out"]
+
+
+class IconError(Exception):
+    """Icons cannot be had; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class IconSet:
+    """A package of the npm registry. integrity: "sha512-" and the hash of its archive."""
+
+    name: str
+    title: str
+    role: Role
+    package: str
+    integrity: str
+    licence: str
+    author: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sprites:
+    """Drawings by name of thing, then of icon set; RGBA arrays, uint8 [h, w, 4]."""
+
+    drawings: dict[str, dict[str, list[Drawing]]]
+
+    def of_sets(self, names: set[str]) -> Sprites:
+        """Only those sets' drawings; things that none of them draws are left out."""
+        kept = {
+            thing: {name: pictures for name, pictures in by_set.items() if name in names}
+            for thing, by_set in self.drawings.items()
+        }
+        return Sprites({thing: by_set for thing, by_set in kept.items() if by_set})
+
+
+def icon_sets(role: Role | None = None) -> list[IconSet]:
+    """The sets of icon_sets.yaml."""
+    sets = [IconSet(**entry) for entry in yaml.safe_load(_SETS_FILE.read_text())]
+    return [icon_set for icon_set in sets if role in (None, icon_set.role)]
+
+
+def load_sprites(world: World, cache: Path, sets: list[IconSet]) -> Sprites:
+    """Sprites of all things in those sets; fetched and rendered where `cache` lacks them.
+
+    Raises IconError where a package cannot be fetched, or is not the one on record.
+    """
+    drawings: dict[str, dict[str, list[Drawing]]] = {thing.name: {} for thing in world.things}
+    for icon_set in sets:
+        for thing, pictures in _sprites_of(icon_set, world, cache).items():
+            drawings[thing][icon_set.name] = pictures
+    return Sprites({thing: by_set for thing, by_set in drawings.items() if by_set})
+
+
+def _sprites_of(icon_set: IconSet, world: World, cache: Path) -> dict[str, list[Drawing]]:
+    wanted = json.dumps([[t.name, t.icons] for t in world.things] + [icon_set.integrity, SPRITE_PX])
+    path = cache / f"{icon_set.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}.npz"
+    if not path.is_file():
+        print(f"Rendering {icon_set.title} ...", flush=True)
+        package = _Package(_fetch(icon_set, cache), cache)
+        rendered = {
+            f"{thing.name}/{i}": picture
+            for thing in world.things
+            for i, picture in enumerate(package.draw(thing))
+        }
+        _save(path, rendered)
+    pictures: dict[str, list[Drawing]] = {}
+    with np.load(path) as archive:
+        for key in archive.files:
+            pictures.setdefault(key.split("/")[0], []).append(archive[key])
+    return pictures
+
+
+def _save(path: Path, arrays: dict[str, Drawing]) -> None:
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    unfinished.replace(path)
+
+
+def _fetch(icon_set: IconSet, cache: Path) -> Path:
+    """The set's archive; from the registry that npm is set to, held to the hash on record."""
+    path = cache / f"{icon_set.name}.tgz"
+    cache.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        npm = shutil.which("npm")
+        if npm is None:
+            raise IconError("The icons come from the npm registry: install npm (Debian: npm).")
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            command = [npm, "pack", "--silent", "--pack-destination", folder, icon_set.package]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            archives = list(Path(folder).glob("*.tgz"))
+            if done.returncode != 0 or not archives:
+                raise IconError(
+                    f"npm could not fetch {icon_set.package}: {done.stderr.strip()[-300:]}"
+                )
+            archives[0].replace(path)
+    digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
+    if f"sha512-{digest}" != icon_set.integrity:
+        path.unlink()
+        raise IconError(f"The archive of {icon_set.package} is not the one on record. Try again.")
+    return path
+
+
+class _Package:
+    """An archive of icons: iconify's JSON of SVG bodies, or pictures by code point."""
+
+    def __init__(self, archive: Path, cache: Path) -> None:
+        self._archive = tarfile.open(archive)  # noqa: SIM115 - read as long as it is drawn from
+        names = set(self._archive.getnames())
+        self._bodies: dict[str, Any] | None = None
+        if "package/icons.json" in names:
+            self._bodies = self._json("package/icons.json")
+            # Firefox OS writes names without dashes.
+            self._names = {name.replace("-", ""): name for name in self._all_names()}
+        else:
+            noto = next(other for other in icon_sets() if other.name == "noto")
+            with tarfile.open(_fetch(noto, cache)) as archive_of_names:
+                file = archive_of_names.extractfile("package/chars.json")
+                assert file is not None
+                chars: dict[str, str] = json.load(file)
+            files = {Path(name).stem.removesuffix("-fe0f"): name for name in sorted(names)}
+            self._names = {
+                name.replace("-", ""): files[char] for char, name in chars.items() if char in files
+            }
+
+    def draw(self, thing: Concept) -> list[Drawing]:
+        found = dict.fromkeys(
+            self._names[icon.replace("-", "")]
+            for icon in thing.icons
+            if icon.replace("-", "") in self._names
+        )
+        return [_cropped(self._render(name)) for name in found]
+
+    def _all_names(self) -> list[str]:
+        assert self._bodies is not None
+        return [*self._bodies.get("aliases", {}), *self._bodies["icons"]]
+
+    def _render(self, name: str) -> Image.Image:
+        if self._bodies is None:
+            file = self._archive.extractfile(name)
+            assert file is not None
+            return Image.open(io.BytesIO(file.read())).convert("RGBA")
+        aliases = self._bodies.get("aliases", {})
+        while name in aliases:
+            name = aliases[name]["parent"]
+        icon = self._bodies["icons"][name]
+        width, height = (icon.get(side, self._bodies.get(side, 16)) for side in ("width", "height"))
+        scale = _RENDER_PX / max(width, height)
+        svg = (
+            '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+            f'width="{width * scale:g}" height="{height * scale:g}" color="{_INK}" '
+            f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">'
+            f"{icon['body']}</svg>"
+        )
+        png = bytes(resvg_py.svg_to_bytes(svg_string=svg))
+        return Image.open(io.BytesIO(png)).convert("RGBA")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        file = self._archive.extractfile(name)
+        assert file is not None
+        content: dict[str, Any] = json.load(file)
+        return content
+
+
+def _cropped(picture: Image.Image) -> Drawing:
+    opaque = picture.getchannel("A").point(lambda alpha: 255 if alpha > _OPAQUE else 0)
+    cropped = picture.crop(opaque.getbbox())
+    cropped.thumbnail((SPRITE_PX, SPRITE_PX), Image.Resampling.LANCZOS)
+    return np.asarray(cropped)

@@ -1,0 +1,189 @@
+"""The small Grounding DINO: its shape, its vocabulary, and how its weights begin."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import (
+    BertConfig,
+    GroundingDinoConfig,
+    GroundingDinoForObjectDetection,
+    SwinConfig,
+)
+from transformers.utils import logging
+
+from prelabel.engines.device import guard_convolutions
+from training.world import World
+
+BERT_VOCABULARY = 30522
+_BERT_FOLDER = Path(__file__).resolve().parents[1] / "prelabel" / "cards" / "bert-base-uncased"
+_EMBEDDING_KEY = "model.text_backbone.embeddings.word_embeddings.weight"
+_UNKNOWN_ROW = 0  # also that of the padding, which is masked
+_FUSION_SCALE = 0.3
+_PRIOR_LOGIT, _PRIOR_CHANNELS, _NORM_SCALE = 3.5, 16, 0.25
+
+
+def demo_config(vocabulary: int) -> GroundingDinoConfig:
+    """12.6 million parameters with BERT's whole vocabulary; no dropout: scenes never repeat."""
+    return GroundingDinoConfig(
+        backbone_config=SwinConfig(
+            image_size=224,
+            embed_dim=32,
+            depths=[2, 2, 2, 2],
+            num_heads=[2, 4, 8, 16],
+            window_size=7,
+            out_indices=[2, 3, 4],  # type: ignore[call-arg]
+            drop_path_rate=0.0,
+        ),
+        text_config=BertConfig(
+            vocab_size=vocabulary,
+            hidden_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=512,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        ),
+        num_queries=50,
+        d_model=256,
+        encoder_layers=2,
+        encoder_ffn_dim=512,
+        decoder_layers=2,
+        decoder_ffn_dim=512,
+        num_feature_levels=4,
+        disable_custom_kernels=True,
+        dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        fusion_dropout=0.0,
+        fusion_droppath=0.0,
+        text_enhancer_dropout=0.0,
+    )
+
+
+class Vocabulary:
+    """The words that training teaches, numbered compactly; all others are one, the unknown.
+
+    Training a row for each of BERT's 30,522 tokens would cost a third of each optimiser step and
+    leave most of them random. Sharing one row, unknown words are taught to find nothing.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._tokenizer = Tokenizer.from_file(str(_BERT_FOLDER / "tokenizer.json"))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        known = {self._id(token) for token in ("[CLS]", "[SEP]", ".")}
+        for wording in world.wordings:
+            known.update(self.bert_ids(wording))
+        self._bert_ids = sorted(known)
+        self._row = {bert_id: row for row, bert_id in enumerate(self._bert_ids, start=1)}
+        self.cls, self.sep, self.stop = (self._row[self._id(t)] for t in ("[CLS]", "[SEP]", "."))
+
+    def __len__(self) -> int:
+        return len(self._bert_ids) + 1
+
+    def bert_ids(self, phrase: str) -> list[int]:
+        """BERT's tokens of a phrase, without special ones."""
+        return list(self._tokenizer.encode(phrase, add_special_tokens=False).ids)
+
+    def rows(self, phrase: str) -> list[int]:
+        """The phrase in this vocabulary."""
+        return [self._row.get(bert_id, _UNKNOWN_ROW) for bert_id in self.bert_ids(phrase)]
+
+    def expanded(self, embedding: torch.Tensor) -> torch.Tensor:
+        """The embedding of BERT's whole vocabulary, from that of this one."""
+        full = embedding[_UNKNOWN_ROW].repeat(BERT_VOCABULARY, 1)
+        full[self._bert_ids] = embedding[1:]
+        return full
+
+    def strangers(self) -> list[str]:
+        """Words of BERT's vocabulary that are not known here."""
+        words = self._tokenizer.get_vocab()
+        return sorted(
+            word
+            for word, bert_id in words.items()
+            if word.isascii() and word.isalpha() and len(word) > 3 and bert_id not in self._row
+        )
+
+    def _id(self, token: str) -> int:
+        bert_id = self._tokenizer.token_to_id(token)
+        assert bert_id is not None
+        return bert_id
+
+
+def build_model(world: World, vocabulary: Vocabulary, seed: int) -> GroundingDinoForObjectDetection:
+    """The untrained model in evaluation mode: it has no dropout, and skips checks for training."""
+    torch.manual_seed(seed)
+    model = GroundingDinoForObjectDetection(demo_config(len(vocabulary)))
+    with torch.no_grad():
+        _initialise(model)
+        _bring_synonyms_together(model, world, vocabulary)
+    guard_convolutions(model)
+    model.train(False)
+    return model
+
+
+def _initialise(model: GroundingDinoForObjectDetection) -> None:
+    for name, module in model.named_modules():
+        kept = "sampling_offsets" in name or "attention_weights" in name
+        kept = kept or ("bbox_embed" in name and name.endswith("layers.2"))
+        if isinstance(module, nn.Conv2d) or (isinstance(module, nn.Linear) and not kept):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                module.bias.zero_()
+    inner = model.model
+    inner.query_position_embeddings.weight.normal_(0, 0.5)
+    inner.text_backbone.embeddings.word_embeddings.weight.normal_(0, 0.1)  # over the positions'
+    for layer in inner.encoder.layers:
+        layer.fusion_layer.vision_param.fill_(_FUSION_SCALE)
+        layer.fusion_layer.text_param.fill_(_FUSION_SCALE)
+    # Token logits are dot products of 256 channels: so that they begin near -3.5 with a spread of
+    # about 1, not of 20, the norms before them begin small and with opposite offsets.
+    offset = math.sqrt(_PRIOR_LOGIT / _PRIOR_CHANNELS)
+    text_norm = inner.encoder.layers[-1].text_enhancer_layer.layer_norm_after
+    for norm, sign in ((inner.decoder.layer_norm, 1), (inner.enc_output_norm, 1), (text_norm, -1)):
+        norm.weight.fill_(_NORM_SCALE)
+        norm.bias.zero_()
+        norm.bias[:_PRIOR_CHANNELS] = sign * offset
+
+
+def _bring_synonyms_together(
+    model: GroundingDinoForObjectDetection, world: World, vocabulary: Vocabulary
+) -> None:
+    """Let "cats" and "kitten" begin where "cat" does: they are rarer, and learn from it so."""
+    embedding = model.model.text_backbone.embeddings.word_embeddings.weight
+    names = {row for concept in world.concepts for row in vocabulary.rows(concept.name)}
+    for concept in world.concepts:
+        rows = vocabulary.rows(concept.name)
+        for wording in concept.wordings:
+            others = vocabulary.rows(wording)
+            if len(others) == len(rows):
+                for other, row in zip(others, rows, strict=True):
+                    if other not in names:
+                        embedding[other] = embedding[row] + 0.3 * embedding[other]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A trained model's weights, by the names of transformers."""
+
+    state: dict[str, torch.Tensor]
+    vocabulary: Vocabulary
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that both engines load: weights in float16, config, tokenizer."""
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        model = GroundingDinoForObjectDetection(demo_config(BERT_VOCABULARY))
+        embedding = self.vocabulary.expanded(self.state[_EMBEDDING_KEY])
+        model.load_state_dict(self.state | {_EMBEDDING_KEY: embedding})
+        # Not the state itself: its names are those of the version that trained it, and
+        # save_pretrained writes those of the format.
+        torch.nn.Module.half(model)  # transformers' own is not typed
+        model.save_pretrained(folder)
+        shutil.copyfile(_BERT_FOLDER / "tokenizer.json", folder / "tokenizer.json")

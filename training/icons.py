@@ -26,7 +26,7 @@ from PIL import Image
 from training.world import Concept, World
 
 SPRITE_PX = 192
-_RENDER_PX = 256
+_RENDERED_LARGER = 4 / 3  # than the sprite, since icons have borders
 _OPAQUE = 40  # alpha above which a pixel belongs to the drawing
 _SETS_FILE = Path(__file__).resolve().with_name("icon_sets.yaml")
 _INK = "#202020"  # of sets that leave the colour to the page
@@ -74,20 +74,27 @@ def icon_sets(role: Role | None = None) -> list[IconSet]:
     return [icon_set for icon_set in sets if role in (None, icon_set.role)]
 
 
-def load_sprites(world: World, cache: Path, sets: list[IconSet]) -> Sprites:
+def load_sprites(
+    world: World, cache: Path, sets: list[IconSet], longest_px: int = SPRITE_PX
+) -> Sprites:
     """Sprites of all things in those sets; fetched and rendered where `cache` lacks them.
 
+    longest_px: length of a sprite's longer side, at most.
     Raises IconError where a package cannot be fetched, or is not the one on record.
     """
     drawings: dict[str, dict[str, list[Drawing]]] = {thing.name: {} for thing in world.things}
     for icon_set in sets:
-        for thing, pictures in _sprites_of(icon_set, world, cache).items():
+        for thing, pictures in _sprites_of(icon_set, world, cache, longest_px).items():
             drawings[thing][icon_set.name] = pictures
     return Sprites({thing: by_set for thing, by_set in drawings.items() if by_set})
 
 
-def _sprites_of(icon_set: IconSet, world: World, cache: Path) -> dict[str, list[Drawing]]:
-    wanted = json.dumps([[t.name, t.icons] for t in world.things] + [icon_set.integrity, SPRITE_PX])
+def _sprites_of(
+    icon_set: IconSet, world: World, cache: Path, longest_px: int
+) -> dict[str, list[Drawing]]:
+    wanted = json.dumps(
+        [[t.name, t.icons] for t in world.things] + [icon_set.integrity, longest_px]
+    )
     path = cache / f"{icon_set.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}.npz"
     if not path.is_file():
         print(f"Rendering {icon_set.title} ...", flush=True)
@@ -95,7 +102,7 @@ def _sprites_of(icon_set: IconSet, world: World, cache: Path) -> dict[str, list[
         rendered = {
             f"{thing.name}/{i}": picture
             for thing in world.things
-            for i, picture in enumerate(package.draw(thing))
+            for i, picture in enumerate(package.draw(thing, longest_px))
         }
         _save(path, rendered)
     pictures: dict[str, list[Drawing]] = {}
@@ -158,19 +165,20 @@ class _Package:
                 name.replace("-", ""): files[char] for char, name in chars.items() if char in files
             }
 
-    def draw(self, thing: Concept) -> list[Drawing]:
+    def draw(self, thing: Concept, longest_px: int) -> list[Drawing]:
         found = dict.fromkeys(
             self._names[icon.replace("-", "")]
             for icon in thing.icons
             if icon.replace("-", "") in self._names
         )
-        return [_cropped(self._render(name)) for name in found]
+        size = round(longest_px * _RENDERED_LARGER)
+        return [_cropped(self._render(name, size), longest_px) for name in found]
 
     def _all_names(self) -> list[str]:
         assert self._bodies is not None
         return [*self._bodies.get("aliases", {}), *self._bodies["icons"]]
 
-    def _render(self, name: str) -> Image.Image:
+    def _render(self, name: str, size: int) -> Image.Image:
         if self._bodies is None:
             file = self._archive.extractfile(name)
             assert file is not None
@@ -180,7 +188,7 @@ class _Package:
             name = aliases[name]["parent"]
         icon = self._bodies["icons"][name]
         width, height = (icon.get(side, self._bodies.get(side, 16)) for side in ("width", "height"))
-        scale = _RENDER_PX / max(width, height)
+        scale = size / max(width, height)
         svg = (
             '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
             f'width="{width * scale:g}" height="{height * scale:g}" color="{_INK}" '
@@ -197,8 +205,8 @@ class _Package:
         return content
 
 
-def _cropped(picture: Image.Image) -> Drawing:
+def _cropped(picture: Image.Image, longest_px: int) -> Drawing:
     opaque = picture.getchannel("A").point(lambda alpha: 255 if alpha > _OPAQUE else 0)
     cropped = picture.crop(opaque.getbbox())
-    cropped.thumbnail((SPRITE_PX, SPRITE_PX), Image.Resampling.LANCZOS)
+    cropped.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
     return np.asarray(cropped)

@@ -227,9 +227,7 @@ class _Painter:
     def _shape(self, concept: Concept, side: float) -> Image.Image:
         stretch = self.chance.uniform(0.85, 1.18)
         w, h = _wh(side, stretch)
-        big = (w * _SMOOTHING, h * _SMOOTHING)
-        mask = Image.new("L", big, 0)
-        _draw_shape(ImageDraw.Draw(mask), concept.shape, big[0] - 1, big[1] - 1)
+        mask = shape_mask(concept.shape, (w * _SMOOTHING, h * _SMOOTHING))
         if concept.shape == "triangle" and self.chance.random() < 0.15:
             mask = mask.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         jitter = (self.chance.uniform(-_COLOUR_JITTER, _COLOUR_JITTER) for _ in range(3))
@@ -291,6 +289,13 @@ class _Painter:
         colours = ((colours - 128) * contrast + 128) * gain + offset
         pixels[..., :3] = colours.clip(0, 255)
         return Image.fromarray(pixels.astype(np.uint8), "RGBA")
+
+
+def shape_mask(shape: str, size: tuple[int, int]) -> Image.Image:
+    """The shape in white on black, filling a picture of that width and height."""
+    mask = Image.new("L", size, 0)
+    _draw_shape(ImageDraw.Draw(mask), shape, size[0] - 1, size[1] - 1)
+    return mask
 
 
 def _some(chance: random.Random, concepts: Sequence[Concept], count: int) -> list[Concept]:

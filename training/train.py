@@ -36,7 +36,6 @@ from training.world import World, load_world
 _RECIPES = Path(__file__).resolve().with_name("recipe.yaml")
 _MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 _STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-_LEAST_PX = 12  # smaller drawings are hardly to be told apart
 _SIDE_STEP = 8  # sides of training pictures are multiples of this
 _WIDEST = 2.0
 _SQUARISH, _SQUARISH_SHARE = 4 / 3, 0.5
@@ -53,20 +52,22 @@ class Stage:
     batch: int
     sizes: tuple[int, ...]
     things: float
-    phrases: int
+    objects: tuple[int, int]
+    least_px: int
+    phrases: tuple[int, int]
 
     @property
     def scenes(self) -> SceneKind:
         """What its scenes look like."""
         return SceneKind(
             things=self.things,
-            objects=(2, 8),
-            phrases=(1, self.phrases),
+            objects=self.objects,
+            phrases=self.phrases,
             kept=0.88,
             nothing=0.07,
             strangers=0.15,
             distorted=True,
-            least_px=_LEAST_PX,
+            least_px=self.least_px,
         )
 
 
@@ -86,10 +87,11 @@ class Recipe:
     def read(cls, name: str) -> Recipe:
         """The recipe of that name."""
         entry = yaml.safe_load(_RECIPES.read_text())[name]
-        stages = tuple(
-            Stage(**stage | {"sizes": tuple(stage["sizes"])}) for stage in entry.pop("stages")
-        )
-        return cls(stages=stages, **entry)
+        stages = [
+            {key: tuple(value) if isinstance(value, list) else value for key, value in one.items()}
+            for one in entry.pop("stages")
+        ]
+        return cls(stages=tuple(Stage(**stage) for stage in stages), **entry)
 
     @property
     def steps(self) -> int:

@@ -40,6 +40,8 @@ _SIDE_STEP = 8  # sides of training pictures are multiples of this
 _WIDEST = 2.0
 _SQUARISH, _SQUARISH_SHARE = 4 / 3, 0.5
 _MAX_GRADIENT = 5.0
+_DECAY = 1e-2
+_MATRIX = 16  # a smaller side than this makes a head or a table, not a layer
 _FINAL_RATE = 0.02
 _LOG_EVERY = 20
 
@@ -87,7 +89,7 @@ class Recipe:
     def read(cls, name: str) -> Recipe:
         """The recipe of that name."""
         entry = yaml.safe_load(_RECIPES.read_text())[name]
-        stages = [
+        stages: list[dict[str, Any]] = [
             {key: tuple(value) if isinstance(value, list) else value for key, value in one.items()}
             for one in entry.pop("stages")
         ]
@@ -195,9 +197,7 @@ class Trainer:
         kernel = compile_kernel(work) if device.type == "cpu" else None
         if kernel is not None:
             use_kernel(self._model, kernel)
-        self._optimiser = torch.optim.AdamW(
-            self._groups(), lr=recipe.peak_rate, betas=(0.9, 0.98), fused=True
-        )
+        self._optimisers = self._make_optimisers()
         self._average = {
             name: parameter.detach().clone() for name, parameter in self._model.named_parameters()
         }
@@ -217,8 +217,10 @@ class Trainer:
     def train_on(self, batch: TrainingBatch) -> dict[str, float]:
         """One step. Returns the loss and its parts."""
         began = time.monotonic()
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._recipe.rate(self.step) * group["factor"]
+        for optimiser in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self._recipe.rate(self.step) * group.get("factor", 1.0)
+            optimiser.zero_grad(set_to_none=True)
         targets = batch.targets.to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16):
             output = self._model.model(
@@ -228,11 +230,11 @@ class Trainer:
             )
         height, width = batch.pixels.shape[2:]
         loss, parts = detection_loss(self._model, output, targets, (height, width))
-        self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), _MAX_GRADIENT)
         if norm.isfinite():  # a rare overflow must not end the run
-            self._optimiser.step()
+            for optimiser in self._optimisers:
+                optimiser.step()
         self.step += 1
         self._follow()
         self.seconds += time.monotonic() - began
@@ -246,7 +248,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "model": self._model.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
             "average": self._average,
         }
         torch.save(state, unfinished)
@@ -262,7 +264,8 @@ class Trainer:
                 f"{path} is the state of another recipe. Move it away, or name another --work."
             )
         self._model.load_state_dict(state["model"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         self._average = state["average"]
         self.step, self.seconds = state["step"], state["seconds"]
         return True
@@ -275,22 +278,31 @@ class Trainer:
             list(self._average.values()), [parameters[n].detach() for n in self._average], 1 - keep
         )
 
-    def _groups(self) -> list[dict[str, Any]]:
-        """Weights decay, biases and norms do not; sampling offsets learn slowly."""
-        groups: dict[str, dict[str, Any]] = {
-            "weights": {"params": [], "weight_decay": 1e-2, "factor": 1.0},
-            "others": {"params": [], "weight_decay": 0.0, "factor": 1.0},
-            "offsets": {"params": [], "weight_decay": 0.0, "factor": 0.2},
-        }
+    def _make_optimisers(self) -> list[torch.optim.Optimizer]:
+        """Muon for the matrices of attention and feed-forward layers, AdamW for the rest.
+
+        Offsets learn slowly; biases, norms and embeddings do not decay.
+        """
+        matrices, weights, others, offsets = ([] for _ in range(4))
         for name, parameter in self._model.named_parameters():
             if "sampling_offsets" in name:
-                kind = "offsets"
-            elif parameter.ndim < 2 or "embedding" in name:
-                kind = "others"
+                offsets.append(parameter)
+            elif parameter.ndim < 2 or "embedding" in name or "reference" in name:
+                others.append(parameter)
+            elif parameter.ndim == 2 and min(parameter.shape) >= _MATRIX:
+                matrices.append(parameter)
             else:
-                kind = "weights"
-            groups[kind]["params"].append(parameter)
-        return list(groups.values())
+                weights.append(parameter)
+        groups = [
+            {"params": weights, "weight_decay": _DECAY, "factor": 1.0},
+            {"params": others, "weight_decay": 0.0, "factor": 1.0},
+            {"params": offsets, "weight_decay": 0.0, "factor": 0.2},
+        ]
+        return [
+            torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True),
+            # Its updates scaled to the size of AdamW's, so that one rate serves both.
+            torch.optim.Muon(matrices, weight_decay=_DECAY, adjust_lr_fn="match_rms_adamw"),
+        ]
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
 from prelabel.scoring import select_detections
 from prelabel.settings import AppSettings
-from prelabel.types import Detections, RawDetections, Thresholds
+from prelabel.types import Detections, Ints, RawDetections, Thresholds
 from training import WORK, backgrounds
 from training.icons import Role, Sprites, icon_sets, load_sprites
 from training.scenes import Scene, SceneKind, SceneMaker
@@ -149,12 +149,7 @@ def kept_boxes(raw: Sequence[RawDetections], scene: Scene, thresholds: Threshold
         _DEFAULTS.nms_iou_threshold,
         _DEFAULTS.max_boxes,
     )
-    return replace(
-        boxes,
-        boxes_xyxy=boxes.boxes_xyxy[kept],
-        scores=boxes.scores[kept],
-        phrase_index=boxes.phrase_index[kept],
-    )
+    return _taken(boxes, kept)
 
 
 def tally(engine: AnyEngine, scenes: Iterable[Scene]) -> Tally:
@@ -229,11 +224,15 @@ def _ordered(boxes: Detections) -> Detections:
     """By phrase, then place: scores that differ in the last digit must not change the order."""
     corners = boxes.boxes_xyxy.round().T
     order = np.lexsort((corners[1], corners[0], boxes.phrase_index))
+    return _taken(boxes, order)
+
+
+def _taken(boxes: Detections, which: Ints) -> Detections:
     return replace(
         boxes,
-        boxes_xyxy=boxes.boxes_xyxy[order],
-        scores=boxes.scores[order],
-        phrase_index=boxes.phrase_index[order],
+        boxes_xyxy=boxes.boxes_xyxy[which],
+        scores=boxes.scores[which],
+        phrase_index=boxes.phrase_index[which],
     )
 
 

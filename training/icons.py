@@ -206,7 +206,12 @@ class _Package:
 
 
 def _cropped(picture: Image.Image, longest_px: int) -> Drawing:
-    opaque = picture.getchannel("A").point(lambda alpha: 255 if alpha > _OPAQUE else 0)
-    cropped = picture.crop(opaque.getbbox())
+    cropped = picture.crop(opaque_box(picture))
     cropped.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
     return np.asarray(cropped)
+
+
+def opaque_box(picture: Image.Image) -> tuple[int, int, int, int] | None:
+    """What of an RGBA picture is drawn on, if anything."""
+    opaque = picture.getchannel("A").point(lambda alpha: 255 if alpha > _OPAQUE else 0)
+    return opaque.getbbox()

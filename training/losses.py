@@ -19,9 +19,10 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
 
+from prelabel.engines.pixels import STRIDES
+
 _ALPHA, _GAMMA = 0.4, 2.0
 _TOKENS, _L1, _GIOU, _PHRASES = 2.0, 5.0, 2.0, 1.0
-_STRIDES = (8, 16, 32, 64)
 _CENTRE = 0.33  # of a box's width and height: how far from its centre positions count as positive
 _COARSEST_SIZED = 0.1  # boxes of this size belong to the finest level; each doubling, one coarser
 _MASKED_LOGIT = -20.0
@@ -192,7 +193,7 @@ def _dense(targets: Targets, hw: tuple[int, int]) -> Pairs:
 def _positions(hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Centres [S, 2] (x, y in 0..1) and levels [S] of the encoder's positions."""
     centres, levels = [], []
-    for level, stride in enumerate(_STRIDES):
+    for level, stride in enumerate(STRIDES):
         height, width = (-(-side // stride) for side in hw)
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         grid = torch.stack([(x.flatten() + 0.5) / width, (y.flatten() + 0.5) / height], -1)

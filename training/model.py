@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,14 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from prelabel.cards import CARDS_FOLDER
 from prelabel.engines.device import guard_convolutions
+from prelabel.engines.text import CaptionTokenizer
 from training.world import World
 
 BERT_VOCABULARY = 30522
-_BERT_FOLDER = Path(__file__).resolve().parents[1] / "prelabel" / "cards" / "bert-base-uncased"
+_TOKENIZER = CARDS_FOLDER / "bert-base-uncased" / "tokenizer.json"
+_MAX_TOKENS = 256
 _EMBEDDING_KEY = "model.text_backbone.embeddings.word_embeddings.weight"
 _UNKNOWN_ROW = 0  # also that of the padding, which is masked
 _FUSION_SCALE = 0.3
@@ -75,15 +79,13 @@ class Vocabulary:
     """
 
     def __init__(self, world: World) -> None:
-        self._tokenizer = Tokenizer.from_file(str(_BERT_FOLDER / "tokenizer.json"))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        known = {self._id(token) for token in ("[CLS]", "[SEP]", ".")}
+        self._tokenizer = Tokenizer.from_file(str(_TOKENIZER))
+        self._captions = CaptionTokenizer(self._tokenizer, _MAX_TOKENS)
+        known = set(self._tokenizer.encode(".").ids)  # with [CLS] and [SEP]
         for wording in world.wordings:
             known.update(self.bert_ids(wording))
         self._bert_ids = sorted(known)
         self._row = {bert_id: row for row, bert_id in enumerate(self._bert_ids, start=1)}
-        self.cls, self.sep, self.stop = (self._row[self._id(t)] for t in ("[CLS]", "[SEP]", "."))
 
     def __len__(self) -> int:
         return len(self._bert_ids) + 1
@@ -95,6 +97,16 @@ class Vocabulary:
     def rows(self, phrase: str) -> list[int]:
         """The phrase in this vocabulary."""
         return [self._row.get(bert_id, _UNKNOWN_ROW) for bert_id in self.bert_ids(phrase)]
+
+    def caption(self, phrases: Sequence[str]) -> tuple[list[int], list[int]]:
+        """The service's caption of the phrases in this vocabulary, and the number of the phrase
+        that each token belongs to, or -1.
+        """
+        (caption,) = self._captions(phrases)
+        owner = [-1] * len(caption.ids)
+        for number, (start, end) in enumerate(caption.spans):
+            owner[start:end] = [number] * (end - start)
+        return [self._row.get(bert_id, _UNKNOWN_ROW) for bert_id in caption.ids], owner
 
     def expanded(self, embedding: torch.Tensor) -> torch.Tensor:
         """The embedding of BERT's whole vocabulary, from that of this one."""
@@ -110,11 +122,6 @@ class Vocabulary:
             for word, bert_id in words.items()
             if word.isascii() and word.isalpha() and len(word) > 3 and bert_id not in self._row
         )
-
-    def _id(self, token: str) -> int:
-        bert_id = self._tokenizer.token_to_id(token)
-        assert bert_id is not None
-        return bert_id
 
 
 def build_model(world: World, vocabulary: Vocabulary, seed: int) -> GroundingDinoForObjectDetection:
@@ -186,4 +193,4 @@ class Checkpoint:
         # save_pretrained writes those of the format.
         torch.nn.Module.half(model)  # transformers' own is not typed
         model.save_pretrained(folder)
-        shutil.copyfile(_BERT_FOLDER / "tokenizer.json", folder / "tokenizer.json")
+        shutil.copyfile(_TOKENIZER, folder / "tokenizer.json")

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from prelabel.types import Floats, ImageRGB, Ints
 from training import backgrounds
-from training.icons import Drawing, Sprites
+from training.icons import Drawing, Sprites, opaque_box
 from training.world import Concept, World
 
 RGB: dict[str, tuple[int, int, int]] = {
@@ -321,7 +321,7 @@ def _tilted(drawing: Image.Image, degrees: float, side: float) -> Image.Image:
     drawing = drawing.copy()
     drawing.thumbnail((round(side * 2), round(side * 2)), Image.Resampling.BILINEAR)
     turned = drawing.rotate(degrees, Image.Resampling.BILINEAR, expand=True)
-    box = turned.getchannel("A").point(lambda alpha: 255 if alpha > 40 else 0).getbbox()
+    box = opaque_box(turned)
     return turned.crop(box) if box else drawing
 
 

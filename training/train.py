@@ -23,6 +23,7 @@ import torch
 import yaml
 from torch.utils.data import DataLoader, Dataset
 
+from prelabel.engines.pixels import normalised
 from training import WORK
 from training.card import write_card
 from training.deformable import compile_kernel, use_kernel
@@ -34,8 +35,6 @@ from training.scenes import SceneKind, SceneMaker
 from training.world import World, load_world
 
 _RECIPES = Path(__file__).resolve().with_name("recipe.yaml")
-_MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-_STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 _SIDE_STEP = 8  # sides of training pictures are multiples of this
 _WIDEST = 2.0
 _SQUARISH, _SQUARISH_SHARE = 4 / 3, 0.5
@@ -80,6 +79,7 @@ class Recipe:
     seed: int
     peak_rate: float
     warm_up: int
+    cool_down: int
     average: float
     stages: tuple[Stage, ...]
     save_every: int
@@ -109,10 +109,10 @@ class Recipe:
         return self.stages[-1]
 
     def rate(self, step: int) -> float:
-        """The learning rate: a warm-up, then a cosine."""
-        falling = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        """The learning rate: a warm-up, a plateau, and a straight way down."""
         warm = min(1.0, (step + 1) / self.warm_up)
-        return self.peak_rate * warm * (_FINAL_RATE + (1 - _FINAL_RATE) * falling)
+        left = min(1.0, (self.steps - step) / self.cool_down)
+        return self.peak_rate * warm * (_FINAL_RATE + (1 - _FINAL_RATE) * left)
 
     def hw(self, step: int) -> tuple[int, int]:
         """Height and width of a step's pictures."""
@@ -158,12 +158,12 @@ class Batches(Dataset[TrainingBatch]):
         scenes = [
             make_scene((self._recipe.seed, step, number), hw) for number in range(stage.batch)
         ]
-        rows, owners = zip(*(self._tokens(scene.phrases) for scene in scenes), strict=True)
+        captions = [self._vocabulary.caption(scene.phrases) for scene in scenes]
+        rows, owners = zip(*captions, strict=True)
         owner = pad_rows(owners, -1)
         phrases = max(len(scene.phrases) for scene in scenes)
-        images = torch.stack([torch.tensor(scene.image).permute(2, 0, 1) for scene in scenes])
         return TrainingBatch(
-            pixels=(images.float() / 255 - _MEAN) / _STD,
+            pixels=torch.stack([normalised(scene.image) for scene in scenes]),
             token_rows=pad_rows(rows, 0),
             targets=Targets(
                 boxes=[boxes_cxcywh(torch.tensor(scene.boxes), hw) for scene in scenes],
@@ -172,16 +172,6 @@ class Batches(Dataset[TrainingBatch]):
                 token_mask=pad_rows([[1] * len(row) for row in rows], 0).bool(),
             ),
         )
-
-    def _tokens(self, phrases: tuple[str, ...]) -> tuple[list[int], list[int]]:
-        """A caption as rows of the vocabulary, and the phrase that each token belongs to."""
-        vocabulary = self._vocabulary
-        rows, owner = [vocabulary.cls], [-1]
-        for number, phrase in enumerate(phrases):
-            tokens = vocabulary.rows(phrase)
-            rows += [*tokens, vocabulary.stop]
-            owner += [*[number] * len(tokens), -1]
-        return [*rows, vocabulary.sep], [*owner, -1]
 
 
 class Trainer:

@@ -10,7 +10,7 @@ from prelabel.cards import ImageSize
 from prelabel.types import ImageRGB
 
 MIN_SIDE = 32  # pixels: one token on the backbone's coarsest level
-_STRIDES = (8, 16, 32, 64)
+STRIDES = (8, 16, 32, 64)  # pixels per token, by feature level
 _MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 _STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
 
@@ -34,14 +34,19 @@ def resized_hw(image_hw: tuple[int, int], size: ImageSize, num_queries: int) -> 
 
 def image_tokens(hw: tuple[int, int]) -> int:
     """Positions on all feature levels for a picture of that size."""
-    return sum(-(-hw[0] // stride) * -(-hw[1] // stride) for stride in _STRIDES)
+    return sum(-(-hw[0] // stride) * -(-hw[1] // stride) for stride in STRIDES)
 
 
 def to_pixels(image: ImageRGB, hw: tuple[int, int]) -> torch.Tensor:
     """Resize (bilinear, antialiased) and normalise: float32 [3, H, W]."""
     resized = Image.fromarray(image).resize((hw[1], hw[0]), Image.Resampling.BILINEAR)
-    normalised = (np.asarray(resized, dtype=np.float32) / 255 - _MEAN) / _STD
-    return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))
+    return normalised(np.asarray(resized))
+
+
+def normalised(image: ImageRGB) -> torch.Tensor:
+    """The picture at its size: float32 [3, H, W]."""
+    pixels = (image.astype(np.float32) / 255 - _MEAN) / _STD
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def _scaled_hw(image_hw: tuple[int, int], size: ImageSize) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from deployments.edge import BasicAuth, BodyLimit, error_response, request_id_of
 from prelabel import __version__
 from prelabel.cards import ModelCard
 from prelabel.errors import MissingFieldError, PrelabelError, RequestError
+from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import (
     PredictRequest,
     SetupRequest,
@@ -76,7 +77,11 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
         }
 
     async def setup(request: SetupRequest) -> Answer:
-        """The version under which Label Studio files predictions."""
+        """The version under which Label Studio files predictions. A labeling config that cannot be
+        served is an error, so that the project's owner reads what it lacks.
+        """
+        if request.label_config is not None:
+            parse_labeling_config(request.label_config, service.settings.max_labels)
         service.meet(request.project)
         return {"model_version": version}
 

@@ -26,7 +26,7 @@ from prelabel.labelstudio.protocol import (
 from prelabel.pipeline import Entry, Predictor, Steps
 from prelabel.planning import asked_by_submit
 from prelabel.settings import AppSettings, Environment
-from prelabel.types import Asked, DetectionQuery, Detections, LookPlan
+from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
 
 _FETCHING_THREADS = 64  # twice what one request may have under way (task_concurrency)
 
@@ -116,7 +116,5 @@ class Ingress:
     async def _detect(self, query: DetectionQuery) -> Detections:
         return cast("Detections", await call(self._detector, query))
 
-    async def _postprocess(
-        self, plans: Sequence[LookPlan], found: Sequence[Detections]
-    ) -> Prediction:
-        return cast("Prediction", await call(self._postprocessor, plans, found))
+    async def _postprocess(self, plan: TaskPlan, found: Sequence[Detections]) -> Prediction:
+        return cast("Prediction", await call(self._postprocessor, plan, found))

@@ -8,7 +8,7 @@ from deployments.logs import use_serve_log
 from prelabel.labelstudio.protocol import Prediction
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
 from prelabel.settings import AppSettings
-from prelabel.types import Detections, LookPlan
+from prelabel.types import Detections, TaskPlan
 
 
 class Postprocessor:
@@ -21,13 +21,14 @@ class Postprocessor:
             iou_threshold=settings.nms_iou_threshold,
             class_agnostic=settings.nms_class_agnostic,
             max_boxes=settings.max_boxes,
+            min_box_px=settings.min_box_px,
         )
 
-    def __call__(self, plans: Sequence[LookPlan], found: Sequence[Detections]) -> Prediction:
-        """plans[i] says what was looked for where found[i] was found."""
+    def __call__(self, plan: TaskPlan, found: Sequence[Detections]) -> Prediction:
+        """plan.looks[i] says what was looked for where found[i] was found."""
         regions = [
             region
-            for plan, detections in zip(plans, found, strict=True)
-            for region in to_regions(plan, detections, self._suppression)
+            for look, detections in zip(plan.looks, found, strict=True)
+            for region in to_regions(look, detections, self._suppression)
         ]
-        return to_prediction(regions, self._model_version)
+        return to_prediction(regions, self._model_version, plan.echo)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from prelabel.errors import PromptError
 
 SEPARATOR = " . "
 _SPECIAL_TOKENS = 2  # [CLS] and [SEP]
 _SEPARATOR_TOKENS = 1
+_SURELY_FITS = 250  # characters: a token has one at least, and BERT reads 256 tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,17 @@ class Caption:
     first_phrase: int
 
 
+@lru_cache(maxsize=4096)
 def normalise_phrase(phrase: str) -> str:
     """The phrase as it stands in a caption; empty if nothing is left to look for."""
     text = unicodedata.normalize("NFC", phrase).lower()
     return " ".join("".join(c if _belongs(c) else " " for c in text).split())
+
+
+def can_be_read(phrase: str) -> bool:
+    """Whether a caption surely has room for the phrase, and the phrase a letter or digit in it."""
+    text = normalise_phrase(phrase)
+    return len(text) <= _SURELY_FITS and any(char.isalnum() for char in text)
 
 
 def build_captions(

@@ -82,6 +82,7 @@ def predict(
     from prelabel.settings import AppSettings
 
     limits = AppSettings()
+    wanted = split_prompt(labels or prompt, limits.max_prompt_chars)
     output = output or image.with_name(f"{image.stem}_prelabel.png")
     json_output = json_output or image.with_name(f"{image.stem}_prelabel.json")
     if image.resolve() in (output.resolve(), json_output.resolve()):
@@ -92,11 +93,11 @@ def predict(
         url.rstrip("/"),
         content,
         prompt,
-        labels=split_prompt(labels or prompt, limits.max_prompt_chars),
+        labels=tuple(dict.fromkeys(each.label or each.phrase for each in wanted)),
         thresholds={"box_threshold": box_threshold, "text_threshold": text_threshold},
         auth=(user or "", password or "") if user or password else None,
     )
-    boxes = [to_box(region) for region in prediction["result"]]
+    boxes = [to_box(region) for region in prediction["result"] if region["type"] != "textarea"]
     draw_boxes(Image.fromarray(upright), boxes).save(output)
     json_output.write_text(json.dumps(prediction, indent=2, ensure_ascii=False) + "\n")
     table = Table("box", "left", "top", "right", "bottom")

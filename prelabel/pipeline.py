@@ -13,9 +13,10 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from prelabel.errors import DeadlineError, PayloadTooLargeError, PrelabelError
+from prelabel.errors import DeadlineError, PayloadTooLargeError, PrelabelError, RequestError
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
 from prelabel.labelstudio.protocol import (
+    BadTask,
     Prediction,
     PredictRequest,
     Task,
@@ -25,7 +26,7 @@ from prelabel.labelstudio.protocol import (
 from prelabel.labelstudio.results import to_prediction, to_task_error
 from prelabel.planning import Wishes, plan_task
 from prelabel.settings import AppSettings
-from prelabel.types import Asked, DetectionQuery, Detections, LookPlan
+from prelabel.types import Asked, DetectionQuery, Detections, LookPlan, TaskPlan
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Steps:
     recall: Callable[[str], Awaitable[Asked]]
     fetch: Callable[[str, int | None], Awaitable[bytes]]
     detect: Callable[[DetectionQuery], Awaitable[Detections]]
-    postprocess: Callable[[Sequence[LookPlan], Sequence[Detections]], Awaitable[Prediction]]
+    postprocess: Callable[[TaskPlan, Sequence[Detections]], Awaitable[Prediction]]
 
 
 class Predictor:
@@ -72,11 +73,16 @@ class Predictor:
         turns = asyncio.Semaphore(self._settings.task_concurrency)
         ground = asyncio.create_task(self._ground(request))
 
-        async def entry(task: Task) -> Entry:
+        async def entry(task: Task | BadTask) -> Entry:
             try:
                 async with asyncio.timeout_at(deadline):
+                    if isinstance(task, BadTask):
+                        raise RequestError(
+                            f"This is no task of Label Studio's form ({task.fault}). Correct it."
+                        )
                     config, remembered = await asyncio.shield(ground)
-                    wishes = Wishes.of(task, request.context, remembered, config.prompt_names)
+                    config = config.for_task(task.data)
+                    wishes = Wishes.of(task, request.context, remembered, config)
                     return await self._predict_task(task, config, wishes, turns)
             except TimeoutError:
                 error: PrelabelError = DeadlineError(
@@ -115,20 +121,20 @@ class Predictor:
     async def _predict_task(
         self, task: Task, config: LabelingConfig, wishes: Wishes, turns: asyncio.Semaphore
     ) -> Prediction:
-        plans = plan_task(task, config, wishes, self._settings)
-        looks = [asyncio.create_task(self._look(plan, task.id, turns)) for plan in plans]
+        plan = plan_task(task, config, wishes, self._settings)
+        looks = [asyncio.create_task(self._look(look, task.id, turns)) for look in plan.looks]
         try:
             found = await asyncio.gather(*looks)
         finally:
-            for look in looks:  # one failed: its task fails, so the others are for nothing
-                look.cancel()
+            for each in looks:  # one failed: its task fails, so the others are for nothing
+                each.cancel()
         # Its pictures stay here: an address may hold the whole picture.
-        addressless = [replace(plan, uri="") for plan in plans]
-        return await self._steps.postprocess(addressless, found)
+        addressless = tuple(replace(look, uri="") for look in plan.looks)
+        return await self._steps.postprocess(replace(plan, looks=addressless), found)
 
     async def _look(
-        self, plan: LookPlan, task_id: int | None, turns: asyncio.Semaphore
+        self, look: LookPlan, task_id: int | None, turns: asyncio.Semaphore
     ) -> Detections:
         async with turns:
-            image = await self._steps.fetch(plan.uri, task_id)
-            return await self._steps.detect(DetectionQuery(image, plan.phrases, plan.thresholds))
+            image = await self._steps.fetch(look.uri, task_id)
+            return await self._steps.detect(DetectionQuery(image, look.phrases, look.thresholds))

@@ -4,35 +4,83 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from prelabel.errors import PromptError
 from prelabel.types import Asked
 
-_PHRASE_END = ".,;\\n\\r"
+_PHRASE_END = ",，、"  # within a line of a prompt
+_LINE_END = ".;。；\n\r"
+_LABEL_END = ":："
+_ENDS = _PHRASE_END + _LINE_END + _LABEL_END
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A phrase to look for. label: the name of the label that its boxes get, where the prompt
+    says so; else the phrase itself is one.
+    """
+
+    phrase: str
+    label: str | None = None
 
 
 def what_applies(
-    *, context: Asked, drafts: Asked, remembered: Asked, config: Asked, settings: Asked
+    *,
+    context: Asked,
+    drafts: Asked,
+    task: Asked,
+    remembered: Asked,
+    config: Asked,
+    settings: Asked,
 ) -> Asked:
     """The one precedence, value by value.
 
-    What the annotator just typed, what stands in the task's drafts, what the project's newest
-    annotation said, what the labeling config says, the service's settings.
+    What the annotator just typed, what stands in the task's drafts, what the task was imported
+    with, what the project's newest annotation said, what the labeling config says, the service's
+    settings.
     """
-    return context.or_else(drafts).or_else(remembered).or_else(config).or_else(settings)
+    asked = context.or_else(drafts).or_else(task).or_else(remembered)
+    return asked.or_else(config).or_else(settings)
 
 
-def split_prompt(prompt: str, max_chars: int, names: Collection[str] = ()) -> tuple[str, ...]:
-    """The phrases of a prompt: "cat . red star\\n" -> ("cat", "red star").
+def split_prompt(prompt: str, max_chars: int, names: Collection[str] = ()) -> tuple[Wanted, ...]:
+    """What a prompt says: "cat . red star" two phrases; "car: sedan, pickup . cat" three, the first
+    two of which are to become "car"; "brown cat_cats" one, which is to become "cats".
 
-    Phrases end at ".", ",", ";" and line ends, except inside one of the `names`: with the label
+    Phrases end at ".", ",", ";" and line ends, a label's name at ":", and what it is said of at
+    the next of these but ",". Inside one of the `names` none of them counts: with the label
     "St. Bernard", "st. bernard, cat" has two phrases. Raises PromptError for a prompt that is too
     long.
     """
     if len(prompt) > max_chars:
         raise PromptError(f"The prompt is longer than {max_chars} characters. Shorten it.")
-    whole = sorted((n for n in names if re.search(f"[{_PHRASE_END}]", n)), key=len, reverse=True)
-    phrase = "|".join([*map(re.escape, whole), f"[^{_PHRASE_END}]+"])
-    found = re.findall(rf"\s*({phrase})\s*(?:[{_PHRASE_END}]|$)", prompt, re.IGNORECASE)
-    parts = (" ".join(part.split()) for part in found)
-    return tuple(dict.fromkeys(part for part in parts if part))
+    whole = sorted((n for n in names if re.search(f"[{_ENDS}]", n)), key=len, reverse=True)
+    part = "|".join([*map(re.escape, whole), f"[^{_ENDS}]*"])
+    known = {_folded(name) for name in names}
+    wanted: list[Wanted] = []
+    label, lonely = None, False
+    for text, end in re.findall(rf"\s*({part})[^\S\n\r]*([{_ENDS}]|$)", prompt, re.IGNORECASE):
+        phrase = " ".join(text.split())
+        if phrase and end and end in _LABEL_END:
+            label, lonely = phrase, True
+        elif phrase:
+            wanted.append(Wanted(phrase, label) if label else _underscored(phrase, known))
+            lonely = False
+        if not end or end in _LINE_END:
+            if label and lonely:  # "car:" and nothing behind it
+                wanted.append(Wanted(label))
+            label = None
+    return tuple(dict.fromkeys(wanted))
+
+
+def _underscored(phrase: str, known: Collection[str]) -> Wanted:
+    """Label Studio's own example backend writes "phrase_label"."""
+    start, _, label = phrase.rpartition("_")
+    if start.strip() and _folded(label) in known and _folded(phrase) not in known:
+        return Wanted(start.strip(), label.strip())
+    return Wanted(phrase)
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().split())

@@ -58,6 +58,9 @@ class AppSettings(BaseModel):
         False, description="Let boxes of different labels suppress each other, too."
     )
     max_boxes: int = Field(300, ge=1, le=10_000, description="Most boxes per picture, best first.")
+    min_box_px: float = Field(
+        1, ge=0, description="Least width and height of a box, in pixels of the original picture."
+    )
     unknown_phrases: Literal["drop", "first_label", "reject"] = Field(
         "drop",
         description="What happens to words of a prompt that are no label of the project. `drop`: "

@@ -49,12 +49,25 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a phrase's boxes go: a label of a control tag on an object tag."""
+    """Where a phrase's boxes go: a label of a control tag on an object tag.
+
+    rectangle_name: where the boxes are another tag's than the labels.
+    """
 
     from_name: str
     to_name: str
     label: str
     min_score: float
+    rectangle_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEcho:
+    """A prompt, and the text area in which a prediction shows it."""
+
+    from_name: str
+    to_name: str
+    prompt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,14 @@ class LookPlan:
     phrases: tuple[str, ...]
     targets: tuple[Target | None, ...]
     thresholds: Thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """What to look for on all pictures of a task. echo: the prompt, where it is to be shown."""
+
+    looks: tuple[LookPlan, ...]
+    echo: PromptEcho | None = None
 
 
 @dataclass(frozen=True, slots=True)

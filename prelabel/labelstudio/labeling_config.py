@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
 from pydantic import JsonValue
 
+from prelabel.captions import normalise_phrase
 from prelabel.errors import LabelingConfigError, RequestError
+from prelabel.labelstudio.config_tree import fill_in, needs_task, parse_tree
+from prelabel.labelstudio.protocol import AskControls
+from prelabel.labelstudio.task_values import resolve
+from prelabel.types import Asked
 
-MAX_CONFIG_CHARS = 1_000_000
-MAX_DEPTH = 100
-
-HOW_TO_ADD_BOXES = (
+_HOW_TO_ADD_BOXES = (
     'Add <Image name="image" value="$image"/> and '
     '<RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels>.'
 )
+_NOT_BOXES = (
+    "BrushLabels",
+    "PolygonLabels",
+    "EllipseLabels",
+    "KeyPointLabels",
+    "BitmaskLabels",
+    "VectorLabels",
+)
+_NOT_PICTURES = ("Text", "HyperText", "Audio", "Video", "Paragraphs", "TimeSeries", "Pdf", "Chat")
+_THRESHOLD_WORDS = ("threshold", "thresh", "score", "confidence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +37,39 @@ class Label:
     """A value of a control tag.
 
     value: what regions carry (the alias, where there is one, as Label Studio does);
-    phrases: what to look for when there is no prompt; names: what a prompt may call it, folded.
+    phrases: what to look for when there is no prompt; names: what a prompt may call it, folded,
+    and captions: how these stand in captions; score_threshold: its `model_score_threshold`.
     """
 
     value: str
     phrases: tuple[str, ...]
     names: frozenset[str]
+    captions: frozenset[str]
+    score_threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class RectangleControl:
-    """A RectangleLabels tag on one object tag. score_threshold: its `model_score_threshold`."""
+class BoxControl:
+    """A control tag that draws labelled boxes on one object tag.
+
+    RectangleLabels; or Labels beside a Rectangle, whose name is `rectangle_name` then.
+    score_threshold: its `model_score_threshold`.
+    """
 
     from_name: str
     to_name: str
     labels: tuple[Label, ...]
-    score_threshold: float | None
+    score_threshold: float | None = None
+    rectangle_name: str | None = None
 
     def label_named(self, phrase: str) -> Label | None:
-        """The first label that a prompt can mean by this phrase; case does not matter."""
-        name = _folded(phrase)
-        return next((label for label in self.labels if name in label.names), None)
+        """The label that a prompt means by this phrase; case and what a caption drops (".", "?",
+        accents' spelling) do not matter, but the closer name wins.
+        """
+        name, caption = _folded(phrase), normalise_phrase(phrase)
+        same = (label for label in self.labels if name in label.names)
+        close = (label for label in self.labels if caption in label.captions)
+        return next(same, None) or next(close, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,89 +84,107 @@ class ImageObject:
     many: bool
 
     def uris(self, task: Mapping[str, JsonValue]) -> tuple[str, ...]:
-        """Addresses of the task's pictures: one, or several for a `valueList`."""
-        found = _look_up(task, self.value.removeprefix("$")) if "$" in self.value else self.value
+        """Addresses of the task's pictures: one, or several for a `valueList`; none where the
+        task leaves them out.
+        """
+        found = resolve(self.value, task)
         uris = found if self.many and isinstance(found, list) else [found]
+        if not [uri for uri in uris if uri not in (None, "")]:
+            return ()
         texts = tuple(uri.strip() for uri in uris if isinstance(uri, str) and uri.strip())
-        if not texts or len(texts) != len(uris):
+        if len(texts) != len(uris):
             raise RequestError(
-                f"The task has no picture address under {self.value!r}, which the labeling "
-                f"config's <Image> tag names. Import the task with that field."
+                f"What the task has under {self.value!r} is no picture's address. Import the task "
+                "with an address in that field" + (", or a list of them." if self.many else ".")
             )
         return texts
 
 
 @dataclass(frozen=True, slots=True)
+class PromptArea:
+    """The text area that holds the prompt.
+
+    value: what a task fills it with (`$field`), if anything; repeatable: whether it takes several
+    texts, so that it still shows when a prediction holds one.
+    """
+
+    name: str
+    to_name: str
+    value: str
+    repeatable: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LabelingConfig:
-    """What a project's config asks for. prompt_names: its text areas that hold a prompt."""
+    """What a project's config asks for. thresholds: those that its Number tags begin with."""
 
-    controls: tuple[RectangleControl, ...]
+    controls: tuple[BoxControl, ...]
     images: tuple[ImageObject, ...]
-    prompt_names: tuple[str, ...]
+    ask_controls: AskControls
+    prompt_area: PromptArea | None
+    thresholds: Asked
+    max_labels: int
+    tree: Element = field(repr=False, compare=False)
 
-    def controls_of(self, image: ImageObject) -> tuple[RectangleControl, ...]:
+    def controls_of(self, image: ImageObject) -> tuple[BoxControl, ...]:
         """The control tags that draw on this picture."""
         return tuple(control for control in self.controls if control.to_name == image.name)
+
+    def for_task(self, data: Mapping[str, JsonValue]) -> LabelingConfig:
+        """With what the config takes from a task: labels from its data, repeated tags.
+
+        Raises LabelingConfigError where the task gives it no label.
+        """
+        if not needs_task(self.tree):
+            return self
+        return _read(fill_in(self.tree, data), self.max_labels, filled_in=True)
+
+    def prompt_of(self, data: Mapping[str, JsonValue]) -> str | None:
+        """The prompt that the task brings along."""
+        found = resolve(self.prompt_area.value, data) if self.prompt_area else None
+        return found.strip() or None if isinstance(found, str) else None
 
 
 @lru_cache(maxsize=32)
 def parse_labeling_config(xml: str, max_labels: int) -> LabelingConfig:
     """Parse a labeling config.
 
-    Raises LabelingConfigError if it is not XML, too large, or has no RectangleLabels on an Image.
+    Raises LabelingConfigError if it is not XML, too large, or draws no labelled boxes on an Image.
     """
-    root = _parse_xml(xml)
-    tags = list(_walk(root, 0))
+    return _read(parse_tree(xml), max_labels, filled_in=False)
+
+
+def _read(tree: Element, max_labels: int, *, filled_in: bool) -> LabelingConfig:
+    tags = list(tree.iter())
     images = tuple(_images(tags))
-    names = {image.name for image in images}
-    controls = tuple(c for tag in tags if tag.tag == "RectangleLabels" for c in _controls(tag))
-    usable = tuple(control for control in controls if control.to_name in names)
-    if not usable:
-        raise LabelingConfigError(
-            f"The labeling config has no RectangleLabels for an Image. {HOW_TO_ADD_BOXES}"
-        )
-    if sum(len(control.labels) for control in usable) > max_labels:
+    names = [image.name for image in images]
+    controls = tuple(c for c in _controls(tags, filled_in) if c.to_name in names)
+    if not controls:
+        raise LabelingConfigError(f"The labeling config {_what_is_missing(tags, names)}")
+    if sum(len(control.labels) for control in controls) > max_labels:
         raise LabelingConfigError(
             f"The labeling config has more than {max_labels} labels. Use fewer, or raise "
             "max_labels."
         )
-    used = {control.to_name for control in usable}
+    used = {control.to_name for control in controls}
+    area = _prompt_area(tags, names)
+    box, text = _threshold_tags(tags)
     return LabelingConfig(
-        controls=usable,
+        controls=controls,
         images=tuple(image for image in images if image.name in used),
-        prompt_names=_prompt_names(tags, names),
+        ask_controls=AskControls(
+            prompt=area.name if area else "prompt",
+            box_threshold="box_threshold" if box is None else box.get("name", ""),
+            text_threshold="text_threshold" if text is None else text.get("name", ""),
+        ),
+        prompt_area=area,
+        thresholds=Asked(None, _fraction(box, "defaultValue"), _fraction(text, "defaultValue")),
+        max_labels=max_labels,
+        tree=tree,
     )
 
 
-def _parse_xml(xml: str) -> Element:
-    if len(xml) > MAX_CONFIG_CHARS:
-        raise LabelingConfigError(
-            f"The labeling config is longer than {MAX_CONFIG_CHARS} characters. Shorten it."
-        )
-    try:
-        root: Element = fromstring(xml, forbid_dtd=True)
-    except ParseError as error:
-        raise LabelingConfigError(
-            f"The labeling config is not well-formed XML ({error}). Save it again in Label Studio."
-        ) from error
-    except (DefusedXmlException, ValueError) as error:
-        raise LabelingConfigError(
-            "The labeling config declares a document type or entities. Remove them."
-        ) from error
-    return root
-
-
-def _walk(tag: Element, depth: int) -> Iterator[Element]:
-    if depth > MAX_DEPTH:
-        raise LabelingConfigError(
-            f"The labeling config is nested deeper than {MAX_DEPTH} tags. Flatten it."
-        )
-    yield tag
-    for child in tag:
-        yield from _walk(child, depth + 1)
-
-
-def _images(tags: list[Element]) -> Iterator[ImageObject]:
+def _images(tags: Sequence[Element]) -> Iterator[ImageObject]:
     for tag in tags:
         name, many = tag.get("name"), tag.get("valueList") is not None
         value = tag.get("valueList") if many else tag.get("value")
@@ -152,55 +192,164 @@ def _images(tags: list[Element]) -> Iterator[ImageObject]:
             yield ImageObject(name, value, many)
 
 
-def _controls(tag: Element) -> Iterator[RectangleControl]:
-    labels = tuple(_label(child) for child in tag.iter("Label") if child.get("value"))
-    name = tag.get("name")
-    for to_name in (tag.get("toName") or "").split(","):
-        if name and labels:
-            yield RectangleControl(name, to_name.strip(), labels, _threshold(tag))
+def _controls(tags: Sequence[Element], filled_in: bool) -> Iterator[BoxControl]:
+    rectangles: dict[str, str] = {}
+    for tag in tags:
+        if tag.tag == "Rectangle":
+            for to_name in _to_names(tag):
+                rectangles.setdefault(to_name, tag.get("name", ""))
+    seen: set[tuple[str, str]] = set()
+    for tag in tags:
+        if tag.tag not in ("RectangleLabels", "Labels"):
+            continue
+        name, labels = tag.get("name"), _labels(tag)
+        for to_name in _to_names(tag):
+            rectangle = rectangles.get(to_name) if tag.tag == "Labels" else None
+            drawn = tag.tag == "RectangleLabels" or rectangle
+            labelled = labels or (not filled_in and needs_task(tag))
+            if name and drawn and labelled and (name, to_name) not in seen:
+                seen.add((name, to_name))
+                yield BoxControl(name, to_name, labels, _score_threshold(tag), rectangle)
+
+
+def _labels(tag: Element) -> tuple[Label, ...]:
+    labels = (_label(child) for child in tag.iter("Label") if (child.get("value") or "").strip())
+    distinct: dict[str, Label] = {}
+    for label in labels:
+        known = distinct.setdefault(label.value, label)
+        if known is not label:  # the same label twice, or several values of one alias
+            distinct[label.value] = Label(
+                label.value,
+                tuple(dict.fromkeys(known.phrases + label.phrases)),
+                known.names | label.names,
+                known.captions | label.captions,
+                label.score_threshold if known.score_threshold is None else known.score_threshold,
+            )
+    return tuple(distinct.values())
 
 
 def _label(tag: Element) -> Label:
-    word = tag.get("value") or ""
-    alias = tag.get("alias") or word
+    word = (tag.get("value") or "").strip()
+    value = tag.get("alias") or tag.get("value") or ""
     predicted = (part.strip() for part in (tag.get("predicted_values") or "").split(","))
     phrases = tuple(part for part in predicted if part) or (word,)
-    return Label(alias, phrases, frozenset(_folded(name) for name in (word, alias, *phrases)))
+    names = frozenset(_folded(name) for name in (word, value, *phrases))
+    captions = frozenset(normalise_phrase(name) for name in names) - {""}
+    return Label(value, phrases, names, captions, _score_threshold(tag))
 
 
-def _threshold(tag: Element) -> float | None:
-    text = tag.get("model_score_threshold")
-    if text is None:
-        return None
-    try:
-        threshold = float(text)
-    except ValueError:
-        threshold = -1
-    if not 0 <= threshold <= 1:
+def _to_names(tag: Element) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (tag.get("toName") or "").split(",") if name.strip())
+
+
+def _score_threshold(tag: Element) -> float | None:
+    threshold = _fraction(tag, "model_score_threshold")
+    if threshold is None and tag.get("model_score_threshold") is not None:
         raise LabelingConfigError(
-            f'model_score_threshold="{text}" is no number from 0 to 1. Correct it in the labeling '
-            "config."
+            f'model_score_threshold="{tag.get("model_score_threshold")}" is no number from 0 to 1. '
+            "Correct it in the labeling config."
         )
     return threshold
 
 
-def _prompt_names(tags: list[Element], images: set[str]) -> tuple[str, ...]:
-    """Names of the text areas that hold a prompt: the one called "prompt", else the first."""
-    names = [
-        tag.get("name") or ""
-        for tag in tags
-        if tag.tag == "TextArea" and tag.get("toName") in images and tag.get("perRegion") != "true"
-    ]
-    return ("prompt",) if "prompt" in names else tuple(names[:1])
+def _fraction(tag: Element | None, attribute: str) -> float | None:
+    """The attribute's value, where it is a number from 0 to 1."""
+    try:
+        number = float(tag.get(attribute, "")) if tag is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and 0 <= number <= 1 else None
 
 
-def _look_up(task: Mapping[str, JsonValue], key: str) -> JsonValue:
-    if key in task:
-        return task[key]
-    found: JsonValue = dict(task)
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return found
+def _prompt_area(tags: Sequence[Element], images: Sequence[str]) -> PromptArea | None:
+    """The text area called "prompt"; else one with "prompt" in its name; else the first."""
+    areas = [tag for tag in tags if tag.tag == "TextArea" and _is_asked_once(tag, images)]
+    areas.sort(key=lambda tag: _closeness(tag.get("name", ""), "prompt"))
+    if not areas:
+        return None
+    tag = areas[0]
+    to_name = next(name for name in _to_names(tag) if name in images)
+    value = tag.get("value", "")
+    return PromptArea(
+        tag.get("name", ""),
+        to_name,
+        value if "$" in value else "",
+        repeatable=tag.get("maxSubmissions") != "1",
+    )
+
+
+def _threshold_tags(tags: Sequence[Element]) -> tuple[Element | None, Element | None]:
+    """The Number tags that hold the box and the text threshold: by their names, or by their
+    bounds where a name does not tell.
+    """
+    numbers = [tag for tag in tags if tag.tag == "Number" and _is_threshold(tag)]
+    box = [tag for tag in numbers if "text" not in tag.get("name", "").lower()]
+    text = [tag for tag in numbers if tag not in box]
+    box.sort(key=lambda tag: _closeness(tag.get("name", ""), "box_threshold"))
+    text.sort(key=lambda tag: _closeness(tag.get("name", ""), "text_threshold"))
+    return next(iter(box), None), next(iter(text), None)
+
+
+def _is_threshold(tag: Element) -> bool:
+    name = tag.get("name", "").lower()
+    if not name or tag.get("perRegion") == "true":
+        return False
+    bounded = _fraction(tag, "min") == 0 and _fraction(tag, "max") == 1
+    return bounded or any(word in name for word in _THRESHOLD_WORDS)
+
+
+def _is_asked_once(tag: Element, images: Sequence[str]) -> bool:
+    """Whether it is asked for the whole picture, and not for each region."""
+    per_part = "true" in (tag.get("perRegion"), tag.get("perItem"))
+    return bool(tag.get("name")) and not per_part and bool(set(_to_names(tag)) & set(images))
+
+
+def _closeness(name: str, wanted: str) -> int:
+    return 0 if name == wanted else 1 if wanted in name.lower() else 2
+
+
+def _what_is_missing(tags: Sequence[Element], images: Sequence[str]) -> str:
+    """Why a config cannot be served, and what to add."""
+    if not images:
+        if any(tag.tag == "Image" for tag in tags):
+            return 'has an Image without name or value. Write <Image name="image" value="$image"/>.'
+        shown = next((tag.tag for tag in tags if tag.tag in _NOT_PICTURES), None)
+        shows = f" (it shows {shown})" if shown else ""
+        return f"has no Image{shows}, and boxes need a picture. {_HOW_TO_ADD_BOXES}"
+    drawn = [tag for tag in tags if tag.tag == "RectangleLabels"]
+    for tag in drawn:
+        return _what_is_wrong(tag, images)
+    if any(tag.tag == "Rectangle" for tag in tags):
+        return (
+            "has a Rectangle, but no Labels for the same Image. Add "
+            f'<Labels name="label" toName="{images[0]}"><Label value="cat"/></Labels>.'
+        )
+    other = next((tag.tag for tag in tags if tag.tag in _NOT_BOXES), None)
+    has = f"has {other}, but no RectangleLabels" if other else "has no RectangleLabels"
+    return (
+        f"{has} for boxes on its Image. Add "
+        f'<RectangleLabels name="boxes" toName="{images[0]}"><Label value="cat"/>'
+        "</RectangleLabels>."
+    )
+
+
+def _what_is_wrong(tag: Element, images: Sequence[str]) -> str:
+    """Why a RectangleLabels draws nothing."""
+    name = tag.get("name")
+    if not name:
+        return 'has RectangleLabels without a name. Write <RectangleLabels name="label" ...>.'
+    if not set(_to_names(tag)) & set(images):
+        return (
+            f'has RectangleLabels name="{name}" with toName="{tag.get("toName") or ""}", and no '
+            f'Image of that name. Write toName="{images[0]}".'
+        )
+    source = tag.get("value") or ""
+    if "$" in source:
+        return (
+            f'takes the labels of RectangleLabels name="{name}" from {source}, where the task has '
+            'none. Import it with a list there: [{"value": "cat"}].'
+        )
+    return f'has RectangleLabels name="{name}" without labels. Put <Label value="cat"/> into it.'
 
 
 def _folded(name: str) -> str:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal, NotRequired, final
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainValidator,
+    ValidationError,
+)
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from prelabel.errors import RequestError
@@ -18,6 +28,10 @@ class _Wire(BaseModel):
 
 def _null_is_empty(value: object) -> object:
     return [] if value is None else value
+
+
+def _number_or_none(value: object) -> object:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _only_an_object(value: object) -> object:
@@ -43,11 +57,31 @@ class Draft(_Wire):
 
 
 class Task(_Wire):
-    """One task. `drafts` come with interactive requests only; `id` may be absent in tests."""
+    """One task. `drafts` come with interactive requests only; what is no number is no `id`."""
 
-    id: int | None = None
+    id: Annotated[int | None, BeforeValidator(_number_or_none)] = None
     data: dict[str, JsonValue]
     drafts: Annotated[tuple[Draft, ...], BeforeValidator(_null_is_empty)] = ()
+
+
+class BadTask(_Wire):
+    """What stands in a task's place and is none; its neighbours are not affected."""
+
+    fault: str
+    id: int | None = None
+
+
+def _task_or_fault(value: object) -> object:
+    try:
+        return Task.model_validate(value)
+    except ValidationError as error:
+        [first, *_] = error.errors(include_url=False, include_input=False)
+        place = ".".join(str(part) for part in first["loc"])
+        number = value.get("id") if isinstance(value, dict) else None
+        return BadTask(
+            fault=f"{place}: {first['msg']}".lstrip(": "),
+            id=number if isinstance(number, int) else None,
+        )
 
 
 class Context(_Wire):
@@ -65,7 +99,7 @@ class Params(_Wire):
 class PredictRequest(_Wire):
     """Body of POST /predict."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[Annotated[Task | BadTask, PlainValidator(_task_or_fault)], ...]
     label_config: str
     project: str | int | None = None
     params: Params | None = None
@@ -103,6 +137,12 @@ class WebhookAnnotation(_Wire):
     was_cancelled: bool | None = None
 
 
+class WebhookTask(_Wire):
+    """The task of a webhook's annotation."""
+
+    data: dict[str, JsonValue] = {}
+
+
 class WebhookProject(_Wire):
     """The project of a webhook."""
 
@@ -117,6 +157,7 @@ class WebhookRequest(_Wire):
     project: WebhookProject | int | None = None
     # Other actions send lists here; they are none of our business.
     annotation: Annotated[WebhookAnnotation | None, BeforeValidator(_only_an_object)] = None
+    task: Annotated[WebhookTask | None, BeforeValidator(_only_an_object)] = None
 
     @property
     def project_id(self) -> int | None:
@@ -130,23 +171,26 @@ class WebhookRequest(_Wire):
 
 
 class RegionValue(TypedDict):
-    """Percent of the upright picture; rotation in degrees."""
+    """Percent of the upright picture; rotation in degrees. What the labels are called depends on
+    the control tag.
+    """
 
     x: float
     y: float
     width: float
     height: float
     rotation: int
-    rectanglelabels: list[str]
+    rectanglelabels: NotRequired[list[str]]
+    labels: NotRequired[list[str]]
 
 
 class Region(TypedDict):
-    """A labelled box."""
+    """A labelled box: one entry, or a `rectangle` and its `labels` under one id."""
 
     id: str
     from_name: str
     to_name: str
-    type: Literal["rectanglelabels"]
+    type: Literal["rectanglelabels", "rectangle", "labels"]
     origin: NotRequired[str]
     original_width: int
     original_height: int
@@ -156,11 +200,21 @@ class Region(TypedDict):
     value: RegionValue
 
 
+class TextRegion(TypedDict):
+    """A text of the whole picture: the prompt, echoed."""
+
+    id: str
+    from_name: str
+    to_name: str
+    type: Literal["textarea"]
+    value: dict[str, list[str]]
+
+
 @final
 class Prediction(TypedDict):
-    """What a task gets: `score` is the mean of its regions' scores, 0 without any."""
+    """What a task gets: `score` is the mean of its boxes' scores, 0 without any."""
 
-    result: list[Region]
+    result: list[Region | TextRegion]
     score: float
     model_version: str
 
@@ -179,23 +233,32 @@ def project_key(project: str | int | None) -> str | None:
     return None if project is None else str(project).partition(".")[0]
 
 
-def asked_in(entries: Sequence[ResultEntry], prompt_names: Sequence[str]) -> Asked:
+@dataclass(frozen=True, slots=True)
+class AskControls:
+    """Names of the control tags in which annotators say what to look for."""
+
+    prompt: str = "prompt"
+    box_threshold: str = "box_threshold"
+    text_threshold: str = "text_threshold"
+
+
+def asked_in(entries: Sequence[ResultEntry], controls: AskControls) -> Asked:
     """The prompt and thresholds that stand in an annotation's result, found by name.
 
     Of several entries of one name, the last counts.
     """
     asked = Asked()
     for entry in entries:
-        asked = _asked_by(entry, prompt_names).or_else(asked)
+        asked = _asked_by(entry, controls).or_else(asked)
     return asked
 
 
-def _asked_by(entry: ResultEntry, prompt_names: Sequence[str]) -> Asked:
-    if entry.type == "textarea" and entry.from_name in prompt_names:
+def _asked_by(entry: ResultEntry, controls: AskControls) -> Asked:
+    if entry.type == "textarea" and entry.from_name == controls.prompt:
         return Asked(prompt=_text((entry.value or {}).get("text")))
-    if entry.type == "number" and entry.from_name == "box_threshold":
+    if entry.type == "number" and entry.from_name == controls.box_threshold:
         return Asked(box_threshold=_fraction(entry))
-    if entry.type == "number" and entry.from_name == "text_threshold":
+    if entry.type == "number" and entry.from_name == controls.text_threshold:
         return Asked(text_threshold=_fraction(entry))
     return Asked()
 

@@ -9,10 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from prelabel.boxes import clip_xyxy, nms, px_to_pct
-from prelabel.labelstudio.protocol import Prediction, Region, TaskError
-from prelabel.types import Detections, Ints, LookPlan, Target
+from prelabel.labelstudio.protocol import (
+    Prediction,
+    Region,
+    RegionValue,
+    TaskError,
+    TextRegion,
+)
+from prelabel.types import Detections, Ints, LookPlan, PromptEcho, Target
 
 _PCT_DECIMALS = 4  # a hundredth of a pixel in a picture of 10,000
+_SMALLEST_PX = 1e-3  # less is nothing: Label Studio could not show it
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,36 +29,44 @@ class Suppression:
     iou_threshold: float
     class_agnostic: bool
     max_boxes: int
+    min_box_px: float = 0
 
 
 def to_regions(plan: LookPlan, found: Detections, suppression: Suppression) -> list[Region]:
     """The regions of one picture, best first, each with one label of the labeling config."""
     targets = [plan.targets[phrase] for phrase in found.phrase_index]
+    clipped = clip_xyxy(found.boxes_xyxy, found.image_wh)
+    large_enough = (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=np.inf) >= max(
+        suppression.min_box_px, _SMALLEST_PX
+    )
     rows = np.array(
         [
             row
             for row, target in enumerate(targets)
-            if target is not None and found.scores[row] >= target.min_score
+            if target is not None and found.scores[row] >= target.min_score and large_enough[row]
         ],
         dtype=np.int64,
     )
-    boxes, scores = found.boxes_xyxy[rows], found.scores[rows]
+    boxes, scores = clipped[rows], found.scores[rows]
     kept_targets = [target for row in rows if (target := targets[row]) is not None]
     groups = _groups(kept_targets, suppression.class_agnostic)
     kept = nms(boxes, scores, groups, suppression.iou_threshold, suppression.max_boxes)
-    edges = clip_xyxy(boxes[kept].astype(np.float64), found.image_wh)
-    pct = px_to_pct(edges, found.image_wh).round(_PCT_DECIMALS)
+    pct = px_to_pct(boxes[kept].astype(np.float64), found.image_wh).round(_PCT_DECIMALS)
     return [
-        _region(box, float(scores[row]), kept_targets[row], plan, found.image_wh)
+        region
         for box, row in zip(pct.tolist(), kept, strict=True)
+        for region in _regions(box, float(scores[row]), kept_targets[row], plan, found.image_wh)
     ]
 
 
-def to_prediction(regions: Sequence[Region], model_version: str) -> Prediction:
-    """All regions of a task. The prompt is not echoed: that would hide the prompt's text box."""
-    scores = [region["score"] for region in regions]
+def to_prediction(
+    regions: Sequence[Region], model_version: str, echo: PromptEcho | None = None
+) -> Prediction:
+    """All regions of a task, and the prompt that they come from where it is to be shown."""
+    scores = [region["score"] for region in regions if region["type"] != "labels"]
+    texts = [_text_region(echo)] if echo else []
     return Prediction(
-        result=list(regions),
+        result=[*texts, *regions],
         score=sum(scores) / len(scores) if scores else 0.0,
         model_version=model_version,
     )
@@ -70,12 +85,20 @@ def _groups(targets: Sequence[Target], class_agnostic: bool) -> Ints:
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
 
 
-def _region(
+def _regions(
     box_pct: list[float], score: float, target: Target, plan: LookPlan, image_wh: tuple[int, int]
-) -> Region:
+) -> list[Region]:
+    """The entries of one box: one, or two where the rectangle is another tag's than the label."""
     x, y, right, bottom = box_pct
+    box = RegionValue(
+        x=x,
+        y=y,
+        width=round(right - x, _PCT_DECIMALS),
+        height=round(bottom - y, _PCT_DECIMALS),
+        rotation=0,
+    )
     region = Region(
-        id=uuid.uuid4().hex[:10],
+        id=_new_id(),
         from_name=target.from_name,
         to_name=target.to_name,
         type="rectanglelabels",
@@ -83,15 +106,27 @@ def _region(
         original_height=image_wh[1],
         image_rotation=0,
         score=round(score, 4),
-        value={
-            "x": x,
-            "y": y,
-            "width": round(right - x, _PCT_DECIMALS),
-            "height": round(bottom - y, _PCT_DECIMALS),
-            "rotation": 0,
-            "rectanglelabels": [target.label],
-        },
+        value={**box, "rectanglelabels": [target.label]},
     )
     if plan.item_index is not None:
         region["item_index"] = plan.item_index
-    return region
+    if target.rectangle_name is None:
+        return [region]
+    return [
+        {**region, "from_name": target.rectangle_name, "type": "rectangle", "value": box},
+        {**region, "type": "labels", "value": {**box, "labels": [target.label]}},
+    ]
+
+
+def _text_region(echo: PromptEcho) -> TextRegion:
+    return TextRegion(
+        id=_new_id(),
+        from_name=echo.from_name,
+        to_name=echo.to_name,
+        type="textarea",
+        value={"text": [echo.prompt]},
+    )
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:10]

@@ -8,7 +8,7 @@ from PIL import Image
 
 from prelabel.labelstudio.interactive import labeling_config, prompt_request
 from prelabel.labelstudio.labeling_config import parse_labeling_config
-from prelabel.labelstudio.protocol import PredictRequest, asked_in
+from prelabel.labelstudio.protocol import AskControls, PredictRequest, asked_in
 from prelabel.types import Asked
 
 PRELABEL = Path(sys.executable).with_name("prelabel")
@@ -39,7 +39,7 @@ def test_the_request_is_what_the_page_would_send():
     thresholds = {"box_threshold": 0.0, "text_threshold": None}
     request = PredictRequest.model_validate(prompt_request(b"x", "cat . dog", ["cat"], thresholds))
     assert request.context is not None
-    assert asked_in(request.context.result, ("prompt",)) == Asked("cat . dog", 0.0, None)
+    assert asked_in(request.context.result, AskControls()) == Asked("cat . dog", 0.0, None)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_the_tutorial_s_config_gives_its_labels_image_and_prompt():
     assert (control.from_name, control.to_name) == ("label", "image")
     assert [label.value for label in control.labels] == ["cats", "house"]
     assert config.images == (ImageObject("image", "$image", many=False),)
-    assert config.prompt_names == ("prompt",)
+    assert config.ask_controls.prompt == "prompt"
 
 
 def test_brush_and_other_tags_beside_are_left_alone():
@@ -121,9 +121,9 @@ def test_the_text_area_called_prompt_wins_and_per_region_ones_do_not_count():
         '<TextArea name="caption" toName="image"/>'
     )
     labels = rectangles('<Label value="a"/>')
-    assert parse(view(IMAGE, areas, labels)).prompt_names == ("caption",)
+    assert parse(view(IMAGE, areas, labels)).ask_controls.prompt == "caption"
     prompt = '<TextArea name="prompt" toName="image"/>'
-    assert parse(view(IMAGE, areas, prompt, labels)).prompt_names == ("prompt",)
+    assert parse(view(IMAGE, areas, prompt, labels)).ask_controls.prompt == "prompt"
 
 
 @pytest.mark.parametrize(
@@ -131,15 +131,13 @@ def test_the_text_area_called_prompt_wins_and_per_region_ones_do_not_count():
     [
         ("", "not well-formed XML"),
         ("<View>", "not well-formed XML"),
-        ("<View></View>", "Add <Image name="),
-        (view(IMAGE), "no RectangleLabels for an Image"),
-        (view(rectangles('<Label value="a"/>')), "no RectangleLabels for an Image"),
-        (view(IMAGE, rectangles("")), "no RectangleLabels for an Image"),
-        (view(IMAGE, rectangles('<Label value="a"/>', to_name="text")), "no RectangleLabels"),
         ('<!DOCTYPE v [<!ENTITY a "b">]><View>&a;</View>', "entities"),
         ("<View>" * 200 + "</View>" * 200, "nested deeper"),
         ("<View>" + " " * 1_000_000 + "</View>", "longer than"),
-        (view(IMAGE, rectangles('<Label value="a"/>' * 101)), "more than 100 labels"),
+        (
+            view(IMAGE, rectangles("".join(f'<Label value="{i}"/>' for i in range(101)))),
+            "more than 100 labels",
+        ),
     ],
 )
 def test_an_unusable_config_says_what_to_do(xml, sentence):
@@ -165,7 +163,29 @@ def test_a_list_of_pictures_gives_each_of_them():
     assert ImageObject("i", "$pages", many=True).uris({"pages": ["a", "b"]}) == ("a", "b")
 
 
-@pytest.mark.parametrize("task", [{}, {"image": None}, {"image": ""}, {"image": 5}, {"image": []}])
-def test_a_task_without_address_says_which_field_it_lacks(task):
+@pytest.mark.parametrize("task", [{}, {"image": None}, {"image": ""}, {"image": []}])
+def test_a_task_may_leave_out_a_picture(task):
+    assert ImageObject("image", "$image", many=True).uris(task) == ()
+
+
+@pytest.mark.parametrize("task", [{"image": 5}, {"image": {}}, {"image": ["a.jpg"]}])
+def test_what_is_no_address_says_which_field_it_stands_in(task):
     with pytest.raises(RequestError, match=r"\$image"):
         ImageObject("image", "$image", many=False).uris(task)
+
+
+def test_a_prompt_is_echoed_only_where_its_text_area_shows_afterwards():
+    def area(attributes):
+        text = f'<TextArea name="prompt" toName="image" {attributes}/>'
+        return parse(view(IMAGE, text, rectangles('<Label value="a"/>'))).prompt_area
+
+    assert area("").repeatable
+    assert area('maxSubmissions="3"').repeatable
+    assert not area('maxSubmissions="1"').repeatable
+
+
+def test_no_more_labels_from_a_task_than_from_a_config():
+    config = parse(view(IMAGE, '<RectangleLabels name="l" toName="image" value="$l"/>'))
+    data = {"l": [{"value": str(i)} for i in range(101)]}
+    with pytest.raises(LabelingConfigError, match="more than 100 labels"):
+        config.for_task(data)

@@ -59,13 +59,13 @@ class World:
             (1000, 10),
         )
 
-    async def postprocess(self, plans, found):
+    async def postprocess(self, plan, found):
         regions = [
             region
-            for plan, detections in zip(plans, found, strict=True)
-            for region in to_regions(plan, detections, Suppression(0.5, False, 10))
+            for look, detections in zip(plan.looks, found, strict=True)
+            for region in to_regions(look, detections, Suppression(0.5, False, 10))
         ]
-        return to_prediction(regions, "v1")
+        return to_prediction(regions, "v1", plan.echo)
 
 
 def predict(body, **settings):
@@ -151,3 +151,40 @@ def test_more_tasks_than_allowed_are_refused_as_a_whole():
 def test_an_unusable_config_is_an_error_for_each_task():
     entries, _ = predict(request(["0.01", "0.01"], config="<View/>"))
     assert [entry["error_type"] for entry in entries] == ["LabelingConfigError"] * 2
+
+
+def test_what_is_no_task_costs_its_neighbours_nothing():
+    body = PredictRequest.model_validate(
+        {
+            "tasks": [
+                {"id": 1, "data": {"image": "0.01"}},
+                {"id": 2, "data": None},
+                "task",
+                {"id": "abc", "data": {"image": "0.02"}},
+                {"id": 5},
+            ],
+            "label_config": CONFIG,
+        }
+    )
+    entries, _ = predict(body)
+    assert widths(entries) == [1, None, None, 2, None]
+    assert [entries[i]["error_type"] for i in (1, 2, 4)] == ["RequestError"] * 3
+    assert "data: " in entries[1]["error"]
+
+
+def test_labels_that_tasks_bring_along_are_each_task_s_own():
+    config = CONFIG.replace('toName="image"><Label value="cat"/>', 'toName="image" value="$l">')
+    body = PredictRequest.model_validate(
+        {
+            "tasks": [
+                {"id": 1, "data": {"image": "0.01", "l": [{"value": "dog"}]}},
+                {"id": 2, "data": {"image": "0.01", "l": [{"value": "gnu"}]}},
+                {"id": 3, "data": {"image": "0.01"}},
+            ],
+            "label_config": config,
+        }
+    )
+    entries, _ = predict(body)
+    labels = [e["result"][0]["value"]["rectanglelabels"] for e in entries if "result" in e]
+    assert labels == [["dog"], ["gnu"]]
+    assert "Import it with a list there" in entries[2]["error"]

@@ -5,7 +5,7 @@ from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
 from prelabel.planning import Wishes, asked_by_submit, plan_task
 from prelabel.settings import AppSettings
-from prelabel.types import Asked, Thresholds
+from prelabel.types import Asked, PromptEcho, Thresholds
 from tests.entries import number, typed
 
 CONFIG = """<View>
@@ -16,14 +16,15 @@ CONFIG = """<View>
   </RectangleLabels></View>"""
 
 NOBODY = Asked()
+REMEMBERED = Asked("car")
 
 
 def plan(context=None, drafts=(), remembered=NOBODY, settings=None, config=CONFIG):
     parsed = parse_labeling_config(config, 100)
     task = Task.model_validate({"data": {"image": "a.jpg"}, "drafts": list(drafts)})
     typed_in = None if context is None else Context.model_validate({"result": context})
-    wishes = Wishes.of(task, typed_in, remembered, parsed.prompt_names)
-    [only] = plan_task(task, parsed, wishes, settings or AppSettings())
+    wishes = Wishes.of(task, typed_in, remembered, parsed)
+    [only] = plan_task(task, parsed, wishes, settings or AppSettings()).looks
     return only
 
 
@@ -116,8 +117,8 @@ def test_a_control_with_a_higher_threshold_does_not_raise_the_others():
 def test_each_picture_of_a_list_gets_a_plan_with_its_place():
     config = parse_labeling_config(CONFIG.replace('value="$image"', 'valueList="$pages"'), 100)
     task = Task.model_validate({"data": {"pages": ["a.jpg", "b.jpg"]}})
-    wishes = Wishes.of(task, None, NOBODY, config.prompt_names)
-    plans = plan_task(task, config, wishes, AppSettings())
+    wishes = Wishes.of(task, None, NOBODY, config)
+    plans = plan_task(task, config, wishes, AppSettings()).looks
     assert [(p.uri, p.item_index) for p in plans] == [("a.jpg", 0), ("b.jpg", 1)]
 
 
@@ -170,7 +171,7 @@ TWO_PICTURES = """<View>
 def plans_of(prompt):
     config = parse_labeling_config(TWO_PICTURES, 100)
     task = Task.model_validate({"data": {"left": "l.jpg", "right": "r.jpg"}})
-    return plan_task(task, config, Wishes(Asked(prompt)), AppSettings())
+    return plan_task(task, config, Wishes(Asked(prompt)), AppSettings()).looks
 
 
 def test_a_prompt_looks_at_the_pictures_whose_labels_it_names():
@@ -203,3 +204,40 @@ def test_a_list_of_annotations_is_welcome_and_says_nothing():
     )
     assert asked_by_submit(event, AppSettings()) == NOBODY
     assert asked_by_submit(submit(result=[typed("car")], was_cancelled=None), AppSettings()).prompt
+
+
+def test_labels_of_a_task_s_own_are_remembered_when_the_webhook_brings_them():
+    config = """<View><Image name="image" value="$image"/><TextArea name="prompt" toName="image"/>
+      <RectangleLabels name="label" toName="image" value="$labels"/></View>"""
+    event = submit(result=[typed("panda")], config=config)
+    assert asked_by_submit(event, AppSettings()) == NOBODY
+    task = {"task": {"data": {"labels": [{"value": "panda"}]}}}
+    event = WebhookRequest.model_validate(event.model_dump() | task)
+    assert asked_by_submit(event, AppSettings()) == Asked("panda")
+
+
+def echo(config, context=None, remembered=REMEMBERED):
+    parsed = parse_labeling_config(config, 100)
+    task = Task.model_validate({"data": {"image": "a.jpg"}})
+    typed_in = None if context is None else Context.model_validate({"result": context})
+    wishes = Wishes.of(task, typed_in, remembered, parsed)
+    return plan_task(task, parsed, wishes, AppSettings()).echo
+
+
+def test_a_remembered_prompt_is_echoed_in_bulk_where_that_does_not_hide_its_text_area():
+    assert echo(CONFIG) == PromptEcho("prompt", "image", "car")
+    assert echo(CONFIG, remembered=NOBODY) is None
+    assert echo(CONFIG, remembered=Asked("a note")) is None
+    assert echo(CONFIG, context=[typed("car")]) is None
+    once = CONFIG.replace('name="prompt"', 'name="prompt" maxSubmissions="1"')
+    assert echo(once) is None
+
+
+def test_a_task_s_own_prompt_is_nearer_than_the_project_s():
+    config = CONFIG.replace('name="prompt"', 'name="prompt" value="$ask"')
+    parsed = parse_labeling_config(config, 100)
+    task = Task.model_validate({"data": {"image": "a.jpg", "ask": " truck "}})
+    wishes = Wishes.of(task, None, Asked("cat", 0.9), parsed)
+    [look] = plan_task(task, parsed, wishes, AppSettings()).looks
+    assert look.phrases == ("truck",)
+    assert look.thresholds.box == 0.9

@@ -1,12 +1,18 @@
 import pytest
 
 from prelabel.errors import PromptError
-from prelabel.prompts import split_prompt, what_applies
+from prelabel.prompts import Wanted, split_prompt, what_applies
 from prelabel.types import Asked
 
 
+def phrases(prompt, names=()):
+    wanted = split_prompt(prompt, 1000, names)
+    assert all(each.label is None for each in wanted)
+    return tuple(each.phrase for each in wanted)
+
+
 @pytest.mark.parametrize(
-    ("prompt", "phrases"),
+    ("prompt", "expected"),
     [
         ("cat", ("cat",)),
         ("cats . house", ("cats", "house")),
@@ -14,15 +20,17 @@ from prelabel.types import Asked
         ("dog\n", ("dog",)),
         ("cat\r\ndog", ("cat", "dog")),
         (" . , ", ()),
+        ("", ()),
         ("cat . cat", ("cat",)),
+        ("猫，犬。鸟", ("猫", "犬", "鸟")),
     ],
 )
-def test_prompts_are_split(prompt, phrases):
-    assert split_prompt(prompt, 100) == phrases
+def test_prompts_are_split(prompt, expected):
+    assert phrases(prompt) == expected
 
 
 @pytest.mark.parametrize(
-    ("prompt", "phrases"),
+    ("prompt", "expected"),
     [
         ("St. Bernard", ("St. Bernard",)),
         ("st. bernard, cat", ("st. bernard", "cat")),
@@ -30,10 +38,32 @@ def test_prompts_are_split(prompt, phrases):
         ("light . red", ("light", "red")),
         ("st. bernardino", ("st", "bernardino")),
         ("cat.dog", ("cat", "dog")),
+        ("size: large, cat", ("size: large", "cat")),
     ],
 )
-def test_a_label_with_a_separator_inside_stays_whole(prompt, phrases):
-    assert split_prompt(prompt, 100, ["St. Bernard", "light, red", "cat"]) == phrases
+def test_a_label_with_a_separator_inside_stays_whole(prompt, expected):
+    assert phrases(prompt, ["St. Bernard", "light, red", "cat", "size: large"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("car: sedan, pickup . cat", [("sedan", "car"), ("pickup", "car"), ("cat", None)]),
+        ("car: sedan\npickup", [("sedan", "car"), ("pickup", None)]),
+        ("car: sedan, truck: lorry", [("sedan", "car"), ("lorry", "truck")]),
+        ("car:\nsedan", [("sedan", "car")]),
+        ("cat . car:", [("cat", None), ("car", None)]),
+        (": cat", [("cat", None)]),
+        ("size: large: ox, elephant", [("ox", "size: large"), ("elephant", "size: large")]),
+        ("brown cat_cats", [("brown cat", "cats")]),
+        ("snake_case . _cats", [("snake_case", None), ("_cats", None)]),
+        ("brown_cats", [("brown_cats", None)]),
+    ],
+)
+def test_a_prompt_can_say_which_label_a_phrase_gets(prompt, expected):
+    names = ["cats", "size: large", "brown_cats"]
+    wanted = split_prompt(prompt, 1000, names)
+    assert sorted(wanted, key=str) == sorted((Wanted(*each) for each in expected), key=str)
 
 
 def test_a_prompt_over_the_limit_is_refused():
@@ -45,6 +75,7 @@ def test_each_value_comes_from_the_strongest_that_gives_it():
     applies = what_applies(
         context=Asked(prompt="typed"),
         drafts=Asked(prompt="drafted", box_threshold=0.0),
+        task=Asked(prompt="imported"),
         remembered=Asked(box_threshold=0.5, text_threshold=0.6),
         config=Asked(box_threshold=0.7),
         settings=Asked(None, 0.3, 0.25),
@@ -57,6 +88,7 @@ def test_zero_threshold_is_not_replaced_by_default():
     applies = what_applies(
         context=Asked(box_threshold=0.0, text_threshold=0.0),
         drafts=nothing,
+        task=nothing,
         remembered=nothing,
         config=nothing,
         settings=Asked(None, 0.3, 0.25),

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from prelabel.errors import ImageFetchError, RequestError
-from prelabel.labelstudio.protocol import ResultEntry, asked_in, project_key
+from prelabel.labelstudio.protocol import AskControls, ResultEntry, asked_in, project_key
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions, to_task_error
-from prelabel.types import Asked, Detections, LookPlan, Target, Thresholds
+from prelabel.types import Asked, Detections, LookPlan, PromptEcho, Target, Thresholds
 
 ALL = Suppression(iou_threshold=1, class_agnostic=False, max_boxes=100)
 
@@ -84,6 +86,40 @@ def test_no_region_leaves_the_picture():
     assert (value["x"], value["y"], value["width"], value["height"]) == (0, 0, 100, 100)
 
 
+def test_boxes_with_nothing_inside_the_picture_or_too_small_are_left_out():
+    rows = [
+        ([-20, 0, -10, 10], 0.9, 0),
+        ([0, 0, 3, 10], 0.8, 0),
+        ([0, 0, 10, 4], 0.7, 0),
+        ([195, 0, 205, 10], 0.6, 0),
+    ]
+    regions = to_regions(look(target("cat")), found(*rows), ALL)
+    assert [region["score"] for region in regions] == [0.8, 0.7, 0.6]
+    assert regions[-1]["value"]["x"] + regions[-1]["value"]["width"] == 100
+    larger = replace(ALL, min_box_px=4)
+    regions = to_regions(look(target("cat")), found(*rows), larger)
+    assert [region["score"] for region in regions] == [0.7, 0.6]
+
+
+def test_a_rectangle_tag_beside_labels_gets_the_box_and_these_the_label_under_one_id():
+    where = Target("label", "image", "cat", 0.0, rectangle_name="bbox")
+    plan = look(where, item_index=1)
+    box, label = to_regions(plan, found(([20, 10, 100, 60], 0.5, 0)), ALL)
+    geometry = {"x": 10, "y": 10, "width": 40, "height": 50, "rotation": 0}
+    assert (box["from_name"], box["type"], box["value"]) == ("bbox", "rectangle", geometry)
+    assert (label["from_name"], label["type"]) == ("label", "labels")
+    assert label["value"] == {**geometry, "labels": ["cat"]}
+    assert box["id"] == label["id"]
+    assert box["item_index"] == label["item_index"] == 1
+    assert to_prediction([box, label], "v1")["score"] == 0.5
+
+
+def test_an_echoed_prompt_is_a_text_of_the_whole_picture():
+    [text] = to_prediction([], "v1", PromptEcho("prompt", "image", "cat . dog"))["result"]
+    assert (text["type"], text["from_name"], text["to_name"]) == ("textarea", "prompt", "image")
+    assert text["value"] == {"text": ["cat . dog"]}
+
+
 def test_regions_get_new_ids_every_time():
     detections = found(([0, 0, 10, 10], 0.5, 0), ([20, 0, 30, 10], 0.5, 0))
     calls = [to_regions(look(target("cat")), detections, ALL) for _ in range(2)]
@@ -147,10 +183,10 @@ def number(value, name="box_threshold"):
     ],
 )
 def test_prompt_and_thresholds_are_found_by_name(entries, asked):
-    assert asked_in(entries, ("prompt",)) == asked
+    assert asked_in(entries, AskControls()) == asked
 
 
 @pytest.mark.parametrize("value", [30, -0.1, "0.5", True])
 def test_a_threshold_that_is_none_is_refused_with_its_name(value):
     with pytest.raises(RequestError, match="box_threshold"):
-        asked_in([number(value)], ())
+        asked_in([number(value)], AskControls())

@@ -1,0 +1,94 @@
+"""The labeling config's XML: read safely, and filled in with what a task brings."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from xml.etree.ElementTree import Element, ParseError, SubElement
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+from pydantic import JsonValue
+
+from prelabel.errors import LabelingConfigError
+from prelabel.labelstudio.task_values import resolve
+
+MAX_CONFIG_CHARS = 1_000_000
+MAX_DEPTH = 100
+_MOST_REPEATS = 1_000
+
+
+def parse_tree(xml: str) -> Element:
+    """The root tag. Raises LabelingConfigError for what is not XML, too long, or too deep."""
+    if len(xml) > MAX_CONFIG_CHARS:
+        raise LabelingConfigError(
+            f"The labeling config is longer than {MAX_CONFIG_CHARS} characters. Shorten it."
+        )
+    try:
+        root: Element = fromstring(xml, forbid_dtd=True)
+    except ParseError as error:
+        raise LabelingConfigError(
+            f"The labeling config is not well-formed XML ({error}). Save it again in Label Studio."
+        ) from error
+    except (DefusedXmlException, ValueError) as error:
+        raise LabelingConfigError(
+            "The labeling config declares a document type or entities. Remove them."
+        ) from error
+    _check_depth(root, 0)
+    return root
+
+
+def needs_task(tree: Element) -> bool:
+    """Whether tags depend on a task's data: labels from `value="$field"`, or a Repeater."""
+    return any(tag.tag == "Repeater" or _takes_labels(tag) for tag in tree.iter())
+
+
+def fill_in(tree: Element, data: Mapping[str, JsonValue]) -> Element:
+    """A copy in which Repeaters are repeated and labels from the task's data are Label tags."""
+    tree = copy.deepcopy(tree)
+    _repeat(tree, data)
+    for tag in list(tree.iter()):
+        if _takes_labels(tag):
+            listed = resolve(tag.attrib["value"], data)
+            for item in listed if isinstance(listed, list) else []:
+                if isinstance(item, dict):
+                    SubElement(tag, "Label", {k: v for k, v in item.items() if isinstance(v, str)})
+    return tree
+
+
+def _takes_labels(tag: Element) -> bool:
+    """Where a tag has labels of its own, Label Studio's validation accepts no others."""
+    drawn = tag.tag in ("RectangleLabels", "Labels") and "$" in tag.get("value", "")
+    return drawn and next(tag.iter("Label"), None) is None
+
+
+def _repeat(tag: Element, data: Mapping[str, JsonValue]) -> None:
+    """Replace each Repeater by its children, once for each item of the list that it names."""
+    for place in reversed(range(len(tag))):
+        child = tag[place]
+        _repeat(child, data)
+        if child.tag != "Repeater":
+            continue
+        items = resolve(child.get("on", ""), data)
+        count = min(len(items), _MOST_REPEATS) if isinstance(items, list) else 0
+        flag = child.get("indexFlag") or "{{idx}}"
+        tag[place : place + 1] = [
+            _numbered(copy.deepcopy(part), flag, str(number))
+            for number in range(count)
+            for part in child
+        ]
+
+
+def _numbered(tag: Element, flag: str, number: str) -> Element:
+    for each in tag.iter():
+        each.attrib.update({k: v.replace(flag, number) for k, v in each.attrib.items()})
+    return tag
+
+
+def _check_depth(tag: Element, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise LabelingConfigError(
+            f"The labeling config is nested deeper than {MAX_DEPTH} tags. Flatten it."
+        )
+    for child in tag:
+        _check_depth(child, depth + 1)

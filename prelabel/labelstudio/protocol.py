@@ -64,6 +64,9 @@ class Task(_Wire):
     drafts: Annotated[tuple[Draft, ...], BeforeValidator(_null_is_empty)] = ()
 
 
+_FAULT_DEPTH = 3  # names on the way to what is wrong
+
+
 class BadTask(_Wire):
     """What stands in a task's place and is none; its neighbours are not affected."""
 
@@ -76,7 +79,7 @@ def _task_or_fault(value: object) -> object:
         return Task.model_validate(value)
     except ValidationError as error:
         [first, *_] = error.errors(include_url=False, include_input=False)
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(str(part) for part in first["loc"][:_FAULT_DEPTH])
         number = value.get("id") if isinstance(value, dict) else None
         return BadTask(
             fault=f"{place}: {first['msg']}".lstrip(": "),

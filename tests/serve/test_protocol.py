@@ -231,9 +231,6 @@ def test_other_webhooks_are_welcome(service, event):
         [],
         {},
         {"tasks": {}},
-        {"tasks": [5], "label_config": CONFIG},
-        {"tasks": [{"id": 1}], "label_config": CONFIG},
-        {"tasks": [{"data": "x"}], "label_config": CONFIG},
         {"tasks": [], "label_config": CONFIG, "params": {"context": {"result": "x"}}},
     ],
 )
@@ -244,13 +241,23 @@ def test_a_body_of_another_form_is_refused_with_a_sentence(service, body):
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
-def test_a_deep_body_is_refused_in_a_short_sentence(service):
+def test_what_is_no_task_is_an_error_in_a_short_sentence_and_its_neighbour_is_served(service):
     deep = {}
     for _ in range(300):
         deep = {"a": deep}
-    answer = service.post("/predict", {"tasks": [{"data": deep}], "label_config": CONFIG})
+    task = {"id": 1, "data": {"image": SCENE}}
+    bad = [5, {"id": 1}, {"data": "x"}, {"data": deep}]
+    answer = service.post("/predict", {"tasks": [*bad, task], "label_config": CONFIG})
+    *entries, good = answer.json()["results"]
+    assert [entry["error_type"] for entry in entries] == ["RequestError"] * len(bad)
+    assert all(len(entry["error"]) < 200 for entry in entries)
+    assert good["result"]
+
+
+def test_connecting_a_project_whose_config_cannot_be_served_says_why(service):
+    answer = service.post("/setup", {"project": "1.1", "schema": "<View></View>"})
     assert answer.status_code == 422
-    assert len(answer.json()["error"]) < 500
+    assert "has no Image" in answer.json()["error"]
 
 
 def test_what_is_not_json_is_refused(service):

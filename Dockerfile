@@ -7,7 +7,7 @@ FROM ${BASE_IMAGE}
 # makes mounted folders writable. Code and environment belong to root: the service cannot change
 # itself.
 RUN useradd --uid 1000 --user-group --create-home prelabel \
-    && install --directory --owner=1000 --group=1000 /models
+    && install --directory --owner=1000 --group=1000 /models /data
 WORKDIR /app
 
 # Weighs most and changes least, so it comes before the code. One package comes as source; the
@@ -22,7 +22,7 @@ RUN python3 -m venv /opt/venv \
 # Editable, so that the models in /app/models are found beside the code.
 COPY . .
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable . \
-    && sed -e 's/host: 127\.0\.0\.1.*/host: 0.0.0.0/' -e 's|^\( *\)args:$|&\n\1  models_dir: /models|' \
+    && sed -e 's/host: 127\.0\.0\.1.*/host: 0.0.0.0/' -e 's|^\( *\)args:$|&\n\1  models_dir: /models\n\1  prompts_file: /data/prompts.sqlite|' \
         serve_config.yaml > serve_config.docker.yaml
 
 # Ray makes its own token in HOME when the container starts; none is part of the image.

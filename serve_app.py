@@ -41,5 +41,5 @@ def build_app(settings: AppSettings) -> Application:
         version,
         detector.bind(settings, card, place),
         postprocessor.bind(settings, version),
-        prompt_store.bind(),
+        prompt_store.bind(settings, environment),
     )

@@ -33,6 +33,7 @@ def main(command: list[str]) -> None:
     check(not Path.home().joinpath(".ray").exists(), "The image holds a Ray token.")
     check(not os.access("/app", os.W_OK), "The service could change its own code.")
     check(os.access("/models", os.W_OK), "The service cannot write downloaded models.")
+    check(os.access("/data", os.W_OK), "The service cannot write remembered prompts.")
     # What a shell starts in the background ignores Ctrl-C, and would have its children ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     service = subprocess.Popen(command)  # noqa: S603 - the image's own CMD

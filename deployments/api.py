@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
@@ -25,6 +26,7 @@ from prelabel.labelstudio.protocol import (
     WebhookRequest,
 )
 from prelabel.pipeline import Entry
+from prelabel.prompt_memory import Remembered
 from prelabel.settings import AppSettings, Environment
 
 Answer = dict[str, Any]
@@ -48,6 +50,12 @@ class Service(Protocol):
     async def remember(self, event: WebhookRequest) -> None:
         """Keep the prompt of a submitted annotation."""
 
+    async def remembered(self, project: str | None) -> dict[str, Remembered]:
+        """What is remembered for projects, by their keys."""
+
+    async def forget(self, project: str) -> int:
+        """Forget it; for how many projects of that id."""
+
 
 def build_api(service: Service) -> FastAPI:
     """The ASGI application of one ingress replica."""
@@ -60,6 +68,7 @@ def build_api(service: Service) -> FastAPI:
     api.add_exception_handler(HTTPException, _http_error)
     _add_status_routes(api, service)
     _add_work_routes(api, service, Counter())
+    _add_prompt_routes(api, service)
     return api
 
 
@@ -142,7 +151,26 @@ def _add_work_routes(api: FastAPI, service: Service, counts: Counter[str]) -> No
     _add_get(api, "/metrics", metrics)
 
 
-def _add_get(api: FastAPI, path: str, endpoint: Callable[[], Awaitable[Answer]]) -> None:
+def _add_prompt_routes(api: FastAPI, service: Service) -> None:
+    async def prompts(project: str | None = None) -> Answer:
+        """The remembered prompts, of all projects or of those of that id."""
+        found = await service.remembered(project)
+        return {
+            "prompts": [
+                {"project": key, **asdict(kept.asked), "submitted_at": kept.submitted_at}
+                for key, kept in found.items()
+            ]
+        }
+
+    async def forget(project: str) -> Answer:
+        """Forget the prompt of the projects of that id: their own labels are looked for again."""
+        return {"forgotten": await service.forget(project)}
+
+    _add_get(api, "/prompts", prompts)
+    api.delete("/prompts")(forget)
+
+
+def _add_get(api: FastAPI, path: str, endpoint: Callable[..., Awaitable[Answer]]) -> None:
     api.get(path)(endpoint)
     api.head(path, include_in_schema=False)(endpoint)
 

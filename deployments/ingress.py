@@ -25,6 +25,7 @@ from prelabel.labelstudio.protocol import (
 )
 from prelabel.pipeline import Entry, Predictor, Steps
 from prelabel.planning import asked_by_submit
+from prelabel.prompt_memory import Remembered
 from prelabel.settings import AppSettings, Environment
 from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
 
@@ -93,13 +94,21 @@ class Ingress:
 
     async def remember(self, event: WebhookRequest) -> None:
         """Keep the prompt of a submitted annotation; other events are none of our business."""
-        project = project_key(event.project_id)
+        project = event.project_key
         submitted_at = event.annotation.updated_at if event.annotation else None
         if not self.settings.remember_prompts or project is None or submitted_at is None:
             return
         asked = asked_by_submit(event, self.settings)
         if asked != Asked():
             await call(self._prompts.remember, project, submitted_at, asked)
+
+    async def remembered(self, project: str | None) -> dict[str, Remembered]:
+        """What is remembered for projects, by their keys."""
+        return cast("dict[str, Remembered]", await call(self._prompts.show, project))
+
+    async def forget(self, project: str) -> int:
+        """Forget it; for how many projects of that id."""
+        return cast("int", await call(self._prompts.forget, project))
 
     async def _recall(self, project: str) -> Asked:
         return cast("Asked", await call(self._prompts.recall, project))

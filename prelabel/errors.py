@@ -15,6 +15,7 @@
     ├── DeviceError              503  the device that was asked for is not there
     ├── DetectionError           500  the model failed on this item
     ├── OverloadedError          503  the queue is full
+    ├── PromptMemoryError    503  the place where prompts are remembered cannot be used
     └── DeadlineError            504  not finished in the time the request had
 
 Every exception takes one string: the sentence that the user reads. It says what to do.
@@ -107,6 +108,12 @@ class DetectionError(PrelabelError):
 
 class OverloadedError(PrelabelError):
     """The detectors' queue is full."""
+
+    status_code = 503
+
+
+class PromptMemoryError(PrelabelError):
+    """The place where prompts are remembered cannot be used."""
 
     status_code = 503
 

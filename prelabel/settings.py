@@ -73,6 +73,11 @@ class AppSettings(BaseModel):
         description="Remember the prompt of each project's newest submitted annotation and use "
         "it for tasks that come without one.",
     )
+    prompts_file: str = Field(
+        "data/prompts.sqlite",
+        description="File that remembers them, also after a restart; empty: in memory only. A "
+        "cluster keeps them in Redis instead, see PROMPTS_REDIS_URL.",
+    )
     max_prompt_chars: int = Field(4_000, ge=1, description="Longest prompt, in characters.")
     max_labels: int = Field(1_000, ge=1, description="Most labels in one labeling config.")
     max_image_bytes: int = Field(50 * MIB, ge=1, description="Largest picture, in bytes.")
@@ -131,6 +136,11 @@ class Environment(BaseSettings):
     )
     basic_auth_pass: SecretStr | None = Field(
         None, validation_alias="BASIC_AUTH_PASS", description="Password that it must send."
+    )
+    prompts_redis_url: SecretStr | None = Field(
+        None,
+        validation_alias="PROMPTS_REDIS_URL",
+        description="Redis that remembers prompts instead of a file: redis://host:6379/0.",
     )
     box_threshold: float | None = Field(
         None, ge=0, le=1, validation_alias="BOX_THRESHOLD", description="Overrides box_threshold."

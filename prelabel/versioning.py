@@ -14,6 +14,7 @@ from prelabel.settings import AppSettings
 _WITHOUT_EFFECT = frozenset(
     {
         "models_dir",
+        "prompts_file",
         "max_batch_size",
         "connect_timeout_s",
         "fetch_timeout_s",

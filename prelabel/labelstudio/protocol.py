@@ -64,6 +64,7 @@ class Task(_Wire):
     drafts: Annotated[tuple[Draft, ...], BeforeValidator(_null_is_empty)] = ()
 
 
+_LONGEST_KEY = 100
 _FAULT_DEPTH = 3  # names on the way to what is wrong
 
 
@@ -150,6 +151,7 @@ class WebhookProject(_Wire):
     """The project of a webhook."""
 
     id: int | None = None
+    created_at: AwareDatetime | None = None
     label_config: str | None = None
 
 
@@ -163,9 +165,11 @@ class WebhookRequest(_Wire):
     task: Annotated[WebhookTask | None, BeforeValidator(_only_an_object)] = None
 
     @property
-    def project_id(self) -> int | None:
-        """The project's id, in either form."""
-        return self.project.id if isinstance(self.project, WebhookProject) else self.project
+    def project_key(self) -> str | None:
+        """What the project is known by, see project_key; None where the event does not say."""
+        if not isinstance(self.project, WebhookProject) or self.project.created_at is None:
+            return None
+        return f"{self.project.id}.{int(self.project.created_at.timestamp())}"
 
     @property
     def label_config(self) -> str | None:
@@ -232,8 +236,10 @@ class TaskError(TypedDict):
 
 
 def project_key(project: str | int | None) -> str | None:
-    """The project's id: Label Studio sends "3.1795349150" (id and creation time) or 3."""
-    return None if project is None else str(project).partition(".")[0]
+    """What a project is known by: Label Studio sends "3.1795349150", its id and the second in which
+    it was created, so that the projects of two Label Studios are not taken for one.
+    """
+    return None if project is None else str(project)[:_LONGEST_KEY]
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,14 +147,15 @@ def _application(name: str, prefix: str, args: dict[str, Any], env: dict[str, st
 def _applications(web: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     label_studio = {"LABEL_STUDIO_HOST": web.url, "LABEL_STUDIO_ACCESS_TOKEN": CANARY}
     auth = {"BASIC_AUTH_USER": USER, "BASIC_AUTH_PASS": PASSWORD, "BOX_THRESHOLD": "0.99"}
+    prompts = tmp_path_factory.mktemp("prompts") / "prompts.sqlite"
     config = shipped_config() | {
         "http_options": {"host": "127.0.0.1", "port": 0},
         "applications": [
-            _application("prelabel", "/", {}, label_studio),
+            _application("prelabel", "/", {"prompts_file": str(prompts)}, label_studio),
             _application(
                 "guarded",
                 "/guarded",
-                {"max_body_bytes": 1_000_000, "unknown_phrases": "reject"},
+                {"max_body_bytes": 1_000_000, "unknown_phrases": "reject", "prompts_file": ""},
                 label_studio | auth,
             ),
         ],

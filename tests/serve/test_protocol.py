@@ -1,6 +1,7 @@
 import statistics
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 import requests
@@ -195,20 +196,34 @@ def test_the_newest_submit_s_prompt_is_remembered_for_its_project_alone(service)
     def submit(project, prompt, updated_at):
         event = {
             "action": "ANNOTATION_CREATED",
-            "project": {"id": project, "label_config": CONFIG},
+            "project": {
+                "id": project,
+                "created_at": "2026-01-01T00:00:00.4Z",
+                "label_config": CONFIG,
+            },
             "annotation": {"result": [typed(prompt)], "updated_at": updated_at},
         }
         assert service.post("/webhook", event).status_code == 201
 
+    created = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    seventy, seventy_one = f"70.{created}", f"71.{created}"
     submit(70, "red circle", "2026-01-03T00:00:00Z")  # nobody asked about this project yet
-    assert set(boxes(service.predict(SCENE, project="70.123")[0])) == set(TRUTH)
+    assert set(boxes(service.predict(SCENE, project=seventy)[0])) == set(TRUTH)
     submit(70, "blue square", "2026-01-02T00:00:00Z")
     submit(70, "red circle", "2026-01-01T00:00:00Z")  # arrives late: it is the older one
     submit(70, "blurry, please check", "2026-01-04T00:00:00Z")  # a comment, no prompt
-    assert set(boxes(service.predict(SCENE, project="70.123")[0])) == {"blue square"}
-    assert set(boxes(service.predict(SCENE, project="71.123")[0])) == set(TRUTH)
-    typed_in = service.predict(SCENE, project="70.123", context=[typed("red circle")])
+    assert set(boxes(service.predict(SCENE, project=seventy)[0])) == {"blue square"}
+    assert set(boxes(service.predict(SCENE, project=seventy_one)[0])) == set(TRUTH)
+    assert set(boxes(service.predict(SCENE, project="70.99")[0])) == set(TRUTH)  # another server's
+    typed_in = service.predict(SCENE, project=seventy, context=[typed("red circle")])
     assert set(boxes(typed_in[0])) == {"red circle"}
+
+    shown = service.get("/prompts?project=70").json()["prompts"]
+    assert [(each["project"], each["prompt"]) for each in shown] == [(seventy, "blue square")]
+    gone = requests.delete(f"{service.url}/prompts?project=70", timeout=10)
+    assert gone.json() == {"forgotten": 1}
+    assert service.get("/prompts?project=70").json() == {"prompts": []}
+    assert set(boxes(service.predict(SCENE, project=seventy)[0])) == set(TRUTH)
 
 
 @pytest.mark.parametrize(

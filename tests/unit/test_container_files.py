@@ -85,6 +85,7 @@ class TestImage:
         assert derived["http_options"].pop("host") == "0.0.0.0"
         assert shipped["http_options"].pop("host") == "127.0.0.1"
         assert derived["applications"][0]["args"].pop("models_dir") == "/models"
+        assert derived["applications"][0]["args"].pop("prompts_file") == "/data/prompts.sqlite"
         assert derived == shipped
 
     def test_derived_config_is_the_one_that_runs(self) -> None:
@@ -149,7 +150,7 @@ class TestCompose:
         assert [name for name, value in chosen.items() if value is None] == []
 
     def test_downloaded_models_outlive_the_container(self) -> None:
-        assert COMPOSE["services"]["prelabel"]["volumes"] == ["models:/models"]
+        assert COMPOSE["services"]["prelabel"]["volumes"] == ["models:/models", "prompts:/data"]
 
 
 class TestCluster:

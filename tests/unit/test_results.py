@@ -148,9 +148,10 @@ def test_an_error_entry_has_no_result_so_that_the_task_is_asked_again():
 
 
 @pytest.mark.parametrize(
-    ("project", "key"), [("3.1795349150", "3"), ("3", "3"), (3, "3"), (None, None)]
+    ("project", "key"),
+    [("3.1795349150", "3.1795349150"), (3, "3"), (None, None), ("1" * 200, "1" * 100)],
 )
-def test_the_project_s_key_is_its_id(project, key):
+def test_a_project_s_key_tells_it_from_that_of_another_label_studio(project, key):
     assert project_key(project) == key
 
 

@@ -1,0 +1,154 @@
+import socket
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fakeredis import TcpFakeServer
+from pydantic import SecretStr
+
+from prelabel.errors import PromptMemoryError
+from prelabel.prompt_memory import FileMemory, PromptBook, RedisMemory, Remembered, open_memory
+from prelabel.settings import AppSettings, Environment
+from prelabel.types import Asked
+
+NOW = datetime.now(UTC)
+CAT, DOG = Asked("cat"), Asked("dog")
+
+
+@pytest.fixture(scope="session")
+def redis_url():
+    with TcpFakeServer(("127.0.0.1", 0), server_type="redis") as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"redis://127.0.0.1:{server.server_address[1]}/0"
+        server.shutdown()
+
+
+@pytest.fixture(params=["memory", "file", "redis"])
+def open_again(request, tmp_path, redis_url):
+    """Opens the same memory again, as after a restart."""
+    if request.param == "redis":
+        memory = RedisMemory(redis_url)
+        memory._base.flushall()
+        return lambda: RedisMemory(redis_url)
+    if request.param == "file":
+        return lambda: FileMemory(tmp_path / "deep" / "prompts.sqlite")
+    only = FileMemory(None)
+    return lambda: only
+
+
+@pytest.fixture
+def book(open_again):
+    return PromptBook(open_again())
+
+
+def test_only_projects_that_were_asked_about_are_remembered(book):
+    book.remember("1", NOW, CAT)
+    assert book.recall("1") == Asked()
+    book.remember("1", NOW, CAT)
+    assert book.recall("1") == CAT
+
+
+@pytest.mark.parametrize(("later_s", "kept"), [(1, DOG), (0, DOG), (-1, CAT)])
+def test_the_newest_submit_counts_whenever_it_arrives(book, later_s, kept):
+    book.recall("1")
+    book.remember("1", NOW - timedelta(seconds=10), CAT)
+    book.remember("1", NOW - timedelta(seconds=10 - later_s), DOG)
+    assert book.recall("1") == kept
+
+
+def test_a_time_in_the_future_cannot_pin_a_prompt(book):
+    book.recall("1")
+    book.remember("1", NOW + timedelta(days=9999), CAT)
+    book.remember("1", datetime.now(UTC), DOG)
+    assert book.recall("1") == DOG
+
+
+def test_a_submit_of_a_threshold_alone_keeps_the_prompt(book):
+    book.recall("1")
+    book.remember("1", NOW - timedelta(seconds=2), CAT)
+    book.remember("1", NOW - timedelta(seconds=1), Asked(box_threshold=0.0))
+    assert book.recall("1") == Asked("cat", 0.0)
+
+
+def test_what_is_remembered_survives_a_restart(open_again):
+    PromptBook(open_again()).recall("3.17")
+    PromptBook(open_again()).remember("3.17", NOW, Asked("Katze . 猫", 0.0, 0.5))
+    again = PromptBook(open_again())
+    assert again.recall("3.17") == Asked("Katze . 猫", 0.0, 0.5)
+    assert again.show() == {
+        "3.17": Remembered(again.recall("3.17"), NOW, again.show()["3.17"].used_at)
+    }
+
+
+def test_prompts_are_shown_and_forgotten_by_id_or_key(book):
+    for project in ("3.1", "3.2", "33.1"):
+        book.recall(project)
+        book.remember(project, NOW - timedelta(seconds=1), CAT)
+    book.recall("4.1")
+    assert list(book.show()) == ["3.1", "3.2", "33.1"]
+    assert list(book.show("3")) == ["3.1", "3.2"]
+    assert book.forget("3.2") == 1
+    assert book.forget("3") == 1
+    assert book.forget("3") == 0
+    assert list(book.show()) == ["33.1"]
+
+
+def test_what_was_forgotten_does_not_come_back_with_a_late_webhook_but_with_a_new_submit(book):
+    book.recall("1")
+    book.remember("1", NOW - timedelta(seconds=9), CAT)
+    book.forget("1")
+    book.remember("1", NOW - timedelta(seconds=5), CAT)
+    assert book.recall("1") == Asked()
+    book.remember("1", datetime.now(UTC), DOG)
+    assert book.recall("1") == DOG
+
+
+def test_the_projects_that_were_unused_longest_make_room():
+    memory = FileMemory(None, most_projects=2)
+    for minute, project in enumerate(("1", "2", "1", "3")):
+        memory.put(project, Remembered(CAT, NOW, NOW + timedelta(minutes=minute)))
+    assert set(memory.all()) == {"1", "3"}
+
+
+def test_submits_at_the_same_time_lose_none(book):
+    book.recall("1")
+    submits = [
+        Asked(prompt="cat"),
+        Asked(box_threshold=0.1),
+        Asked(text_threshold=0.2),
+    ]
+    threads = [threading.Thread(target=book.remember, args=("1", NOW, each)) for each in submits]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert book.recall("1") == Asked("cat", 0.1, 0.2)
+
+
+def test_a_file_that_cannot_be_written_says_which_setting_to_change(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PromptMemoryError, match="Set prompts_file"):
+        FileMemory(tmp_path / "file" / "prompts.sqlite")
+    (tmp_path / "no-base").write_bytes(b"x" * 4096)
+    with pytest.raises(PromptMemoryError, match="Set prompts_file"):
+        FileMemory(tmp_path / "no-base")
+
+
+def test_redis_that_does_not_answer_says_so_and_not_its_password():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"redis://:secret@127.0.0.1:{closed.getsockname()[1]}/0"
+    memory = open_memory(AppSettings(), Environment(PROMPTS_REDIS_URL=SecretStr(url)))
+    with pytest.raises(PromptMemoryError, match="PROMPTS_REDIS_URL") as error:
+        memory.get("1")
+    assert "secret" not in str(error.value)
+    with pytest.raises(PromptMemoryError, match="PROMPTS_REDIS_URL"):
+        RedisMemory("http://127.0.0.1")
+
+
+def test_settings_say_where_prompts_are_kept(tmp_path):
+    settings = AppSettings(prompts_file=str(tmp_path / "p.sqlite"))
+    memory = open_memory(settings, Environment())
+    memory.put("1", Remembered(CAT, NOW, NOW))
+    assert open_memory(settings, Environment()).get("1").asked == CAT
+    assert open_memory(AppSettings(prompts_file=""), Environment()).get("1") is None

@@ -56,6 +56,7 @@ class Detector:
         self._preparing = ThreadPoolExecutor(
             _PREPARING_THREADS[place.device], thread_name_prefix="prepare"
         )
+        self._preparing_urgent = ThreadPoolExecutor(1, thread_name_prefix="prepare-urgent")
         logger.info("%s is ready on %s: %s. %s", card.name, place.device, card.title, card.limits)
 
     async def __call__(self, query: DetectionQuery) -> Outcome:
@@ -75,7 +76,9 @@ class Detector:
     async def _detect(self, query: DetectionQuery) -> Outcome:
         try:
             image_wh, items = await self._in_preparing_thread(query)
-            found = await asyncio.gather(*(self._gate.submit(i, i.bucket) for i in items))
+            found = await asyncio.gather(
+                *(self._gate.submit(i, i.bucket, urgent=query.urgent) for i in items)
+            )
             return select_detections(found, query.thresholds, image_wh)
         except PrelabelError as error:
             return error
@@ -84,7 +87,7 @@ class Detector:
         self, query: DetectionQuery
     ) -> tuple[tuple[int, int], Sequence[PreparedItem]]:
         return await asyncio.get_running_loop().run_in_executor(
-            self._preparing, self._prepare, query
+            self._preparing_urgent if query.urgent else self._preparing, self._prepare, query
         )
 
     def _prepare(self, query: DetectionQuery) -> tuple[tuple[int, int], list[PreparedItem]]:

@@ -27,6 +27,7 @@ ResultT = TypeVar("ResultT")
 class _Waiting(Generic[ItemT, ResultT]):
     item: ItemT
     bucket: Hashable
+    urgent: bool
     answer: asyncio.Future[ResultT]
 
 
@@ -59,13 +60,14 @@ class BatchGate(Generic[ItemT, ResultT]):
         self._item_s: float | None = None  # seconds per item in the last batch
         self.failures_in_a_row = 0  # batches without one result
 
-    async def submit(self, item: ItemT, bucket: Hashable) -> ResultT:
+    async def submit(self, item: ItemT, bucket: Hashable, *, urgent: bool = False) -> ResultT:
         """The item's result. If the caller is cancelled while it waits, it is never run.
 
+        urgent: somebody is looking at the page; it goes before all that is not.
         Raises DetectionError if the model fails on this very item.
         """
         answer: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(item, bucket, answer))
+        self._waiting.append(_Waiting(item, bucket, urgent, answer))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await answer
@@ -81,8 +83,11 @@ class BatchGate(Generic[ItemT, ResultT]):
             self.failures_in_a_row = 0 if succeeded else self.failures_in_a_row + 1
 
     def _take(self) -> list[_Waiting[ItemT, ResultT]]:
-        """The oldest waiting item and all of its bucket, up to the limit; in order of arrival."""
+        """The oldest waiting item and all of its bucket, up to the limit; the urgent ones first,
+        then in order of arrival.
+        """
         alive = [waiting for waiting in self._waiting if not waiting.answer.done()]
+        alive.sort(key=lambda waiting: not waiting.urgent)
         batch = [w for w in alive if w.bucket == alive[0].bucket][: self._limit()]
         taken = {id(waiting) for waiting in batch}
         self._waiting = deque(waiting for waiting in alive if id(waiting) not in taken)

@@ -26,6 +26,7 @@ from prelabel.labelstudio.protocol import (
 from prelabel.labelstudio.results import to_prediction, to_task_error
 from prelabel.planning import Wishes, plan_task
 from prelabel.settings import AppSettings
+from prelabel.turns import FairTurns
 from prelabel.types import Asked, DetectionQuery, Detections, LookPlan, TaskPlan
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,14 @@ class Steps:
     postprocess: Callable[[TaskPlan, Sequence[Detections]], Awaitable[Prediction]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """A request being worked on: by whose turns, and before others or not."""
+
+    turns: FairTurns
+    urgent: bool
+
+
 class Predictor:
     """Answers predict requests. All tasks of a request are worked on concurrently."""
 
@@ -52,6 +61,7 @@ class Predictor:
         self._settings = settings
         self._model_version = model_version
         self._steps = steps
+        self._bulk = FairTurns(settings.task_concurrency)  # of all bulk requests together
 
     async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
         """One entry per task: a prediction, or an error that costs its neighbours nothing.
@@ -70,7 +80,9 @@ class Predictor:
             return []
         started = time.monotonic()
         deadline = asyncio.get_running_loop().time() + self._settings.request_deadline_s
-        turns = asyncio.Semaphore(self._settings.task_concurrency)
+        urgent = len(request.tasks) == 1  # an annotator's page waits, with or without a prompt
+        turns = FairTurns(self._settings.task_concurrency) if urgent else self._bulk
+        run = _Run(turns, urgent)
         ground = asyncio.create_task(self._ground(request))
 
         async def entry(task: Task | BadTask) -> Entry:
@@ -83,7 +95,7 @@ class Predictor:
                     config, remembered = await asyncio.shield(ground)
                     config = config.for_task(task.data)
                     wishes = Wishes.of(task, request.context, remembered, config)
-                    return await self._predict_task(task, config, wishes, turns)
+                    return await self._predict_task(task, config, wishes, run)
             except TimeoutError:
                 error: PrelabelError = DeadlineError(
                     f"Not done within {self._settings.request_deadline_s:g} s. "
@@ -119,10 +131,10 @@ class Predictor:
         return config, await self._steps.recall(project)
 
     async def _predict_task(
-        self, task: Task, config: LabelingConfig, wishes: Wishes, turns: asyncio.Semaphore
+        self, task: Task, config: LabelingConfig, wishes: Wishes, run: _Run
     ) -> Prediction:
         plan = plan_task(task, config, wishes, self._settings)
-        looks = [asyncio.create_task(self._look(look, task.id, turns)) for look in plan.looks]
+        looks = [asyncio.create_task(self._look(look, task.id, run)) for look in plan.looks]
         try:
             found = await asyncio.gather(*looks)
         finally:
@@ -132,9 +144,8 @@ class Predictor:
         addressless = tuple(replace(look, uri="") for look in plan.looks)
         return await self._steps.postprocess(replace(plan, looks=addressless), found)
 
-    async def _look(
-        self, look: LookPlan, task_id: int | None, turns: asyncio.Semaphore
-    ) -> Detections:
-        async with turns:
+    async def _look(self, look: LookPlan, task_id: int | None, run: _Run) -> Detections:
+        async with run.turns.turn(run):
             image = await self._steps.fetch(look.uri, task_id)
-            return await self._steps.detect(DetectionQuery(image, look.phrases, look.thresholds))
+            query = DetectionQuery(image, look.phrases, look.thresholds, run.urgent)
+            return await self._steps.detect(query)

@@ -100,7 +100,10 @@ class AppSettings(BaseModel):
         "errors that can be retried. Label Studio itself gives up after 100 s.",
     )
     task_concurrency: int = Field(
-        32, ge=1, description="Pictures of one request that are worked on at the same time."
+        32,
+        ge=1,
+        description="Pictures that are worked on at the same time, of all bulk requests to an "
+        "ingress together; a request of one task waits for no other.",
     )
     max_tasks: int = Field(5_000, ge=1, description="Most tasks in one request.")
     max_body_bytes: int = Field(64 * MIB, ge=1, description="Largest request body, in bytes.")

@@ -98,11 +98,13 @@ class DetectionQuery:
 
     image: encoded bytes (JPEG, PNG, ...) as they were fetched.
     phrases: what to look for, in the user's spelling, without duplicates.
+    urgent: somebody is waiting for it in front of the picture.
     """
 
     image: bytes
     phrases: tuple[str, ...]
     thresholds: Thresholds
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class World:
 
     def __init__(self):
         self.running = self.most_running = self.looked = 0
+        self.queries = []
 
     async def recall(self, project):
         if project == "9":
@@ -51,6 +52,7 @@ class World:
 
     async def detect(self, query):
         self.looked += 1
+        self.queries.append(query)
         width = float(query.image) * 1000
         return Detections(
             np.array([[0, 0, width, 10]], dtype=np.float32),
@@ -88,6 +90,29 @@ def test_tasks_are_worked_on_concurrently_within_the_limit():
     entries, world = predict(request(["0.02"] * 10), task_concurrency=4)
     assert len(entries) == 10
     assert world.most_running == 4
+
+
+def test_a_request_of_one_task_does_not_wait_for_bulk_requests_and_these_share():
+    world = World()
+    steps = Steps(world.recall, world.fetch, world.detect, world.postprocess)
+    predictor = Predictor(AppSettings(task_concurrency=2), "v1", steps)
+    finished = []
+
+    async def predict_as(name, images):
+        await predictor.predict(request(images), name)
+        finished.append(name)
+
+    async def run():
+        large = asyncio.create_task(predict_as("large", ["0.02"] * 40))
+        await asyncio.sleep(0.05)
+        small = asyncio.create_task(predict_as("small", ["0.02"] * 2))
+        alone = asyncio.create_task(predict_as("alone", ["0.001"]))
+        await asyncio.gather(large, small, alone)
+
+    asyncio.run(run())
+    assert finished == ["alone", "small", "large"]
+    assert world.most_running == 3
+    assert [query.urgent for query in world.queries].count(True) == 1
 
 
 def test_a_failed_task_costs_its_neighbours_nothing():

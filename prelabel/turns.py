@@ -1,0 +1,51 @@
+"""Who may work next, where several requests want more at once than there is room for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+
+
+class FairTurns:
+    """So many at a time; those who wait take turns by owner, so that a request of a thousand tasks
+    does not keep one of ten waiting for all of them. All methods belong to one event loop.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._free = slots
+        self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def turn(self, owner: Hashable) -> AsyncIterator[None]:
+        """Wait for a turn, and keep it for the block. Who is cancelled while he waits has none."""
+        await self._acquire(owner)
+        try:
+            yield
+        finally:
+            self._release()
+
+    async def _acquire(self, owner: Hashable) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(owner, deque()).append(mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if mine.done() and not mine.cancelled():
+                self._release()  # it came too late
+            raise
+
+    def _release(self) -> None:
+        while self._waiting:
+            owner, queue = self._waiting.popitem(last=False)
+            mine = queue.popleft()
+            if queue:
+                self._waiting[owner] = queue  # behind all others
+            if not mine.done():
+                mine.set_result(None)
+                return
+        self._free += 1

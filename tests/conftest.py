@@ -1,0 +1,7 @@
+"""Of all tests."""
+
+from hypothesis import settings
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("prelabel", deadline=None)
+settings.load_profile("prelabel")

@@ -97,7 +97,7 @@ def plan_task(
     """One look per picture of the task that has a label to look for.
 
     config: as this task fills it in. Raises PromptError where nothing would be looked for that it
-    has a label for, RequestError for a task without pictures.
+    has a label for, RequestError where the task has none of the pictures to look at.
     """
     prompt = wishes.resolve(settings).prompt
     if prompt is not None:
@@ -108,23 +108,24 @@ def plan_task(
         else:
             _check_known(wanted, aims, config, settings)
     looks: list[LookPlan] = []
-    pictures = 0
+    missing: list[str] = []
     for image in config.images:
-        uris = image.uris(task.data)
-        pictures += len(uris)
         controls = config.controls_of(image)
         aims = _distinct(
             _own_aims(controls, wishes, settings)
             if prompt is None
             else _prompted_aims(_wanted(prompt, controls, settings), controls, wishes, settings)
         )
-        if any(target for _, target in aims):
+        if not any(target for _, target in aims):
+            continue
+        if uris := image.uris(task.data):
             looks += _looks(image, uris, aims, wishes.resolve(settings).text_threshold)
-    if not pictures:
-        fields = _listed([image.value for image in config.images])
+        else:
+            missing.append(image.value)
+    if missing and not looks:
         raise RequestError(
-            f"The task has no picture address under {fields}, which the labeling config's <Image> "
-            "names. Import the task with that field."
+            f"The task has no picture address under {_listed(missing)}, which the labeling "
+            "config's <Image> names. Import the task with that field."
         )
     if not looks:
         raise PromptError("There is no word to look for. Use plain words as labels or prompt.")

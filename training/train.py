@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from prelabel.engines.pixels import normalised
 from training import WORK
+from training.calibrate import calibrate
 from training.card import write_card
 from training.deformable import compile_kernel, use_kernel
 from training.evaluate import quick_measures
@@ -56,6 +57,7 @@ class Stage:
     objects: tuple[int, int]
     least_px: int
     phrases: tuple[int, int]
+    nothing: float
 
     @property
     def scenes(self) -> SceneKind:
@@ -65,7 +67,7 @@ class Stage:
             objects=self.objects,
             phrases=self.phrases,
             kept=0.88,
-            nothing=0.07,
+            nothing=self.nothing,
             strangers=0.15,
             distorted=True,
             least_px=self.least_px,
@@ -84,6 +86,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     save_every: int
     evaluate_every: int
+    false_boxes: float | None
 
     @classmethod
     def read(cls, name: str) -> Recipe:
@@ -323,6 +326,8 @@ def main() -> None:
     except IconError as error:
         raise SystemExit(str(error)) from error
     folder = export(trainer, arguments.work)
+    if recipe.false_boxes is not None:
+        calibrate(folder, arguments.work, recipe.false_boxes)
     print(f"Done: {folder}. Serve it with `model: {folder / 'demo.yaml'}`.", flush=True)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from prelabel.captions import fold
 from prelabel.errors import PromptError
 from prelabel.types import Asked
 
@@ -57,7 +58,7 @@ def split_prompt(prompt: str, max_chars: int, names: Collection[str] = ()) -> tu
         raise PromptError(f"The prompt is longer than {max_chars} characters. Shorten it.")
     whole = sorted((n for n in names if re.search(f"[{_ENDS}]", n)), key=len, reverse=True)
     part = "|".join([*map(re.escape, whole), f"[^{_ENDS}]*"])
-    known = {_folded(name) for name in names}
+    known = {fold(name) for name in names}
     wanted: list[Wanted] = []
     label, lonely = None, False
     for text, end in re.findall(rf"\s*({part})[^\S\n\r]*([{_ENDS}]|$)", prompt, re.IGNORECASE):
@@ -77,10 +78,6 @@ def split_prompt(prompt: str, max_chars: int, names: Collection[str] = ()) -> tu
 def _underscored(phrase: str, known: Collection[str]) -> Wanted:
     """Label Studio's own example backend writes "phrase_label"."""
     start, _, label = phrase.rpartition("_")
-    if start.strip() and _folded(label) in known and _folded(phrase) not in known:
+    if start.strip() and fold(label) in known and fold(phrase) not in known:
         return Wanted(start.strip(), label.strip())
     return Wanted(phrase)
-
-
-def _folded(name: str) -> str:
-    return " ".join(name.casefold().split())

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from pydantic import JsonValue
 
-from prelabel.captions import normalise_phrase
+from prelabel.captions import fold, normalise_phrase
 from prelabel.errors import LabelingConfigError, RequestError
 from prelabel.labelstudio.config_tree import fill_in, needs_task, parse_tree
 from prelabel.labelstudio.protocol import AskControls
@@ -66,7 +66,7 @@ class BoxControl:
         """The label that a prompt means by this phrase; case and what a caption drops (".", "?",
         accents' spelling) do not matter, but the closer name wins.
         """
-        name, caption = _folded(phrase), normalise_phrase(phrase)
+        name, caption = fold(phrase), normalise_phrase(phrase)
         same = (label for label in self.labels if name in label.names)
         close = (label for label in self.labels if caption in label.captions)
         return next(same, None) or next(close, None)
@@ -116,7 +116,10 @@ class PromptArea:
 
 @dataclass(frozen=True, slots=True)
 class LabelingConfig:
-    """What a project's config asks for. thresholds: those that its Number tags begin with."""
+    """What a project's config asks for.
+
+    thresholds: those that its Number tags begin with; template: what a task fills in, if anything.
+    """
 
     controls: tuple[BoxControl, ...]
     images: tuple[ImageObject, ...]
@@ -124,7 +127,7 @@ class LabelingConfig:
     prompt_area: PromptArea | None
     thresholds: Asked
     max_labels: int
-    tree: Element = field(repr=False, compare=False)
+    template: Element | None = field(repr=False, compare=False)
 
     def controls_of(self, image: ImageObject) -> tuple[BoxControl, ...]:
         """The control tags that draw on this picture."""
@@ -135,9 +138,9 @@ class LabelingConfig:
 
         Raises LabelingConfigError where the task gives it no label.
         """
-        if not needs_task(self.tree):
+        if self.template is None:
             return self
-        return _read(fill_in(self.tree, data), self.max_labels, filled_in=True)
+        return _read(fill_in(self.template, data), self.max_labels, filled_in=True)
 
     def prompt_of(self, data: Mapping[str, JsonValue]) -> str | None:
         """The prompt that the task brings along."""
@@ -180,7 +183,7 @@ def _read(tree: Element, max_labels: int, *, filled_in: bool) -> LabelingConfig:
         prompt_area=area,
         thresholds=Asked(None, _fraction(box, "defaultValue"), _fraction(text, "defaultValue")),
         max_labels=max_labels,
-        tree=tree,
+        template=tree if not filled_in and needs_task(tree) else None,
     )
 
 
@@ -233,7 +236,7 @@ def _label(tag: Element) -> Label:
     value = tag.get("alias") or tag.get("value") or ""
     predicted = (part.strip() for part in (tag.get("predicted_values") or "").split(","))
     phrases = tuple(part for part in predicted if part) or (word,)
-    names = frozenset(_folded(name) for name in (word, value, *phrases))
+    names = frozenset(fold(name) for name in (word, value, *phrases))
     captions = frozenset(normalise_phrase(name) for name in names) - {""}
     return Label(value, phrases, names, captions, _score_threshold(tag))
 
@@ -350,7 +353,3 @@ def _what_is_wrong(tag: Element, images: Sequence[str]) -> str:
             'none. Import it with a list there: [{"value": "cat"}].'
         )
     return f'has RectangleLabels name="{name}" without labels. Put <Label value="cat"/> into it.'
-
-
-def _folded(name: str) -> str:
-    return " ".join(name.casefold().split())

@@ -40,11 +40,6 @@ def normalise_phrase(phrase: str) -> str:
     return " ".join("".join(c if _belongs(c) else " " for c in text).split())
 
 
-def fold(name: str) -> str:
-    """The name with its case and spaces evened out, to compare what people type."""
-    return " ".join(name.casefold().split())
-
-
 def can_be_read(phrase: str) -> bool:
     """Whether a caption surely has room for the phrase, and the phrase a letter or digit in it."""
     text = normalise_phrase(phrase)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from prelabel.captions import fold
 from prelabel.errors import PromptError
+from prelabel.names import fold
 from prelabel.types import Asked
 
 _PHRASE_END = ",，、"  # within a line of a prompt

@@ -9,11 +9,12 @@ from xml.etree.ElementTree import Element
 
 from pydantic import JsonValue
 
-from prelabel.captions import fold, normalise_phrase
+from prelabel.captions import normalise_phrase
 from prelabel.errors import LabelingConfigError, RequestError
 from prelabel.labelstudio.config_tree import fill_in, needs_task, parse_tree
 from prelabel.labelstudio.protocol import AskControls
 from prelabel.labelstudio.task_values import resolve
+from prelabel.names import fold
 from prelabel.types import Asked
 
 _HOW_TO_ADD_BOXES = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from ray import serve
 from ray.util.metrics import Histogram
@@ -21,15 +21,18 @@ from prelabel.errors import PrelabelError
 from prelabel.images import decode_image
 from prelabel.scoring import select_detections
 from prelabel.settings import AppSettings
-from prelabel.types import DetectionQuery, Detections, RawDetections
+from prelabel.tiling import Tile, Tiling, merge_views
+from prelabel.types import DetectionQuery, Detections, ImageRGB, RawDetections
 
 logger = logging.getLogger(__name__)
 
 _STUCK_AFTER_S = 300
 _BROKEN_AFTER_FAILURES = 8
 _PREPARING_THREADS = {"cpu": 2, "cuda": 4}  # a GPU is hungrier
+_BOXES_MERGED = 3_000  # best boxes of a picture with tiles; more matter only at thresholds near 0
 
 Outcome = Detections | PrelabelError
+ResultT = TypeVar("ResultT")
 
 
 class Detector:
@@ -38,6 +41,8 @@ class Detector:
     def __init__(self, settings: AppSettings, card: ModelCard, place: DetectorPlace) -> None:
         use_serve_log(settings.log_level)
         self._max_pixels = settings.max_image_pixels
+        self._tiling = Tiling(settings.tile_size, settings.tile_overlap, settings.max_tiles)
+        self._views_at_once = 2 * settings.max_batch_size  # of a picture: one batch runs, one waits
         self._engine = load_engine(
             card,
             model_folder(card, settings.models_dir),
@@ -75,25 +80,45 @@ class Detector:
 
     async def _detect(self, query: DetectionQuery) -> Outcome:
         try:
-            image_wh, items = await self._in_preparing_thread(query)
-            found = await asyncio.gather(
-                *(self._gate.submit(i, i.bucket, urgent=query.urgent) for i in items)
-            )
-            return select_detections(found, query.thresholds, image_wh)
+            image = await self._in_preparing_thread(query, self._decode, query.image)
+            views = self._tiling.views((image.shape[1], image.shape[0]))
+            room = asyncio.Semaphore(self._views_at_once)
+            looks = [asyncio.create_task(self._look(query, image, view, room)) for view in views]
+            try:
+                found = await asyncio.gather(*looks)
+            finally:
+                for look in looks:  # one failed: the picture does, so the others are for nothing
+                    look.cancel()
+            return merge_views(list(zip(views, found, strict=True)), _BOXES_MERGED)
         except PrelabelError as error:
             return error
 
-    async def _in_preparing_thread(
-        self, query: DetectionQuery
-    ) -> tuple[tuple[int, int], Sequence[PreparedItem]]:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._preparing_urgent if query.urgent else self._preparing, self._prepare, query
-        )
+    async def _look(
+        self, query: DetectionQuery, image: ImageRGB, view: Tile, room: asyncio.Semaphore
+    ) -> Detections:
+        """Detections in one part of the picture, in its pixels. Prepared pixels are large, so no
+        more parts are prepared than the gate takes soon.
+        """
+        async with room:
+            part = image[view.top : view.bottom, view.left : view.right]
+            items = await self._in_preparing_thread(query, self._prepare, part, query.phrases)
+            found = await asyncio.gather(
+                *(self._gate.submit(i, i.bucket, urgent=query.urgent) for i in items)
+            )
+        return select_detections(found, query.thresholds, view.wh)
 
-    def _prepare(self, query: DetectionQuery) -> tuple[tuple[int, int], list[PreparedItem]]:
-        image = decode_image(query.image, max_pixels=self._max_pixels)
-        items: list[Any] = self._engine.prepare(image, query.phrases)
-        return (image.shape[1], image.shape[0]), items
+    async def _in_preparing_thread(
+        self, query: DetectionQuery, work: Callable[..., ResultT], *arguments: Any
+    ) -> ResultT:
+        threads = self._preparing_urgent if query.urgent else self._preparing
+        return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
+
+    def _decode(self, encoded: bytes) -> ImageRGB:
+        return decode_image(encoded, max_pixels=self._max_pixels)
+
+    def _prepare(self, image: ImageRGB, phrases: Sequence[str]) -> Sequence[PreparedItem]:
+        items: list[PreparedItem] = self._engine.prepare(image, phrases)
+        return items
 
     def check_health(self) -> None:
         """Serve replaces the replica when this raises."""

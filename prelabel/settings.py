@@ -87,6 +87,25 @@ class AppSettings(BaseModel):
         le=178_956_970,
         description="Largest picture, in pixels; checked before decoding.",
     )
+    tile_size: int = Field(
+        0,
+        ge=0,
+        description="For small objects in large pictures: a picture with a longer side than this, "
+        "in pixels, is looked at in square tiles of this size, too. 0: only as a whole.",
+    )
+    tile_overlap: float = Field(
+        0.25,
+        ge=0.05,
+        le=0.5,
+        description="Share of its side that a tile has in common with the next. Objects up to that "
+        "size are whole in one of them; larger ones are seen on the whole picture.",
+    )
+    max_tiles: int = Field(
+        64,
+        ge=1,
+        le=1024,
+        description="Most tiles of a picture; where it would take more, they become larger.",
+    )
     connect_timeout_s: float = Field(
         5, gt=0, description="Longest wait for a picture's server to accept a connection, seconds."
     )

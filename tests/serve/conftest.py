@@ -155,7 +155,12 @@ def _applications(web: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             _application(
                 "guarded",
                 "/guarded",
-                {"max_body_bytes": 1_000_000, "unknown_phrases": "reject", "prompts_file": ""},
+                {
+                    "max_body_bytes": 1_000_000,
+                    "unknown_phrases": "reject",
+                    "prompts_file": "",
+                    "tile_size": 700,
+                },
                 label_studio | auth,
             ),
         ],

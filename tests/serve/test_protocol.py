@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 import requests
 from label_studio_sdk.label_interface import LabelInterface
+from PIL import Image, ImageDraw
 
 from tests.entries import number, typed
 from tests.serve.conftest import CANARY, CONFIG, SCENE, data_uri, encoded, scene
@@ -13,11 +14,11 @@ from tests.serve.conftest import CANARY, CONFIG, SCENE, data_uri, encoded, scene
 TRUTH = {"red circle": (60, 60, 220, 220), "blue square": (380, 200, 560, 400)}
 
 
-def boxes(entry):
+def boxes(entry, picture_wh=(640, 480)):
     """Label -> corners in pixels."""
     found = {}
     for region in entry["result"]:
-        value, (width, height) = region["value"], (640, 480)
+        value, (width, height) = region["value"], picture_wh
         x, y = value["x"] * width / 100, value["y"] * height / 100
         corners = (x, y, x + value["width"] * width / 100, y + value["height"] * height / 100)
         found[value["rectanglelabels"][0]] = corners
@@ -333,6 +334,21 @@ def test_settings_change_the_model_version(service, guarded):
 def test_the_unknown_phrases_setting_is_honoured(guarded):
     [entry] = guarded.predict(SCENE, context=[typed("red circle . zebra")])
     assert "'zebra' is no label" in entry["error"]
+
+
+def test_tiles_find_what_is_too_small_in_the_whole_picture(service, guarded):
+    picture = Image.new("RGB", (2000, 1500), (150, 150, 150))
+    truth = {"red circle": (1310, 640, 1376, 706), "blue square": (300, 980, 362, 1042)}
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse(truth["red circle"], fill=(215, 30, 30))
+    draw.rectangle(truth["blue square"], fill=(35, 70, 220))
+    uri = data_uri(encoded(picture))
+    [whole] = service.predict(uri)
+    [tiled] = guarded.predict(uri, context=[number(0.3), typed("red circle . blue square")])
+    assert whole["result"] == []
+    found = boxes(tiled, picture.size)
+    assert len(tiled["result"]) == len(found) == 2
+    assert all(iou(found[label], truth[label]) > 0.7 for label in truth)
 
 
 @pytest.mark.parametrize("declared", [True, False])

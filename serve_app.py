@@ -9,6 +9,7 @@ from ray.serve import Application
 
 from deployments.detector import Detector
 from deployments.ingress import Ingress
+from deployments.journal import JournalKeeper
 from deployments.placement import place_detector
 from deployments.postprocessor import Postprocessor
 from deployments.prompt_store import PromptStore
@@ -33,6 +34,7 @@ def build_app(settings: AppSettings) -> Application:
     detector = serve.deployment(ray_actor_options=place.options)(Detector)
     postprocessor = serve.deployment()(Postprocessor)
     prompt_store = serve.deployment()(PromptStore)
+    journal = serve.deployment(name="Journal")(JournalKeeper)
     ingress = serve.deployment()(Ingress)
     return ingress.bind(
         settings,
@@ -42,4 +44,5 @@ def build_app(settings: AppSettings) -> Application:
         detector.bind(settings, card, place),
         postprocessor.bind(settings, version),
         prompt_store.bind(settings, environment),
+        journal.bind(settings),
     )

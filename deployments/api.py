@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -17,6 +15,7 @@ from deployments.edge import BasicAuth, BodyLimit, error_response, request_id_of
 from prelabel import __version__
 from prelabel.cards import ModelCard
 from prelabel.errors import MissingFieldError, PrelabelError, RequestError
+from prelabel.journal import Fault, Report
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import (
     PredictRequest,
@@ -25,11 +24,12 @@ from prelabel.labelstudio.protocol import (
     VersionsRequest,
     WebhookRequest,
 )
-from prelabel.pipeline import Entry
+from prelabel.pipeline import Entry, report_on_failure
 from prelabel.prompt_memory import Remembered
 from prelabel.settings import AppSettings, Environment
 
 Answer = dict[str, Any]
+ErrorHandler = Callable[[Request, Exception], Awaitable[JSONResponse]]
 _LONGEST_PLACE = 80  # characters of the path to a fault in a body
 
 
@@ -56,6 +56,15 @@ class Service(Protocol):
     async def forget(self, project: str) -> int:
         """Forget it; for how many projects of that id."""
 
+    def note(self, report: Report) -> None:
+        """Put it into the journal; waits for nothing."""
+
+    async def metrics(self) -> dict[str, float]:
+        """Counts and times of all ingress replicas."""
+
+    async def errors(self, project: str | None, limit: int) -> list[Fault]:
+        """The newest errors of all ingress replicas."""
+
 
 def build_api(service: Service) -> FastAPI:
     """The ASGI application of one ingress replica."""
@@ -63,12 +72,14 @@ def build_api(service: Service) -> FastAPI:
     # The last one added is asked first: nobody's body is read before he has shown who he is.
     api.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
     api.add_middleware(BasicAuth, environment=service.environment)
-    api.add_exception_handler(RequestValidationError, _malformed)
-    api.add_exception_handler(PrelabelError, _failed)
+    failed, malformed = _error_handlers(service)
+    api.add_exception_handler(RequestValidationError, malformed)
+    api.add_exception_handler(PrelabelError, failed)
     api.add_exception_handler(HTTPException, _http_error)
     _add_status_routes(api, service)
-    _add_work_routes(api, service, Counter())
+    _add_work_routes(api, service)
     _add_prompt_routes(api, service)
+    _add_journal_routes(api, service)
     return api
 
 
@@ -116,22 +127,15 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
     api.post("/setup")(setup)
 
 
-def _add_work_routes(api: FastAPI, service: Service, counts: Counter[str]) -> None:
-    started = time.time()
-
+def _add_work_routes(api: FastAPI, service: Service) -> None:
     async def predict(body: PredictRequest, request: Request) -> JSONResponse:
         """One entry per task, in order: a prediction, or an error without result."""
-        counts["tasks_in_progress"] += len(body.tasks)
-        try:
-            entries = await service.predict(body, request_id_of(request.scope))
-        finally:
-            counts["tasks_in_progress"] -= len(body.tasks)
-        _count(counts, entries)
+        entries = await service.predict(body, request_id_of(request.scope))
         return JSONResponse({"results": entries, "model_version": service.model_version})
 
     async def webhook(event: WebhookRequest, request: Request) -> Answer:
         """Remembers the prompt of a submitted annotation; any other action is fine, too."""
-        counts["webhooks"] += 1
+        service.note(Report({"webhooks": 1}))
         await service.remember(event)
         return {"job_id": request_id_of(request.scope)}
 
@@ -141,14 +145,9 @@ def _add_work_routes(api: FastAPI, service: Service, counts: Counter[str]) -> No
             raise MissingFieldError('No annotations found: send {"annotations": [...]}.')
         return {}
 
-    async def metrics() -> Answer:
-        """Counts of this ingress replica since it started."""
-        return {**counts, "uptime_s": round(time.time() - started, 1)}
-
     api.post("/predict")(predict)
     api.post("/webhook", status_code=201)(webhook)
     api.post("/train", status_code=201)(train)
-    _add_get(api, "/metrics", metrics)
 
 
 def _add_prompt_routes(api: FastAPI, service: Service) -> None:
@@ -170,32 +169,45 @@ def _add_prompt_routes(api: FastAPI, service: Service) -> None:
     api.delete("/prompts")(forget)
 
 
+def _add_journal_routes(api: FastAPI, service: Service) -> None:
+    async def metrics() -> Answer:
+        """Counts and times since the service started."""
+        return {**await service.metrics()}
+
+    async def errors(
+        project: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
+    ) -> Answer:
+        """The newest errors first: what Label Studio does not show its users."""
+        return {"errors": [asdict(fault) for fault in await service.errors(project, limit)]}
+
+    _add_get(api, "/metrics", metrics)
+    _add_get(api, "/errors", errors)
+
+
 def _add_get(api: FastAPI, path: str, endpoint: Callable[..., Awaitable[Answer]]) -> None:
     api.get(path)(endpoint)
     api.head(path, include_in_schema=False)(endpoint)
 
 
-def _count(counts: Counter[str], entries: Sequence[Entry]) -> None:
-    counts["requests"] += 1
-    counts["tasks"] += len(entries)
-    for entry in entries:
-        if "error" in entry:
-            counts["tasks_failed"] += 1
-            counts[f"errors.{entry['error_type']}"] += 1
-        else:
-            counts["regions"] += len(entry["result"])
+def _error_handlers(service: Service) -> tuple[ErrorHandler, ErrorHandler]:
+    """Of our own errors, and of bodies that are not what a route takes. Both are in the journal."""
 
+    def answer(error: PrelabelError, request: Request) -> JSONResponse:
+        request_id = request_id_of(request.scope)
+        service.note(report_on_failure(error, request_id))
+        return error_response(error, request_id)
 
-async def _failed(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, PrelabelError)  # it is registered for no other
-    return error_response(error, request_id_of(request.scope))
+    async def failed(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, PrelabelError)  # it is registered for no other
+        return answer(error, request)
 
+    async def malformed(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)  # it is registered for no other
+        faults = "; ".join(f"{_place(f['loc'])}: {f['msg']}" for f in error.errors()[:3])
+        sentence = f"This is no request of Label Studio's form ({faults}). Correct its body."
+        return answer(RequestError(sentence), request)
 
-async def _malformed(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # it is registered for no other
-    faults = "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in error.errors()[:3])
-    sentence = f"This is no request of Label Studio's form ({faults}). Correct its body."
-    return error_response(RequestError(sentence), request_id_of(request.scope))
+    return failed, malformed
 
 
 def _place(loc: Sequence[object]) -> str:

@@ -103,7 +103,12 @@ class Detector:
             part = image[view.top : view.bottom, view.left : view.right]
             items = await self._in_preparing_thread(query, self._prepare, part, query.phrases)
             found = await asyncio.gather(
-                *(self._gate.submit(i, i.bucket, urgent=query.urgent) for i in items)
+                *(
+                    self._gate.submit(
+                        item, item.bucket, urgent=query.urgent, request_id=query.request_id
+                    )
+                    for item in items
+                )
             )
         return select_detections(found, query.thresholds, view.wh)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -16,6 +17,7 @@ from deployments.calls import call
 from deployments.logs import use_serve_log
 from prelabel.cards import ModelCard
 from prelabel.fetching import FetchLimits, ImageFetcher
+from prelabel.journal import Fault, Report
 from prelabel.labelstudio.client import LabelStudioClient
 from prelabel.labelstudio.protocol import (
     Prediction,
@@ -23,7 +25,7 @@ from prelabel.labelstudio.protocol import (
     WebhookRequest,
     project_key,
 )
-from prelabel.pipeline import Entry, Predictor, Steps
+from prelabel.pipeline import Entry, Predictor, Steps, report_on
 from prelabel.planning import asked_by_submit
 from prelabel.prompt_memory import Remembered
 from prelabel.settings import AppSettings, Environment
@@ -45,6 +47,7 @@ class Ingress:
         detector: DeploymentHandle[Any],
         postprocessor: DeploymentHandle[Any],
         prompt_store: DeploymentHandle[Any],
+        journal: DeploymentHandle[Any],
     ) -> None:
         use_serve_log(settings.log_level)
         self.settings = settings
@@ -54,6 +57,8 @@ class Ingress:
         self._detector = detector
         self._postprocessor = postprocessor
         self._prompts = prompt_store
+        self._journal = journal
+        self._tasks_in_progress = 0
         self._fetching = ThreadPoolExecutor(_FETCHING_THREADS, thread_name_prefix="fetch")
         limits = FetchLimits(
             max_bytes=settings.max_image_bytes,
@@ -84,7 +89,27 @@ class Ingress:
 
     async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
         """One entry per task, in order."""
-        return await self._predictor.predict(request, request_id)
+        started = time.monotonic()
+        self._tasks_in_progress += len(request.tasks)
+        try:
+            entries = await self._predictor.predict(request, request_id)
+        finally:
+            self._tasks_in_progress -= len(request.tasks)
+        self.note(report_on(request, entries, request_id, time.monotonic() - started))
+        return entries
+
+    def note(self, report: Report) -> None:
+        """Put it into the journal; waits for nothing."""
+        self._journal.note.remote(report)
+
+    async def metrics(self) -> dict[str, float]:
+        """Counts and times of all ingress replicas; what is in progress is of this one."""
+        total = cast("dict[str, float]", await call(self._journal.metrics))
+        return {**total, "tasks_in_progress": self._tasks_in_progress}
+
+    async def errors(self, project: str | None, limit: int) -> list[Fault]:
+        """The newest errors of all ingress replicas."""
+        return cast("list[Fault]", await call(self._journal.errors, project, limit))
 
     def meet(self, project: str | int | None) -> None:
         """Let the store know a project whose webhooks may come; waits for nothing."""

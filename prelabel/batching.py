@@ -28,6 +28,7 @@ class _Waiting(Generic[ItemT, ResultT]):
     item: ItemT
     bucket: Hashable
     urgent: bool
+    request_id: str
     answer: asyncio.Future[ResultT]
 
 
@@ -60,14 +61,17 @@ class BatchGate(Generic[ItemT, ResultT]):
         self._item_s: float | None = None  # seconds per item in the last batch
         self.failures_in_a_row = 0  # batches without one result
 
-    async def submit(self, item: ItemT, bucket: Hashable, *, urgent: bool = False) -> ResultT:
+    async def submit(
+        self, item: ItemT, bucket: Hashable, *, urgent: bool = False, request_id: str = "-"
+    ) -> ResultT:
         """The item's result. If the caller is cancelled while it waits, it is never run.
 
-        urgent: somebody is looking at the page; it goes before all that is not.
+        urgent: somebody is looking at the page; it goes before all that is not. request_id: for
+        the log.
         Raises DetectionError if the model fails on this very item.
         """
         answer: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(item, bucket, urgent, answer))
+        self._waiting.append(_Waiting(item, bucket, urgent, request_id, answer))
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await answer
@@ -101,7 +105,7 @@ class BatchGate(Generic[ItemT, ResultT]):
 
     async def _answer(self, batch: Sequence[_Waiting[ItemT, ResultT]]) -> bool:
         """Whether the model worked, which includes refusing what is wrong with an item."""
-        outcome = await self._forward([waiting.item for waiting in batch])
+        outcome = await self._forward(batch)
         if not isinstance(outcome, PrelabelError):
             for waiting, result in zip(batch, outcome, strict=True):
                 if not waiting.answer.done():
@@ -115,7 +119,10 @@ class BatchGate(Generic[ItemT, ResultT]):
         alone = [await self._answer([w]) for w in batch if not w.answer.done()]
         return any(alone)
 
-    async def _forward(self, items: Sequence[ItemT]) -> Sequence[ResultT] | PrelabelError:
+    async def _forward(
+        self, batch: Sequence[_Waiting[ItemT, ResultT]]
+    ) -> Sequence[ResultT] | PrelabelError:
+        items = [waiting.item for waiting in batch]
         self._busy_since = time.monotonic()
         try:
             if self._on_batch is not None:
@@ -128,7 +135,10 @@ class BatchGate(Generic[ItemT, ResultT]):
         except PrelabelError as error:
             return error
         except Exception:  # the edge: whatever a model raises is logged, and answered per item
-            logger.exception("the model failed on a batch of %d", len(items))
+            requests = ", ".join(sorted({waiting.request_id for waiting in batch}))
+            logger.exception(
+                "the model failed on a batch of %d (requests %s)", len(items), requests
+            )
             return DetectionError(
                 "The model failed on this picture. The service's log says why; try another "
                 "picture, or report this one."

@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from prelabel.errors import DeadlineError, PayloadTooLargeError, PrelabelError, RequestError
+from prelabel.journal import Fault, Report
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
 from prelabel.labelstudio.protocol import (
     BadTask,
@@ -30,6 +33,8 @@ from prelabel.turns import FairTurns
 from prelabel.types import Asked, DetectionQuery, Detections, LookPlan, TaskPlan
 
 logger = logging.getLogger(__name__)
+
+_FAULTS_REPORTED = 100  # of a request: the journal would hold nothing else soon
 
 Entry = Prediction | TaskError
 
@@ -50,6 +55,7 @@ class Steps:
 class _Run:
     """A request being worked on: by whose turns, and before others or not."""
 
+    id: str
     turns: FairTurns
     urgent: bool
 
@@ -82,7 +88,7 @@ class Predictor:
         deadline = asyncio.get_running_loop().time() + self._settings.request_deadline_s
         urgent = len(request.tasks) == 1  # an annotator's page waits, with or without a prompt
         turns = FairTurns(self._settings.task_concurrency) if urgent else self._bulk
-        run = _Run(turns, urgent)
+        run = _Run(request_id, turns, urgent)
         ground = asyncio.create_task(self._ground(request))
 
         async def entry(task: Task | BadTask) -> Entry:
@@ -108,7 +114,8 @@ class Predictor:
                 error = PrelabelError(
                     "The service failed on this task. Its log says why, under this request's id."
                 )
-            logger.warning("task %s: %s: %s", task.id, type(error).__name__, error)
+            kind = type(error).__name__
+            logger.warning("task %s: %s: %s (request %s)", task.id, kind, error, request_id)
             return to_task_error(error, request_id)
 
         try:
@@ -147,5 +154,29 @@ class Predictor:
     async def _look(self, look: LookPlan, task_id: int | None, run: _Run) -> Detections:
         async with run.turns.turn(run):
             image = await self._steps.fetch(look.uri, task_id)
-            query = DetectionQuery(image, look.phrases, look.thresholds, run.urgent)
+            query = DetectionQuery(image, look.phrases, look.thresholds, run.urgent, run.id)
             return await self._steps.detect(query)
+
+
+def report_on(
+    request: PredictRequest, entries: Sequence[Entry], request_id: str, seconds: float
+) -> Report:
+    """What the journal says of an answered request."""
+    counts = Counter(requests=1, tasks=len(entries))
+    faults: list[Fault] = []
+    at, project = datetime.now(UTC), project_key(request.project)
+    for task, entry in zip(request.tasks, entries, strict=True):
+        if "error" in entry:
+            kind = entry["error_type"]
+            counts.update(["tasks_failed", f"errors.{kind}"])
+            faults.append(Fault(at, request_id, project, task.id, kind, entry["error"]))
+        else:
+            counts["regions"] += len(entry["result"])
+    return Report(counts, tuple(faults[:_FAULTS_REPORTED]), seconds, len(entries) == 1)
+
+
+def report_on_failure(error: PrelabelError, request_id: str) -> Report:
+    """What the journal says of a request that failed as a whole."""
+    kind = type(error).__name__
+    fault = Fault(datetime.now(UTC), request_id, None, None, kind, str(error))
+    return Report({"requests_failed": 1, f"errors.{kind}": 1}, (fault,))

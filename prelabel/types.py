@@ -98,13 +98,14 @@ class DetectionQuery:
 
     image: encoded bytes (JPEG, PNG, ...) as they were fetched.
     phrases: what to look for, in the user's spelling, without duplicates.
-    urgent: somebody is waiting for it in front of the picture.
+    urgent: somebody is waiting for it in front of the picture. request_id: for the log.
     """
 
     image: bytes
     phrases: tuple[str, ...]
     thresholds: Thresholds
     urgent: bool = False
+    request_id: str = "-"
 
 
 @dataclass(frozen=True, slots=True)

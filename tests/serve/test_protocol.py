@@ -293,12 +293,56 @@ def test_unknown_routes_say_where_the_known_ones_are(service):
     assert "/docs" in answer.json()["error"]
 
 
+def eventually(read, wanted, seconds=10.0):
+    """What `read` gives, once it is as wanted: the journal is told without anybody waiting."""
+    deadline = time.monotonic() + seconds
+    while not wanted(found := read()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
 def test_metrics_count_tasks_and_failures(service):
     before = service.get("/metrics").json()
     service.predict(SCENE, "")
-    after = service.get("/metrics").json()
+    after = eventually(
+        lambda: service.get("/metrics").json(),
+        lambda found: found["tasks"] >= before.get("tasks", 0) + 2,
+    )
     assert after["tasks"] - before.get("tasks", 0) == 2
     assert after["tasks_failed"] - before.get("tasks_failed", 0) == 1
+    assert after["bulk_seconds_p50"] > 0
+    assert after["tasks_in_progress"] == 0
+
+
+def test_the_newest_errors_can_be_read_by_project_and_request(service):
+    headers = {"X-Request-ID": "request-of-the-test"}
+    body = {
+        "tasks": [{"id": 70, "data": {"image": ""}}, {"id": 71, "data": {"image": "data:,x"}}],
+        "project": "41.7",
+        "label_config": CONFIG,
+    }
+    service.post("/predict", body, headers=headers)
+    found = eventually(
+        lambda: service.get("/errors", params={"project": "41"}).json()["errors"], bool
+    )
+    assert [(each["task"], each["project"]) for each in found] == [(71, "41.7"), (70, "41.7")]
+    assert {each["request_id"] for each in found} == {"request-of-the-test"}
+    assert "data:image/" in found[0]["error"]
+    assert service.get("/errors", params={"project": "4"}).json()["errors"] == []
+
+
+def test_a_request_that_fails_as_a_whole_is_among_the_errors(service):
+    answer = service.post("/predict", {"tasks": 1}, headers={"X-Request-ID": "malformed-one"})
+    assert answer.status_code == 422
+    found = eventually(
+        lambda: [
+            each
+            for each in service.get("/errors", params={"limit": 500}).json()["errors"]
+            if each["request_id"] == "malformed-one"
+        ],
+        bool,
+    )
+    assert [each["error"] for each in found] == [answer.json()["error"]]
 
 
 def test_basic_auth_guards_all_but_the_webhook(guarded):
@@ -337,8 +381,8 @@ def test_the_unknown_phrases_setting_is_honoured(guarded):
 
 
 def test_tiles_find_what_is_too_small_in_the_whole_picture(service, guarded):
-    picture = Image.new("RGB", (2000, 1500), (150, 150, 150))
-    truth = {"red circle": (1310, 640, 1376, 706), "blue square": (300, 980, 362, 1042)}
+    picture = Image.new("RGB", (4000, 3000), (150, 150, 150))
+    truth = {"red circle": (2620, 1280, 2770, 1430), "blue square": (600, 1960, 740, 2100)}
     draw = ImageDraw.Draw(picture)
     draw.ellipse(truth["red circle"], fill=(215, 30, 30))
     draw.rectangle(truth["blue square"], fill=(35, 70, 220))

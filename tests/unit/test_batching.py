@@ -241,3 +241,13 @@ def test_a_broken_meter_fails_the_batch_and_not_the_gate():
                 await gate.submit(1, 0)
 
     run(scenario())
+
+
+def test_the_log_of_a_failed_batch_names_its_requests(caplog):
+    async def scenario():
+        gate = BatchGate(Recorder(), max_batch_size=8)
+        with pytest.raises(DetectionError):
+            await gate.submit("bad", 0, request_id="request-7")
+
+    run(scenario())
+    assert "request-7" in caplog.text

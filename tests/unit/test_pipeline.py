@@ -6,7 +6,7 @@ import pytest
 from prelabel.errors import ImageFetchError, OverloadedError, PayloadTooLargeError
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
-from prelabel.pipeline import Predictor, Steps
+from prelabel.pipeline import Predictor, Steps, report_on, report_on_failure
 from prelabel.settings import AppSettings
 from prelabel.types import Asked, Detections
 
@@ -213,3 +213,43 @@ def test_labels_that_tasks_bring_along_are_each_task_s_own():
     labels = [e["result"][0]["value"]["rectanglelabels"] for e in entries if "result" in e]
     assert labels == [["dog"], ["gnu"]]
     assert "Import it with a list there" in entries[2]["error"]
+
+
+def test_the_journal_learns_of_each_failed_task_and_of_the_counts():
+    body = request(["0.001", "missing", "missing"], project="7.5")
+    entries, _ = predict(body)
+    report = report_on(body, entries, "request-1", 0.25)
+    assert report.counts == {
+        "requests": 1,
+        "tasks": 3,
+        "tasks_failed": 2,
+        "errors.ImageFetchError": 2,
+        "regions": 1,
+    }
+    assert [(f.request_id, f.project, f.task) for f in report.faults] == [
+        ("request-1", "7.5", 1),
+        ("request-1", "7.5", 2),
+    ]
+    assert report.faults[0].error == "The picture is not there."
+    assert (report.seconds, report.interactive) == (0.25, False)
+
+
+def test_one_request_of_many_failures_does_not_fill_the_journal():
+    body = request(["missing"] * 150)
+    report = report_on(body, predict(body)[0], "request-1", 1.0)
+    assert report.counts["tasks_failed"] == 150
+    assert len(report.faults) == 100
+
+
+def test_the_journal_learns_of_requests_that_fail_as_a_whole():
+    report = report_on_failure(PayloadTooLargeError("Select fewer."), "request-2")
+    assert report.counts == {"requests_failed": 1, "errors.PayloadTooLargeError": 1}
+    [fault] = report.faults
+    assert (fault.request_id, fault.task, fault.error) == ("request-2", None, "Select fewer.")
+
+
+def test_log_lines_and_queries_carry_the_request_s_id(caplog):
+    _, world = predict(request(["0.001", "missing"]))
+    assert [query.request_id for query in world.queries] == ["request-1"]
+    [line] = [record.getMessage() for record in caplog.records if "not there" in record.message]
+    assert "request-1" in line

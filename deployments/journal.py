@@ -1,0 +1,27 @@
+"""What all ingress replicas report to. One replica, so that there is one sum."""
+
+from __future__ import annotations
+
+from deployments.logs import use_serve_log
+from prelabel.journal import Fault, Journal, Report
+from prelabel.settings import AppSettings
+
+
+class JournalKeeper:
+    """See Journal."""
+
+    def __init__(self, settings: AppSettings) -> None:
+        use_serve_log(settings.log_level)
+        self._journal = Journal()
+
+    def note(self, report: Report) -> None:
+        """Add a report."""
+        self._journal.note(report)
+
+    def errors(self, project: str | None, limit: int) -> list[Fault]:
+        """The newest errors first."""
+        return self._journal.errors(project, limit)
+
+    def metrics(self) -> dict[str, float]:
+        """Counts and times."""
+        return self._journal.metrics()

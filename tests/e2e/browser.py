@@ -54,10 +54,28 @@ class Annotator:
 
     def type_prompt(self, prompt: str) -> None:
         """Type it and press the button; returns when the suggestions are there."""
-        self.page.fill("textarea[name=prompt]", prompt)
-        self.page.get_by_role("button", name="Add", exact=True).click()
+        self._add(prompt)
         self._button("accept-suggestions-button").wait_for()
         self.take_screenshot("suggestions")
+
+    def type_prompt_in_vain(self, prompt: str) -> None:
+        """Type it and press the button; returns when the answer, without boxes, is there."""
+        with self.page.expect_response(
+            lambda answer: "interactive-annotating" in answer.url
+        ) as got:
+            self._add(prompt)
+        assert got.value.ok, got.value.status
+        self.take_screenshot("no-suggestions")
+        assert not self._button("accept-suggestions-button").is_visible()
+
+    def type_number(self, number: float) -> None:
+        """Into the page's only number field."""
+        self.page.fill("input[type=number]", str(number))
+        self.take_screenshot("number")
+
+    def _add(self, prompt: str) -> None:
+        self.page.fill("textarea[name=prompt]", prompt)
+        self.page.get_by_role("button", name="Add", exact=True).click()
 
     def accept_suggestions(self) -> None:
         self._button("accept-suggestions-button").click()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from .bucket import Bucket, bucket_running
 from .demo import Case, labeling_config, load_cases
 from .label_studio import LabelStudio, label_studio_running
 from .pictures import picture_server
@@ -54,6 +55,12 @@ def pictures(demo: Demo) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def bucket(artifacts: Path) -> Iterator[Bucket]:
+    with bucket_running(artifacts / "bucket.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def label_studio(
     tmp_path_factory: pytest.TempPathFactory, artifacts: Path, demo: Demo
 ) -> Iterator[LabelStudio]:
@@ -69,6 +76,7 @@ def label_studio(
 def service(
     label_studio: LabelStudio,
     pictures: str,
+    bucket: Bucket,
     tmp_path_factory: pytest.TempPathFactory,
     artifacts: Path,
 ) -> Iterator[str]:
@@ -77,7 +85,9 @@ def service(
     environment = {
         "LABEL_STUDIO_HOST": label_studio.url,
         "LABEL_STUDIO_ACCESS_TOKEN": label_studio.personal_token,
-        "ALLOWED_IMAGE_HOSTS": pictures.removeprefix("http://"),
+        "ALLOWED_IMAGE_HOSTS": ",".join(
+            url.removeprefix("http://") for url in (pictures, bucket.endpoint)
+        ),
     }
     folder = tmp_path_factory.mktemp("service")
     with service_running(environment, folder, artifacts / "service.log") as url:

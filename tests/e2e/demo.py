@@ -45,8 +45,8 @@ def load_cases() -> list[Case]:
     ]
 
 
-def labeling_config(labels: Iterable[str]) -> str:
-    """The tutorial's labeling config, with other labels."""
+def labeling_config(labels: Iterable[str], controls: str = "") -> str:
+    """The tutorial's labeling config, with other labels, and control tags of one's own."""
     values = "\n".join(f'    <Label value="{label}"/>' for label in labels)
     return f"""<View>
   <Style>.lsf-main-content.lsf-requesting .prompt::before {{ content: ' loading...' }}</Style>
@@ -55,6 +55,7 @@ def labeling_config(labels: Iterable[str]) -> str:
     <TextArea name="prompt" toName="image" editable="true" rows="2" maxSubmissions="1"
               showSubmitButton="true"/>
   </View>
+  {controls}
   <Image name="image" value="$image"/>
   <RectangleLabels name="label" toName="image">
 {values}

@@ -71,6 +71,24 @@ class LabelStudio:
         body = {"project": project, "path": str(folder), "use_blob_urls": True}
         self._post("/api/storages/localfiles", json=body)
 
+    def sync_bucket(self, project: int, endpoint: str, bucket: str) -> None:
+        """Make a task of each picture in the bucket; tasks hold s3:// addresses."""
+        storage = self._post(
+            "/api/storages/s3/",
+            json={
+                "project": project,
+                "bucket": bucket,
+                "s3_endpoint": endpoint,
+                "region_name": "us-east-1",
+                "aws_access_key_id": "any",
+                "aws_secret_access_key": "any",
+                "use_blob_urls": True,
+                "presign": True,
+                "regex_filter": ".*",
+            },
+        )
+        self._post(f"/api/storages/s3/{storage['id']}/sync")
+
     def tasks(self, project: int) -> list[Json]:
         query = {"project": project, "page_size": 100, "fields": "all"}
         tasks: list[Json] = self._get("/api/tasks", query)["tasks"]

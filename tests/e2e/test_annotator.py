@@ -75,6 +75,31 @@ def test_the_submitted_prompt_is_used_for_the_project_s_next_task(
     assert complaints(submitted.config, prediction) == []
 
 
+@pytest.mark.parametrize(("threshold", "boxes"), [(0.99, False), (0.2, True)])
+def test_a_number_in_the_page_is_the_threshold_of_the_prompt_typed_after_it(
+    threshold: float,
+    boxes: bool,
+    label_studio: LabelStudio,
+    service: str,
+    demo: Demo,
+    tmp_path: Path,
+) -> None:
+    case = demo.cases[0]
+    number = '<Number name="box_threshold" toName="image" min="0" max="1" step="0.01"/>'
+    config = labeling_config(case.labels, number)
+    title = f"Threshold {threshold}"
+    project = label_studio.create_project(title, config, show_collab_predictions=False)
+    label_studio.connect(project, service)
+    label_studio.upload(project, [(case.image.name, case.image)])
+    [task] = label_studio.tasks(project)
+    with annotator_at(label_studio.url, tmp_path) as person:
+        person.log_in()
+        person.open_task(project, int(task["id"]))
+        person.switch_on_auto_annotation()
+        person.type_number(threshold)
+        (person.type_prompt if boxes else person.type_prompt_in_vain)(case.prompt)
+
+
 def _overlapping_pair(demo: Demo) -> tuple[Case, Case]:
     """Two pictures: the first's prompt asks for some, and not all, of what is on the second."""
     for first, second in permutations(demo.cases, 2):

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from prelabel.fetching import FetchLimits, ImageFetcher
 from prelabel.labelstudio.client import LabelStudioClient
 
+from .bucket import Bucket
 from .conftest import Demo
 from .demo import boxes_of, found
 from .label_studio import LEGACY_TOKEN, LabelStudio
@@ -29,6 +30,21 @@ def test_local_files_and_web_pictures_are_annotated_side_by_side(
     assert len(results) == 2
     assert all(found(case.boxes, boxes) for boxes in results)
     assert results[0] == results[1]
+
+
+def test_pictures_in_a_bucket_are_annotated(
+    label_studio: LabelStudio, service: str, bucket: Bucket, demo: Demo
+) -> None:
+    case = demo.cases[0]
+    address = bucket.put(case.image)
+    project = label_studio.create_project("Bucket", demo.config)
+    label_studio.connect(project, service)
+    label_studio.sync_bucket(project, bucket.endpoint, bucket.name)
+    [task] = label_studio.tasks(project)
+    assert address in task["data"].values()
+    label_studio.retrieve_predictions(project)
+    [prediction] = label_studio.predictions(project)
+    assert found(case.boxes, boxes_of(prediction["result"]))
 
 
 @pytest.mark.parametrize("kind", ["personal access token", "legacy token"])

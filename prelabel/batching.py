@@ -47,7 +47,7 @@ class BatchGate(Generic[ItemT, ResultT]):
         run: Callable[[Sequence[ItemT]], Sequence[ResultT]],
         *,
         max_batch_size: int,
-        max_batch_s: float = 2.0,
+        max_batch_s: float = 0.5,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._run = run

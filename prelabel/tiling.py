@@ -71,7 +71,7 @@ def merge_views(views: Sequence[tuple[Tile, Detections]], most: int) -> Detectio
     boxes, scores, phrases, origins = [], [], [], []
     for number, (tile, found) in enumerate(views):
         keep = ~_cut_off(found.boxes_xyxy, tile, whole)
-        boxes.append(found.boxes_xyxy[keep] + np.float32([tile.left, tile.top] * 2))
+        boxes.append(found.boxes_xyxy[keep] + np.array([tile.left, tile.top] * 2, np.float32))
         scores.append(found.scores[keep])
         phrases.append(found.phrase_index[keep])
         origins.append(np.full(keep.sum(), number, dtype=np.int64))

@@ -7,6 +7,7 @@ what is transparent is white.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -34,7 +35,27 @@ UNDO_ORIENTATION: Final = {
     8: Transpose.ROTATE_90,
 }
 ORIENTATION_TAG: Final = 0x0112
-EXIF_SHORT: Final = 3
+TILE_TAGS: Final = {322: "width", 323: "length"}
+
+# TIFF 6.0, section 2, and BigTIFF: byte order and whether it is the big one; types of numbers.
+TIFF_HEADS: Final = {
+    b"II*\0": ("<", False),
+    b"MM\0*": (">", False),
+    b"II+\0": ("<", True),
+    b"MM\0+": (">", True),
+}
+SHORT: Final = 3
+LONG: Final = 4
+
+# Every scan of a progressive JPEG costs a pass over all its pixels and can be ten bytes long; and
+# every marker, an object. Cameras and programs write some ten scans, and some hundred markers.
+MAX_JPEG_SCANS: Final = 100
+MAX_JPEG_MARKERS: Final = 10_000
+JPEG_START: Final = b"\xff\xd8"
+# But those that stand for themselves: within a scan (stuffing, restarts) and padding.
+JPEG_MARKER: Final = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+JPEG_SCAN: Final = b"\xda"
+JPEG_END: Final = b"\xd9"
 
 # All that Pillow's decoders were seen to raise, or can raise, on damaged files. Warnings are
 # exceptions where the interpreter runs with -W error. zlib.error and struct.error are neither
@@ -64,6 +85,10 @@ def decode_image(encoded: bytes, *, max_pixels: int) -> ImageRGB:
     Raises ImageDecodeError if the bytes are no picture of an allowed format, are damaged or cut
     off, or if the header claims more than `max_pixels`; these are never allocated.
     """
+    if encoded.startswith(JPEG_START):
+        _check_scans(encoded)
+    elif encoded[:4] in TIFF_HEADS:
+        _check_tiles(encoded, max_pixels)
     with _sentences(encoded), Image.open(BytesIO(encoded), formats=FORMATS) as image:
         _check_size(image.size, max_pixels)
         image.load()
@@ -79,6 +104,39 @@ def _check_size(image_wh: tuple[int, int], max_pixels: int) -> None:
             f"The picture has {width} x {height} pixels, more than the {max_pixels} that are "
             "allowed; make it smaller or raise max_image_pixels."
         )
+
+
+def _check_tiles(encoded: bytes, max_pixels: int) -> None:
+    """A TIFF's tile is unpacked whole, also where the picture is only a corner of it.
+
+    Pillow is not asked: it overlooks tags that the decoder behind it reads.
+    """
+    sides = {"width": 0, "length": 0}
+    for tag, kind, count, value in _first_directory(encoded):
+        if tag in TILE_TAGS:
+            # Of another type, the number stands elsewhere; the specification has these two.
+            known = value if kind in (SHORT, LONG) and count == 1 else max_pixels + 1
+            sides[TILE_TAGS[tag]] = max(sides[TILE_TAGS[tag]], known)
+    if sides["width"] * sides["length"] > max_pixels:
+        raise ImageDecodeError(
+            f"The picture is stored in tiles of more than the {max_pixels} pixels that are "
+            "allowed; save it with smaller tiles, or without."
+        )
+
+
+def _check_scans(encoded: bytes) -> None:
+    """Read the markers of a JPEG's first picture, as its decoder will."""
+    markers = scans = 0
+    place = len(JPEG_START)
+    while (found := JPEG_MARKER.search(encoded, place)) and found[1] != JPEG_END:
+        markers += 1
+        scans += found[1] == JPEG_SCAN
+        if scans > MAX_JPEG_SCANS or markers > MAX_JPEG_MARKERS:
+            raise ImageDecodeError(
+                "The picture is a JPEG of far more parts than cameras and programs write; "
+                "save it again."
+            )
+        place = found.end() + int.from_bytes(encoded[found.end() : found.end() + 2])
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -107,24 +165,33 @@ def _orientation(image: Image.Image) -> int:
     them no EXIF block.)
     """
     exif = image.info.get("exif", b"")
-    return _tag_of_first_directory(exif.removeprefix(b"Exif\0\0")) or 1
+    for tag, kind, count, value in _first_directory(exif.removeprefix(b"Exif\0\0")):
+        if (tag, kind, count) == (ORIENTATION_TAG, SHORT, 1):
+            return value
+    return 1
 
 
-def _tag_of_first_directory(tiff: bytes) -> int | None:
-    """The orientation tag in the first directory of a TIFF structure."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None:
-        return None
+def _first_directory(tiff: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Tag, type, count and value (where that is one SHORT or LONG) of each entry in the first
+    directory of a TIFF structure; of a damaged one, as many as there are.
+    """
+    order, is_big = TIFF_HEADS.get(tiff[:4], ("", False))
+    if not order:
+        return
+    offset, length = (f"{order}Q", f"{order}Q") if is_big else (f"{order}I", f"{order}H")
+    fields = f"{order}HH{offset[1]}"
+    value_at, entry = struct.calcsize(fields), 20 if is_big else 12
     try:
-        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, start)
-        for entry in range(count):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * entry)
-            if (tag, kind) == (ORIENTATION_TAG, EXIF_SHORT):
-                return int(value)
-    except struct.error:
-        return None
-    return None
+        (start,) = struct.unpack_from(offset, tiff, 8 if is_big else 4)
+        (entries,) = struct.unpack_from(length, tiff, start)
+        start += struct.calcsize(length)
+        for place in range(start, start + entry * entries, entry):
+            tag, kind, count = struct.unpack_from(fields, tiff, place)
+            number = f"{order}{'H' if kind == SHORT else 'I'}"
+            (value,) = struct.unpack_from(number, tiff, place + value_at)
+            yield tag, kind, count, value
+    except (struct.error, OverflowError):
+        return
 
 
 @contextmanager

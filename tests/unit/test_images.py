@@ -138,6 +138,7 @@ def test_orientation_agrees_with_pillow(orientation: int, kind: str) -> None:
         exif(0),
         exif(9),
         exif(6, kind=4),
+        exif(6).replace(struct.pack("<I", 1), struct.pack("<I", 2), 1),
         exif(6)[:-9],
         exif(6)[:12],
         b"Exif\0\0",

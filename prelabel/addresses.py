@@ -27,6 +27,18 @@ PRIVATE_IPV6: Final = tuple(ipaddress.IPv6Network(network) for network in (
 PUBLIC_IPV6: Final = ipaddress.IPv6Network("2000::/3")
 NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
+# The Fetch standard's bad ports: of protocols whose servers may act on what they understand of a
+# request. Browsers show no picture from there.
+# fmt: off
+BAD_PORTS: Final = frozenset((
+    0, 1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101,
+    102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427,
+    465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990,
+    993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667,
+    6668, 6669, 6679, 6697, 10080,
+))
+# fmt: on
+
 # Browsers and resolvers take a host whose last part is a number for an IPv4 address: decimal,
 # octal or hexadecimal, of one to four parts.
 NUMERIC_HOST: Final = re.compile(r"(^|\.)(\d+|0x[0-9a-f]*)\.?$", re.IGNORECASE)
@@ -56,6 +68,8 @@ class Origin:
         parts = urlsplit(url)
         if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
             raise ValueError("not an http or https URL")
+        if parts.port == 0:
+            raise ValueError("no port")
         port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
         return cls(parts.scheme, parts.hostname, port)
 

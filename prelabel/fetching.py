@@ -27,7 +27,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
-from prelabel.addresses import Credentials, Origin, is_odd_number, is_public
+from prelabel.addresses import BAD_PORTS, Credentials, Origin, is_odd_number, is_public
 from prelabel.dialing import (
     Connect,
     DialingAdapter,
@@ -50,8 +50,10 @@ REQUEST_HEADERS: Final = {
     "Connection": "close",
 }
 
-# Without user name and backslash, which parsers read differently.
-PLAIN_URL: Final = re.compile(r"https?://[^/?#\\@\s]+([/?#][^\x00-\x1f\x7f]*)?", re.IGNORECASE)
+# Without user name, backslash, escapes and empty names in the host, which parsers read differently.
+PLAIN_URL: Final = re.compile(
+    r"https?://(?![^/?#]*\.\.)[^/?#\\@%\s]+([/?#][^\x00-\x1f\x7f]*)?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,11 @@ class ImageFetcher:
             raise ImageAddressError(
                 f"{server} is an IP address in an unusual form; write it as four decimal numbers."
             )
+        if not server.may_be_private and port in BAD_PORTS:
+            raise ImageAddressError(
+                f"{server} has the port of another protocol, from where browsers show no picture "
+                "either; serve the picture from another port."
+            )
         try:
             addresses = self._resolve(host, port)
         except (OSError, UnicodeError):
@@ -238,6 +245,7 @@ class _Server:
 def _prepare(url: str) -> requests.PreparedRequest:
     try:
         if PLAIN_URL.fullmatch(url):
+            Origin.of(url)  # before it is evened out, which drops a port of 0
             request = requests.Request("GET", url, headers=REQUEST_HEADERS).prepare()
             Origin.of(str(request.url))
             return request

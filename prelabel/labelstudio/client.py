@@ -26,6 +26,9 @@ from prelabel.errors import ImageAddressError, ImageFetchError
 # and cloud files that it resolves.
 OWN_PATHS: Final = ("/data/", "/storage-data/", "/tasks/")
 CLOUD_SCHEMES: Final = frozenset({"s3", "gs", "azure-blob"})
+CLOUD_URI: Final = re.compile(
+    r"[\w-]+://[^\s/\\\x00-\x1f\x7f\ud800-\udfff]+(/[^\x00-\x1f\x7f\ud800-\udfff]*)?"
+)
 
 JSON_WEB_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 MAX_TOKEN_BYTES: Final = 64 * 1024
@@ -119,6 +122,11 @@ class LabelStudioClient:
 
     def _presigned(self, uri: str, task_id: int | None) -> ImageRequest:
         """Label Studio's redirect to the signed URL of a file in cloud storage."""
+        if not CLOUD_URI.fullmatch(uri):
+            raise ImageAddressError(
+                "The picture's address in cloud storage is not of the form s3://bucket/key; "
+                "correct it in the task."
+            )
         url = self._require_url()
         if task_id is None:
             raise ImageFetchError(
@@ -250,7 +258,10 @@ def _access_token(response: requests.Response) -> str:
 
 def _climbs(path: str) -> bool:
     """Whether a path has a `..`, however it is written, and so may end elsewhere."""
-    return ".." in unquote(path.partition("?")[0]).replace("\\", "/").split("/")
+    path = path.partition("?")[0]
+    for _ in range(3):  # a server in front of Label Studio may decode it once more
+        path = unquote(path)
+    return ".." in path.replace("\\", "/").split("/")
 
 
 def _lifetime_s(access: str) -> float:

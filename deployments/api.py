@@ -11,7 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from deployments.edge import BasicAuth, BodyLimit, error_response, request_id_of
+from deployments.edge import (
+    BasicAuth,
+    BodyLimit,
+    JsonRoute,
+    error_response,
+    request_id_of,
+)
 from prelabel import __version__
 from prelabel.cards import ModelCard
 from prelabel.errors import MissingFieldError, PrelabelError, RequestError
@@ -69,13 +75,15 @@ class Service(Protocol):
 def build_api(service: Service) -> FastAPI:
     """The ASGI application of one ingress replica."""
     api = FastAPI(title="prelabel", version=__version__, summary="ML backend for Label Studio")
+    api.router.route_class = JsonRoute
     # The last one added is asked first: nobody's body is read before he has shown who he is.
     api.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
     api.add_middleware(BasicAuth, environment=service.environment)
-    failed, malformed = _error_handlers(service)
+    failed, malformed, defect = _error_handlers(service)
     api.add_exception_handler(RequestValidationError, malformed)
     api.add_exception_handler(PrelabelError, failed)
     api.add_exception_handler(HTTPException, _http_error)
+    api.add_exception_handler(Exception, defect)
     _add_status_routes(api, service)
     _add_work_routes(api, service)
     _add_prompt_routes(api, service)
@@ -189,8 +197,10 @@ def _add_get(api: FastAPI, path: str, endpoint: Callable[..., Awaitable[Answer]]
     api.head(path, include_in_schema=False)(endpoint)
 
 
-def _error_handlers(service: Service) -> tuple[ErrorHandler, ErrorHandler]:
-    """Of our own errors, and of bodies that are not what a route takes. Both are in the journal."""
+def _error_handlers(service: Service) -> tuple[ErrorHandler, ErrorHandler, ErrorHandler]:
+    """Of our own errors, of bodies that are not what a route takes, and of defects. All are in the
+    journal.
+    """
 
     def answer(error: PrelabelError, request: Request) -> JSONResponse:
         request_id = request_id_of(request.scope)
@@ -207,7 +217,12 @@ def _error_handlers(service: Service) -> tuple[ErrorHandler, ErrorHandler]:
         sentence = f"This is no request of Label Studio's form ({faults}). Correct its body."
         return answer(RequestError(sentence), request)
 
-    return failed, malformed
+    async def defect(request: Request, _error: Exception) -> JSONResponse:
+        """The server logs what it was."""
+        sentence = "The service failed on this request. Its log says why, under this request's id."
+        return answer(PrelabelError(sentence), request)
+
+    return failed, malformed, defect
 
 
 def _place(loc: Sequence[object]) -> str:

@@ -1,10 +1,16 @@
-"""What stands in front of every route: basic auth and the limit on bodies. Plain ASGI."""
+"""What stands in front of every route: basic auth, the limit on bodies, and how JSON is read."""
 
 from __future__ import annotations
 
 import base64
+import json
+import re
 import secrets
+from collections.abc import Callable, Coroutine
+from typing import Any
 
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +19,7 @@ from prelabel.errors import PayloadTooLargeError, PrelabelError, UnauthorizedErr
 from prelabel.settings import MIB, Environment
 
 _WITHOUT_AUTH = {"/webhook"}  # Label Studio sends no credentials there; see docs/architecture.md
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape that may stand for one
 _MOST_OPEN_BYTES = 8 * MIB  # of those who need not show who they are
 
 
@@ -98,6 +105,36 @@ async def _read(headers: Headers, receive: Receive, max_bytes: int) -> bytes:
         if len(body) > max_bytes:
             raise _too_large(max_bytes)
     return bytes(body)
+
+
+class JsonRoute(APIRoute):
+    """A route that says of every body that is no JSON that it is none."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Called by FastAPI when the route is made."""
+        answer = super().get_route_handler()
+
+        async def answer_to(request: Request) -> Response:
+            return await answer(_JsonRequest(request.scope, request.receive))
+
+        return answer_to
+
+
+class _JsonRequest(Request):
+    async def json(self) -> Any:
+        """Raises JSONDecodeError also for what Python's reader is surprised by: other encodings
+        than UTF-8, depth, numbers of thousands of digits.
+        """
+        body = await self.body()
+        try:
+            parsed = json.loads(body.decode("utf-8-sig"))
+            if _HALF_CHARACTER.search(body):
+                # It could be written to no answer and no file. Browsers replace it, too.
+                whole = json.dumps(parsed, ensure_ascii=False).encode(errors="replace")
+                parsed = json.loads(whole)
+        except (ValueError, RecursionError) as error:
+            raise json.JSONDecodeError(str(error)[:100], "", 0) from None
+        return parsed
 
 
 def _too_large(max_bytes: int) -> PayloadTooLargeError:

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_START, _END = 500, 200  # characters of a long sentence: what is wrong, and what to do
+
 
 class PrelabelError(Exception):
     """Root of the tree. `str(error)` is safe to show: no traceback, server path or token."""
@@ -33,6 +35,8 @@ class PrelabelError(Exception):
     status_code: ClassVar[int] = 500
 
     def __init__(self, message: str) -> None:
+        if len(message) > _START + _END:  # what it quotes was a stranger's, and has no limit
+            message = f"{message[:_START]}...{message[-_END:]}"
         super().__init__(message)
 
 

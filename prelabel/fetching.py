@@ -40,6 +40,7 @@ from prelabel.dialing import (
 from prelabel.errors import ImageAddressError, ImageFetchError
 
 MAX_REDIRECTS: Final = 5
+MAX_URL_CHARS: Final = 64 * 1024  # servers take fewer
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 READ_BYTES: Final = 64 * 1024
 REQUEST_HEADERS: Final = {
@@ -244,7 +245,7 @@ class _Server:
 
 def _prepare(url: str) -> requests.PreparedRequest:
     try:
-        if PLAIN_URL.fullmatch(url):
+        if len(url) <= MAX_URL_CHARS and PLAIN_URL.fullmatch(url):
             Origin.of(url)  # before it is evened out, which drops a port of 0
             request = requests.Request("GET", url, headers=REQUEST_HEADERS).prepare()
             Origin.of(str(request.url))

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from prelabel.errors import DeadlineError, PayloadTooLargeError, PrelabelError, RequestError
@@ -20,6 +20,7 @@ from prelabel.journal import Fault, Report
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
 from prelabel.labelstudio.protocol import (
     BadTask,
+    Context,
     Prediction,
     PredictRequest,
     Task,
@@ -35,6 +36,7 @@ from prelabel.types import Asked, DetectionQuery, Detections, LookPlan, TaskPlan
 logger = logging.getLogger(__name__)
 
 _FAULTS_REPORTED = 100  # of a request: the journal would hold nothing else soon
+_MOST_PICTURES = 20_000  # of one request
 
 Entry = Prediction | TaskError
 
@@ -51,13 +53,18 @@ class Steps:
     postprocess: Callable[[TaskPlan, Sequence[Detections]], Awaitable[Prediction]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Run:
-    """A request being worked on: by whose turns, and before others or not."""
+    """A request being worked on: by whose turns, and before others or not.
+
+    planning: held by the task that is being planned; pictures: of the tasks that were.
+    """
 
     id: str
     turns: FairTurns
     urgent: bool
+    planning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    pictures: int = 0
 
 
 class Predictor:
@@ -99,9 +106,10 @@ class Predictor:
                             f"This is no task of Label Studio's form ({task.fault}). Correct it."
                         )
                     config, remembered = await asyncio.shield(ground)
-                    config = config.for_task(task.data)
-                    wishes = Wishes.of(task, request.context, remembered, config)
-                    return await self._predict_task(task, config, wishes, run)
+                    async with run.planning:
+                        await asyncio.sleep(0)  # others, and the deadline, get in between
+                        plan = self._plan(task, request.context, remembered, config, run)
+                    return await self._predict_task(task, plan, run)
             except TimeoutError:
                 error: PrelabelError = DeadlineError(
                     f"Not done within {self._settings.request_deadline_s:g} s. "
@@ -137,10 +145,25 @@ class Predictor:
             return config, Asked()
         return config, await self._steps.recall(project)
 
-    async def _predict_task(
-        self, task: Task, config: LabelingConfig, wishes: Wishes, run: _Run
-    ) -> Prediction:
+    def _plan(
+        self,
+        task: Task,
+        context: Context | None,
+        remembered: Asked,
+        config: LabelingConfig,
+        run: _Run,
+    ) -> TaskPlan:
+        config = config.for_task(task.data)
+        wishes = Wishes.of(task, context, remembered, config)
         plan = plan_task(task, config, wishes, self._settings)
+        run.pictures += len(plan.looks)
+        if run.pictures > _MOST_PICTURES:
+            raise RequestError(
+                f"The request's tasks have more than {_MOST_PICTURES} pictures. Select fewer tasks."
+            )
+        return plan
+
+    async def _predict_task(self, task: Task, plan: TaskPlan, run: _Run) -> Prediction:
         looks = [asyncio.create_task(self._look(look, task.id, run)) for look in plan.looks]
         try:
             found = await asyncio.gather(*looks)

@@ -20,6 +20,7 @@ from prelabel.settings import AppSettings
 from prelabel.types import Asked, LookPlan, PromptEcho, Target, TaskPlan, Thresholds
 
 _MOST_NAMES_SHOWN = 8
+_MOST_PICTURES = 1_000  # of one task
 _NOTHING = Asked()
 _SUBMITS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
 
@@ -119,6 +120,10 @@ def plan_task(
         if not any(target for _, target in aims):
             continue
         if uris := image.uris(task.data):
+            if len(looks) + len(uris) > _MOST_PICTURES:
+                raise RequestError(
+                    f"The task has more than {_MOST_PICTURES} pictures. Split it into several."
+                )
             looks += _looks(image, uris, aims, wishes.resolve(settings).text_threshold)
         else:
             missing.append(image.value)

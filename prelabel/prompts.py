@@ -56,7 +56,9 @@ def split_prompt(prompt: str, max_chars: int, names: Collection[str] = ()) -> tu
     """
     if len(prompt) > max_chars:
         raise PromptError(f"The prompt is longer than {max_chars} characters. Shorten it.")
-    whole = sorted((n for n in names if re.search(f"[{_ENDS}]", n)), key=len, reverse=True)
+    folded = prompt.casefold()
+    odd = (n for n in names if n.casefold() in folded and re.search(f"[{_ENDS}]", n))
+    whole = sorted(odd, key=len, reverse=True)
     part = "|".join([*map(re.escape, whole), f"[^{_ENDS}]*"])
     known = {fold(name) for name in names}
     wanted: list[Wanted] = []

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from prelabel.addresses import Origin
 
 MIB = 1024 * 1024
+MOST_TASKS = 50_000  # that are read at all
 
 
 class AppSettings(BaseModel):
@@ -124,7 +125,7 @@ class AppSettings(BaseModel):
         description="Pictures that are worked on at the same time, of all bulk requests to an "
         "ingress together; a request of one task waits for no other.",
     )
-    max_tasks: int = Field(5_000, ge=1, description="Most tasks in one request.")
+    max_tasks: int = Field(5_000, ge=1, le=MOST_TASKS, description="Most tasks in one request.")
     max_body_bytes: int = Field(64 * MIB, ge=1, description="Largest request body, in bytes.")
     allowed_image_hosts: tuple[str, ...] = Field(
         (),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from xml.etree.ElementTree import Element, ParseError, SubElement
 
 from defusedxml.common import DefusedXmlException
@@ -15,6 +15,7 @@ from prelabel.labelstudio.task_values import resolve
 
 MAX_CONFIG_CHARS = 1_000_000
 MAX_DEPTH = 100
+MAX_TAGS = 50_000
 _MOST_REPEATS = 1_000
 
 
@@ -34,6 +35,8 @@ def parse_tree(xml: str) -> Element:
         raise LabelingConfigError(
             "The labeling config declares a document type or entities. Remove them."
         ) from error
+    if sum(1 for _ in root.iter()) > MAX_TAGS:
+        raise LabelingConfigError(f"The labeling config has more than {MAX_TAGS} tags. Shorten it.")
     _check_depth(root, 0)
     return root
 
@@ -44,16 +47,42 @@ def needs_task(tree: Element) -> bool:
 
 
 def fill_in(tree: Element, data: Mapping[str, JsonValue]) -> Element:
-    """A copy in which Repeaters are repeated and labels from the task's data are Label tags."""
+    """A copy in which Repeaters are repeated and labels from the task's data are Label tags.
+
+    Raises LabelingConfigError where it would be longer than a config may be.
+    """
     tree = copy.deepcopy(tree)
-    _repeat(tree, data)
+    room = _Room()
+    _repeat(tree, data, room)
     for tag in list(tree.iter()):
         if _takes_labels(tag):
             listed = resolve(tag.attrib["value"], data)
             for item in listed if isinstance(listed, list) else []:
                 if isinstance(item, dict):
-                    SubElement(tag, "Label", {k: v for k, v in item.items() if isinstance(v, str)})
+                    attributes = {k: v for k, v in item.items() if isinstance(v, str)}
+                    room.take(SubElement(tag, "Label", attributes))
     return tree
+
+
+class _Room:
+    """How much a config may grow. Repeaters in Repeaters multiply, and so does what a task lists
+    for many tags.
+    """
+
+    def __init__(self) -> None:
+        self._left = MAX_CONFIG_CHARS
+
+    def take(self, tag: Element) -> Element:
+        """The same tag; its characters are taken off."""
+        for each in tag.iter():
+            attributes = sum(len(name) + len(value) + 4 for name, value in each.items())
+            self._left -= len("<></>") + len(each.tag) + attributes
+        if self._left < 0:
+            raise LabelingConfigError(
+                "With what the task brings, the labeling config is longer than "
+                f"{MAX_CONFIG_CHARS} characters. Shorten the lists in the task."
+            )
+        return tag
 
 
 def _takes_labels(tag: Element) -> bool:
@@ -62,21 +91,22 @@ def _takes_labels(tag: Element) -> bool:
     return drawn and next(tag.iter("Label"), None) is None
 
 
-def _repeat(tag: Element, data: Mapping[str, JsonValue]) -> None:
+def _repeat(tag: Element, data: Mapping[str, JsonValue], room: _Room) -> None:
     """Replace each Repeater by its children, once for each item of the list that it names."""
-    for place in reversed(range(len(tag))):
-        child = tag[place]
-        _repeat(child, data)
-        if child.tag != "Repeater":
-            continue
-        items = resolve(child.get("on", ""), data)
-        count = min(len(items), _MOST_REPEATS) if isinstance(items, list) else 0
-        flag = child.get("indexFlag") or "{{idx}}"
-        tag[place : place + 1] = [
-            _numbered(copy.deepcopy(part), flag, str(number))
-            for number in range(count)
-            for part in child
-        ]
+    children: list[Element] = []
+    for child in tag:
+        _repeat(child, data, room)
+        children += _repeated(child, data, room) if child.tag == "Repeater" else [child]
+    tag[:] = children
+
+
+def _repeated(repeater: Element, data: Mapping[str, JsonValue], room: _Room) -> Iterator[Element]:
+    items = resolve(repeater.get("on", ""), data)
+    count = min(len(items), _MOST_REPEATS) if isinstance(items, list) and len(repeater) else 0
+    flag = repeater.get("indexFlag") or "{{idx}}"
+    for number in range(count):
+        for part in repeater:
+            yield room.take(_numbered(copy.deepcopy(part), flag, str(number)))
 
 
 def _numbered(tag: Element, flag: str, number: str) -> Element:

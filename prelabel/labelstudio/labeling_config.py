@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from xml.etree.ElementTree import Element
@@ -30,6 +30,8 @@ _NOT_BOXES = (
     "VectorLabels",
 )
 _NOT_PICTURES = ("Text", "HyperText", "Audio", "Video", "Paragraphs", "TimeSeries", "Pdf", "Chat")
+_WORDS_PER_LABEL = 10
+_LONGEST_NAME = 1_000  # characters
 _THRESHOLD_WORDS = ("threshold", "thresh", "score", "confidence")
 
 
@@ -162,19 +164,19 @@ def _read(tree: Element, max_labels: int, *, filled_in: bool) -> LabelingConfig:
     tags = list(tree.iter())
     images = tuple(_images(tags))
     names = [image.name for image in images]
-    controls = tuple(c for c in _controls(tags, filled_in) if c.to_name in names)
+    _check_labels(tags, max_labels)
+    controls: list[BoxControl] = []
+    for control in _controls(tags, frozenset(names), filled_in):
+        controls.append(control)
+        if sum(len(each.labels) for each in controls) > max_labels:
+            raise _too_many_labels(max_labels)
     if not controls:
         raise LabelingConfigError(f"The labeling config {_what_is_missing(tags, names)}")
-    if sum(len(control.labels) for control in controls) > max_labels:
-        raise LabelingConfigError(
-            f"The labeling config has more than {max_labels} labels. Use fewer, or raise "
-            "max_labels."
-        )
     used = {control.to_name for control in controls}
     area = _prompt_area(tags, names)
     box, text = _threshold_tags(tags)
     return LabelingConfig(
-        controls=controls,
+        controls=tuple(controls),
         images=tuple(image for image in images if image.name in used),
         ask_controls=AskControls(
             prompt=area.name if area else "prompt",
@@ -196,7 +198,30 @@ def _images(tags: Sequence[Element]) -> Iterator[ImageObject]:
             yield ImageObject(name, value, many)
 
 
-def _controls(tags: Sequence[Element], filled_in: bool) -> Iterator[BoxControl]:
+def _check_labels(tags: Sequence[Element], max_labels: int) -> None:
+    """Before any of them is read: a config has room for tens of thousands."""
+    labels = [tag for tag in tags if tag.tag == "Label" and (tag.get("value") or "").strip()]
+    words = sum(1 + (tag.get("predicted_values") or "").count(",") for tag in labels)
+    if len(labels) > max_labels or words > max_labels * _WORDS_PER_LABEL:
+        raise _too_many_labels(max_labels)
+    names = (tag.get(attribute) or "" for tag in tags for attribute in ("name", "alias"))
+    values = (label.get("value") or "" for label in labels)
+    if any(len(name) > _LONGEST_NAME for name in (*names, *values)):  # each box repeats them
+        raise LabelingConfigError(
+            f"The labeling config has a name longer than {_LONGEST_NAME} characters. Shorten it."
+        )
+
+
+def _too_many_labels(max_labels: int) -> LabelingConfigError:
+    return LabelingConfigError(
+        f"The labeling config has more than {max_labels} labels, or {_WORDS_PER_LABEL} times as "
+        "many predicted_values. Use fewer, or raise max_labels."
+    )
+
+
+def _controls(
+    tags: Sequence[Element], images: Collection[str], filled_in: bool
+) -> Iterator[BoxControl]:
     rectangles: dict[str, str] = {}
     for tag in tags:
         if tag.tag == "Rectangle":
@@ -204,15 +229,20 @@ def _controls(tags: Sequence[Element], filled_in: bool) -> Iterator[BoxControl]:
                 rectangles.setdefault(to_name, tag.get("name", ""))
     seen: set[tuple[str, str]] = set()
     for tag in tags:
-        if tag.tag not in ("RectangleLabels", "Labels"):
+        name = tag.get("name")
+        if tag.tag not in ("RectangleLabels", "Labels") or not name:
             continue
-        name, labels = tag.get("name"), _labels(tag)
-        for to_name in _to_names(tag):
-            rectangle = rectangles.get(to_name) if tag.tag == "Labels" else None
-            drawn = tag.tag == "RectangleLabels" or rectangle
-            labelled = labels or (not filled_in and needs_task(tag))
-            if name and drawn and labelled and (name, to_name) not in seen:
-                seen.add((name, to_name))
+        to_names = dict.fromkeys(each for each in _to_names(tag) if each in images)
+        drawn: dict[str, str | None] = dict.fromkeys(to_names)
+        if tag.tag == "Labels":
+            drawn = {each: rectangles[each] for each in to_names if rectangles.get(each)}
+        new = {each: by for each, by in drawn.items() if (name, each) not in seen}
+        if not new:  # reading its labels is most of the work
+            continue
+        labels = _labels(tag)
+        if labels or (not filled_in and needs_task(tag)):
+            seen.update((name, each) for each in new)
+            for to_name, rectangle in new.items():
                 yield BoxControl(name, to_name, labels, _score_threshold(tag), rectangle)
 
 

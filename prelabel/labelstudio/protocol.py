@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     JsonValue,
     PlainValidator,
@@ -19,7 +20,11 @@ from pydantic import (
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from prelabel.errors import RequestError
+from prelabel.settings import MOST_TASKS
 from prelabel.types import Asked
+
+_MOST_ENTRIES = 100_000
+_MOST_DRAFTS = 1_000
 
 
 class _Wire(BaseModel):
@@ -46,7 +51,13 @@ class ResultEntry(_Wire):
     value: dict[str, JsonValue] | None = None
 
 
-Entries = Annotated[tuple[ResultEntry, ...], BeforeValidator(_null_is_empty)]
+# Without FailFast, each wrong item of a list would be a fault of its own, larger than the item.
+Entries = Annotated[
+    tuple[ResultEntry, ...],
+    FailFast(),
+    Field(max_length=_MOST_ENTRIES),
+    BeforeValidator(_null_is_empty),
+]
 
 
 class Draft(_Wire):
@@ -61,7 +72,12 @@ class Task(_Wire):
 
     id: Annotated[int | None, BeforeValidator(_number_or_none)] = None
     data: dict[str, JsonValue]
-    drafts: Annotated[tuple[Draft, ...], BeforeValidator(_null_is_empty)] = ()
+    drafts: Annotated[
+        tuple[Draft, ...],
+        FailFast(),
+        Field(max_length=_MOST_DRAFTS),
+        BeforeValidator(_null_is_empty),
+    ] = ()
 
 
 _LONGEST_KEY = 100
@@ -103,7 +119,10 @@ class Params(_Wire):
 class PredictRequest(_Wire):
     """Body of POST /predict."""
 
-    tasks: tuple[Annotated[Task | BadTask, PlainValidator(_task_or_fault)], ...]
+    tasks: Annotated[
+        tuple[Annotated[Task | BadTask, PlainValidator(_task_or_fault)], ...],
+        Field(max_length=MOST_TASKS),
+    ]
     label_config: str
     project: str | int | None = None
     params: Params | None = None

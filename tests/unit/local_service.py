@@ -1,0 +1,130 @@
+"""The service's HTTP application around all its parts but the model, without Ray.
+
+In place of the detector stands one that decodes the picture and finds each phrase everywhere.
+Connections end on loopback, as in http_server.Network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+import numpy as np
+
+from deployments.api import build_api
+from prelabel.cards import load_card
+from prelabel.fetching import FetchLimits, ImageFetcher
+from prelabel.images import decode_image
+from prelabel.labelstudio.client import LabelStudioClient
+from prelabel.labelstudio.protocol import (
+    Prediction,
+    PredictRequest,
+    WebhookRequest,
+    project_key,
+)
+from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
+from prelabel.pipeline import Entry, Predictor, Steps
+from prelabel.planning import asked_by_submit
+from prelabel.prompt_memory import PromptBook, Remembered, open_memory
+from prelabel.settings import AppSettings, Environment
+from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
+from tests.unit.http_server import Network
+
+LIMITS = FetchLimits(max_bytes=1_000_000, connect_timeout_s=2, total_timeout_s=5)
+
+
+class LocalService:
+    """What the ingress is, in one process."""
+
+    def __init__(
+        self, environment: Environment, network: Network, settings: AppSettings | None = None
+    ) -> None:
+        self.settings = settings or AppSettings(prompts_file="")
+        self.environment = environment
+        self.card = load_card("demo")
+        self.model_version = "v1"
+        self._book = PromptBook(open_memory(self.settings, environment))
+        self._label_studio = LabelStudioClient(
+            environment.label_studio_url,
+            environment.label_studio_token,
+            max_image_bytes=LIMITS.max_bytes,
+            connect_timeout_s=LIMITS.connect_timeout_s,
+            timeout_s=LIMITS.total_timeout_s,
+        )
+        self._fetcher = ImageFetcher(
+            LIMITS,
+            allowed_hosts=self.settings.allowed_image_hosts,
+            trusted_url=environment.label_studio_url,
+            resolve=network.resolve,
+            connect=network.connect,
+        )
+        steps = Steps(self._recall, self._fetch, self._detect, self._postprocess)
+        self._predictor = Predictor(self.settings, self.model_version, steps)
+        self._app: Any = build_api(self)
+
+    async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
+        return await self._predictor.predict(request, request_id)
+
+    def meet(self, project: str | int | None) -> None:
+        if (key := project_key(project)) is not None:
+            self._book.recall(key)
+
+    async def remember(self, event: WebhookRequest) -> None:
+        submitted_at = event.annotation.updated_at if event.annotation else None
+        asked = asked_by_submit(event, self.settings)
+        if event.project_key is not None and submitted_at is not None and asked != Asked():
+            self._book.remember(event.project_key, submitted_at, asked)
+
+    async def remembered(self, project: str | None) -> dict[str, Remembered]:
+        return self._book.show(project)
+
+    async def forget(self, project: str) -> int:
+        return self._book.forget(project)
+
+    async def _recall(self, project: str) -> Asked:
+        return self._book.recall(project)
+
+    async def _fetch(self, uri: str, task_id: int | None) -> bytes:
+        def fetch() -> bytes:
+            found = self._label_studio.locate(uri, task_id)
+            if isinstance(found, bytes):
+                return found
+            return self._fetcher.fetch(found.url, found.credentials)
+
+        return await asyncio.to_thread(fetch)
+
+    async def _detect(self, query: DetectionQuery) -> Detections:
+        height, width, _ = decode_image(query.image, max_pixels=1_000_000).shape
+        count = len(query.phrases)
+        return Detections(
+            np.tile(np.array([0, 0, width, height], np.float32), (count, 1)),
+            np.full(count, 0.9, np.float32),
+            np.arange(count),
+            (width, height),
+        )
+
+    async def _postprocess(self, plan: TaskPlan, found: Sequence[Detections]) -> Prediction:
+        regions = [
+            region
+            for look, detections in zip(plan.looks, found, strict=True)
+            for region in to_regions(look, detections, Suppression(0.7, False, 300))
+        ]
+        return to_prediction(regions, self.model_version, plan.echo)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """One request over ASGI; what the application raises becomes its answer of 500."""
+
+        async def exchange() -> httpx.Response:
+            transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+                return await client.request(method, path, content=body, headers=headers)
+
+        return asyncio.run(exchange())

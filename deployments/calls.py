@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
@@ -15,7 +15,8 @@ _PAUSES_S = (0.1, 0.5, 2.0)
 
 
 async def call(method: DeploymentHandle[Any], *args: object) -> Any:
-    """The method's answer; an error that came back as a value is raised.
+    """The method's answer; an error that came back as a value is raised, and one that was raised
+    there is the same here. (Ray's own words for it hold the traceback, and so paths of the server.)
 
     A replica that dies under a request (a node that goes, a rollout) costs a retry. A picture that
     kills every replica it meets is given up. The caller's deadline bounds the whole.
@@ -36,6 +37,10 @@ async def call(method: DeploymentHandle[Any], *args: object) -> Any:
                 ) from error
             await asyncio.sleep(pause_s)
             continue
+        except RayTaskError as error:
+            if isinstance(error.cause, PrelabelError):
+                raise error.cause from None
+            raise
         if isinstance(answer, PrelabelError):
             raise answer
         return answer

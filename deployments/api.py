@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from deployments.edge import (
     BasicAuth,
     BodyLimit,
+    ErrorBody,
     JsonRoute,
     error_response,
     request_id_of,
@@ -74,7 +75,12 @@ class Service(Protocol):
 
 def build_api(service: Service) -> FastAPI:
     """The ASGI application of one ingress replica."""
-    api = FastAPI(title="prelabel", version=__version__, summary="ML backend for Label Studio")
+    api = FastAPI(
+        title="prelabel",
+        version=__version__,
+        summary="ML backend for Label Studio",
+        responses={"4XX": {"model": ErrorBody, "description": "What is wrong, and what to do"}},
+    )
     api.router.route_class = JsonRoute
     # The last one added is asked first: nobody's body is read before he has shown who he is.
     api.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
@@ -232,10 +238,10 @@ def _place(loc: Sequence[object]) -> str:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # it is registered for no other
-    body = {
-        "error": f"{error.detail}: {request.method} {request.url.path[:100]}. "
+    body = ErrorBody(
+        error=f"{error.detail}: {request.method} {request.url.path[:100]}. "
         "See /docs for what is served.",
-        "error_type": "HTTPException",
-        "request_id": request_id_of(request.scope),
-    }
+        error_type="HTTPException",
+        request_id=request_id_of(request.scope),
+    )
     return JSONResponse(body, status_code=error.status_code, headers=error.headers)

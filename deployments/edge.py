@@ -14,6 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from prelabel.errors import PayloadTooLargeError, PrelabelError, UnauthorizedError
 from prelabel.settings import MIB, Environment
@@ -23,9 +24,17 @@ _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape that may stand 
 _MOST_OPEN_BYTES = 8 * MIB  # of those who need not show who they are
 
 
-def error_response(error: PrelabelError, request_id: str) -> JSONResponse:
+class ErrorBody(TypedDict):
     """The one form of an error: a sentence, its type and the request's id."""
-    body = {"error": str(error), "error_type": type(error).__name__, "request_id": request_id}
+
+    error: str
+    error_type: str
+    request_id: str
+
+
+def error_response(error: PrelabelError, request_id: str) -> JSONResponse:
+    """The answer that an error is."""
+    body = ErrorBody(error=str(error), error_type=type(error).__name__, request_id=request_id)
     headers = {"WWW-Authenticate": 'Basic realm="prelabel"'} if error.status_code == 401 else None
     return JSONResponse(body, status_code=error.status_code, headers=headers)
 

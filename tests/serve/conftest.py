@@ -3,6 +3,7 @@
 `service` is what a user gets from serve_config.yaml; `guarded` has basic auth, a small body limit
 and other settings. Both are deployed from the YAML as `serve run` does it. `web` stands in the
 place of Label Studio and of the web: it serves one picture under every path, and keeps a diary.
+`foreign` is a host that Label Studio redirects to, as it does to cloud storage.
 """
 
 import base64
@@ -10,6 +11,7 @@ import copy
 import io
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,20 +62,42 @@ SCENE = data_uri(encoded(scene()))
 
 @dataclass
 class Web:
-    """A web server on loopback: /data/... wants the token, /missing is not there."""
+    """A web server on loopback: /data/... wants the token, /missing is not there, /data/away/...
+    is elsewhere. seen: paths, and their Authorization; heard: all headers, in the same order.
+    """
 
     url: str
     seen: list[tuple[str, str | None]] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
 
 
 @pytest.fixture(scope="session")
-def web() -> Iterator[Web]:
+def foreign() -> Iterator[Web]:
+    with _web("") as diary:
+        yield diary
+
+
+@pytest.fixture(scope="session")
+def web(foreign: Web) -> Iterator[Web]:
+    with _web(foreign.url) as diary:
+        yield diary
+
+
+@contextmanager
+def _web(elsewhere: str) -> Iterator[Web]:
     picture = encoded(scene(), "JPEG", quality=95)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             authorization = self.headers.get("Authorization")
             diary.seen.append((self.path, authorization))
+            diary.heard.append(str(self.headers))
+            if elsewhere and self.path.startswith("/data/away/"):
+                self.send_response(302)
+                self.send_header("Location", f"{elsewhere}{self.path.removeprefix('/data')}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             known = not self.path.startswith("/data/") or authorization == f"Token {CANARY}"
             status = 404 if "/missing" in self.path else 200 if known else 401
             body = picture if status == 200 else b""
@@ -144,14 +168,17 @@ def _application(name: str, prefix: str, args: dict[str, Any], env: dict[str, st
 
 
 @pytest.fixture(scope="session")
-def _applications(web: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def _applications(
+    web: Web, foreign: Web, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    allowed = {"allowed_image_hosts": [foreign.url.removeprefix("http://")]}
     label_studio = {"LABEL_STUDIO_HOST": web.url, "LABEL_STUDIO_ACCESS_TOKEN": CANARY}
     auth = {"BASIC_AUTH_USER": USER, "BASIC_AUTH_PASS": PASSWORD, "BOX_THRESHOLD": "0.99"}
     prompts = tmp_path_factory.mktemp("prompts") / "prompts.sqlite"
     config = shipped_config() | {
         "http_options": {"host": "127.0.0.1", "port": 0},
         "applications": [
-            _application("prelabel", "/", {"prompts_file": str(prompts)}, label_studio),
+            _application("prelabel", "/", {"prompts_file": str(prompts)} | allowed, label_studio),
             _application(
                 "guarded",
                 "/guarded",
@@ -160,7 +187,8 @@ def _applications(web: Web, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                     "unknown_phrases": "reject",
                     "prompts_file": "",
                     "tile_size": 700,
-                },
+                }
+                | allowed,
                 label_studio | auth,
             ),
         ],

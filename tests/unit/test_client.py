@@ -95,6 +95,11 @@ def test_label_studios_own_pictures_are_asked_for_with_its_token(
         ("http://h/ls", "http://h/ls/../other/a.jpg"),
         ("http://h/ls", "http://h/ls/%2e%2e/other/a.jpg"),
         ("http://h/ls", "http://h/ls/..\\other/a.jpg"),
+        ("http://h/ls", "http://h/ls/data/../api/users"),
+        ("http://h/ls", "http://h/ls/data/%2e%2e/api/users"),
+        ("http://h/ls", "http://h/ls/data/..\\api/users"),
+        (STUDIO, "http://studio.example:8080/data/../api/users"),
+        (STUDIO, "http://studio.example:8080/tasks/%252e%252e/api/users"),
         (None, "http://pictures.example/a.jpg"),
     ],
 )

@@ -310,7 +310,7 @@ CONFIGS: dict[str, str] = {
     "a zero": view("\0"),
     "half a tag": "<View><Image",
     "a hundred thousand tags inside each other": "<a>" * 100_000 + "</a>" * 100_000,
-    "a hundred and one of them": "<View>" * 101 + "</View>" * 101,
+    "a hundred and two of them": "<View>" * 102 + "</View>" * 102,
     "two hundred thousand tags": view("<a/>" * MANY),
     "fifty thousand attributes": "<View " + " ".join(f'a{n}=""' for n in range(50_000)) + "/>",
     "one attribute twice": '<View a="" a=""/>',
@@ -346,6 +346,28 @@ CONFIGS: dict[str, str] = {
 }
 
 
+# What is said of them, and so which defence it was, where several could be.
+SAID_OF_CONFIGS = {
+    **dict.fromkeys(
+        (
+            *("a billion laughs", "quadratic entities", "a file", "an address"),
+            *("parameter entities", "a document type"),
+        ),
+        "declares a document type or entities",
+    ),
+    "a hundred and two of them": "nested deeper than 100 tags",
+    "two hundred thousand tags": "more than 50000 tags",
+    "two million characters": "longer than 1000000 characters",
+    "forty thousand labels": "more than 1000 labels",
+    "ten thousand words of one label": "10 times as many predicted_values",
+    "a name of half a million characters": "a name longer than 1000 characters",
+    "a label of half a million characters": "a name longer than 1000 characters",
+    "repeated repeated repeats": "Shorten the lists in the task",
+    "repeats of what grows": "Shorten the lists in the task",
+    "a value a hundred thousand times": "Let it name fewer of them",
+}
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_hostile_labeling_configs_cost_what_a_long_one_does(
     name: str, service: LocalService
@@ -355,6 +377,7 @@ def test_hostile_labeling_configs_cost_what_a_long_one_does(
     body = predict_with(data, config) | typed(["cat"])
     [entry] = post_large(service, "/predict", body).json()["results"]
     assert setup.status_code == 422 or "result" in entry or "error" in entry
+    assert SAID_OF_CONFIGS.get(name, "") in entry.get("error", "")
     project = WEBHOOK["project"] | {"label_config": config}
     event = WEBHOOK | {"project": project, "task": {"data": data}}
     post_large(service, "/webhook", event)
@@ -458,6 +481,13 @@ LARGE: dict[str, tuple[str, dict[str, Any]]] = {
             + "</View>",
         ),
     ),
+    "a value of a thousand characters, very often": (
+        "/predict",
+        predict_with(
+            {"image": "a" * 1000},
+            f'<View><Image name="image" value="{"$image-" * 100_000}"/>{rectangles()}</View>',
+        ),
+    ),
     "an inline picture of a million characters": (
         "/predict",
         predict_with({"image": "data:image/png;base64," + "A" * 1_000_000}),
@@ -483,9 +513,26 @@ LARGE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+SAID_OF_LARGE = {
+    **dict.fromkeys(("tasks that are none", "tasks of nothing"), "at most 50000 items"),
+    "one task too many": "5000 are allowed",
+    "context of empty entries": "at most 100000 items",
+    "drafts of nothing": "at most 1000 items",
+    "webhook of empty entries": "at most 100000 items",
+    "a prompt of a million characters": "longer than 4000 characters",
+    "a task of many pictures": "more than 1000 pictures",
+    "tasks of many pictures": "more than 20000 pictures",
+    "labels that a task brings": "more than 1000 labels",
+    "labels that a task brings for many controls": "Shorten the lists in the task",
+    "a value of a thousand characters, very often": "Let it name fewer of them",
+    "an address of a million characters": "no plain http or https address",
+    "a host of a million characters": "no plain http or https address",
+}
+
+
 @pytest.mark.parametrize("name", LARGE)
 def test_large_bodies_cost_what_their_size_does(name: str, service: LocalService) -> None:
-    post_large(service, *LARGE[name])
+    assert SAID_OF_LARGE.get(name, "") in post_large(service, *LARGE[name]).text
 
 
 def test_there_are_enough_of_them() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, Self
 from urllib.parse import urlsplit
 
+SERVICE_URL: Final = "http://127.0.0.1:9090"  # as serve_config.yaml has it
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 # What is not the public internet: IANA's special-purpose registries (RFC 6890 and successors),
@@ -38,6 +39,7 @@ BAD_PORTS: Final = frozenset((
     6668, 6669, 6679, 6697, 10080,
 ))
 # fmt: on
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 # Browsers and resolvers take a host whose last part is a number for an IPv4 address: decimal,
 # octal or hexadecimal, of one to four parts.
@@ -80,6 +82,23 @@ class Origin:
     def netloc_host(self) -> str:
         """The host as URLs have it, IPv6 in brackets."""
         return f"[{self.host}]" if ":" in self.host else self.host
+
+
+def same_address(one: str, other: str) -> bool:
+    """Whether two http(s) URLs are one address, however they are written: a slash at the end, a
+    default port and the name that loopback is called by do not matter.
+    """
+    return _address_key(one) == _address_key(other)
+
+
+def _address_key(url: str) -> tuple[object, ...]:
+    url = url.strip().rstrip("/")
+    try:
+        origin = Origin.of(url)
+    except ValueError:
+        return (url,)
+    host = "localhost" if origin.host in LOOPBACK_NAMES else origin.host
+    return origin.scheme, host, origin.port, urlsplit(url).path
 
 
 def is_public(address: str) -> bool:

@@ -15,6 +15,7 @@
     ├── DeviceError              503  the device that was asked for is not there
     ├── DetectionError           500  the model failed on this item
     ├── OverloadedError          503  the queue is full
+    ├── LabelStudioError         502  what Label Studio's API refused, or did not answer
     ├── PromptMemoryError    503  the place where prompts are remembered cannot be used
     └── DeadlineError            504  not finished in the time the request had
 
@@ -114,6 +115,12 @@ class OverloadedError(PrelabelError):
     """The detectors' queue is full."""
 
     status_code = 503
+
+
+class LabelStudioError(PrelabelError):
+    """Label Studio's API refused what was asked of it, or gave no answer."""
+
+    status_code = 502
 
 
 class PromptMemoryError(PrelabelError):

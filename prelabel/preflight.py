@@ -60,13 +60,26 @@ def _read(config: Path) -> _ServeConfig:
         raise PreflightError(f"{config} is wrong at {_first(error)}. Correct it.") from error
 
 
-def _with_environment(settings: AppSettings) -> AppSettings:
+def read_environment() -> Environment:
+    """The environment's variables. Raises PreflightError where one is wrong."""
     try:
-        return Environment().override(settings)
+        return Environment()
     except ValidationError as error:
-        raise PreflightError(
-            f"The environment is wrong at {_first(error)}. Correct or unset the variable."
-        ) from error
+        raise _wrong_environment(error) from error
+
+
+def _with_environment(settings: AppSettings) -> AppSettings:
+    environment = read_environment()
+    try:
+        return environment.override(settings)
+    except ValidationError as error:
+        raise _wrong_environment(error) from error
+
+
+def _wrong_environment(error: ValidationError) -> PreflightError:
+    return PreflightError(
+        f"The environment is wrong at {_first(error)}. Correct or unset the variable."
+    )
 
 
 def _first(error: ValidationError) -> str:

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
@@ -67,12 +68,7 @@ class LabelStudioClient:
         self._max_image_bytes = max_image_bytes
         self._credentials: Credentials | None = None
         if token is not None and self._url is not None:
-            text = token.get_secret_value().strip()
-            self._credentials = (
-                PersonalAccessToken(self._url, text, (connect_timeout_s, timeout_s))
-                if JSON_WEB_TOKEN.fullmatch(text)
-                else LegacyToken(text)
-            )
+            self._credentials = credentials_for(self._url, token, (connect_timeout_s, timeout_s))
 
     def locate(self, address: str, task_id: int | None) -> ImageRequest | bytes:
         """Where the picture behind a task's image value is, or the picture if the value holds it.
@@ -145,6 +141,35 @@ class LabelStudioClient:
         return self._url
 
 
+def is_personal(token: SecretStr) -> bool:
+    """Whether it is a personal access token, by its form; else it is a legacy one."""
+    return JSON_WEB_TOKEN.fullmatch(_text_of(token)) is not None
+
+
+def expiry_of(token: SecretStr) -> datetime | None:
+    """When a personal access token ends, by its own claims; None where it has none to read."""
+    claims = _claims(_text_of(token))
+    try:
+        return None if claims is None else datetime.fromtimestamp(claims.exp, UTC)
+    except (ValueError, OverflowError, OSError):  # centuries away, beyond what a date can say
+        return None
+
+
+def credentials_for(url: str, token: SecretStr, timeouts_s: tuple[float, float]) -> Credentials:
+    """What opens the Label Studio at `url`: either kind of token, told apart by its form.
+
+    timeouts_s: to connect and to read, for the access token that a personal one is exchanged for.
+    """
+    text = _text_of(token)
+    if is_personal(token):
+        return PersonalAccessToken(url.rstrip("/"), text, timeouts_s)
+    return LegacyToken(text)
+
+
+def _text_of(token: SecretStr) -> str:
+    return token.get_secret_value().strip()
+
+
 class LegacyToken:
     """A token that is sent as it is."""
 
@@ -163,7 +188,7 @@ class _Refreshed(BaseModel):
 
 
 class _Claims(BaseModel):
-    """When an access token was made and when it ends, seconds since 1970."""
+    """When a token was made and when it ends, seconds since 1970."""
 
     iat: int
     exp: int
@@ -266,11 +291,16 @@ def _climbs(path: str) -> bool:
 
 def _lifetime_s(access: str) -> float:
     """Seconds that an access token lives, by its own claims, so that clocks need not agree."""
+    claims = _claims(access)
+    return UNREADABLE_LIFETIME_S if claims is None else float(claims.exp - claims.iat)
+
+
+def _claims(token: str) -> _Claims | None:
+    """What a token says about itself; None where that cannot be read."""
     try:
-        claims = _Claims.model_validate_json(_forgiving_base64(access.split(".")[1].encode()))
+        return _Claims.model_validate_json(_forgiving_base64(token.split(".")[1].encode()))
     except (ValueError, IndexError):
-        return UNREADABLE_LIFETIME_S
-    return float(claims.exp - claims.iat)
+        return None
 
 
 def _inline_image(url: str, max_bytes: int) -> bytes:

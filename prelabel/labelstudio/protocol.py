@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Literal, NotRequired, final
 
 from pydantic import (
@@ -81,6 +82,7 @@ class Task(_Wire):
 
 
 _LONGEST_KEY = 100
+_BOX_TYPES = ("rectanglelabels", "rectangle")
 _FAULT_DEPTH = 3  # names on the way to what is wrong
 
 
@@ -188,7 +190,7 @@ class WebhookRequest(_Wire):
         """What the project is known by, see project_key; None where the event does not say."""
         if not isinstance(self.project, WebhookProject) or self.project.created_at is None:
             return None
-        return f"{self.project.id}.{int(self.project.created_at.timestamp())}"
+        return key_of(self.project.id, self.project.created_at)
 
     @property
     def label_config(self) -> str | None:
@@ -259,6 +261,16 @@ def project_key(project: str | int | None) -> str | None:
     it was created, so that the projects of two Label Studios are not taken for one.
     """
     return None if project is None else str(project)[:_LONGEST_KEY]
+
+
+def key_of(project_id: int | None, created_at: datetime) -> str:
+    """The key that Label Studio makes of a project, see project_key."""
+    return f"{project_id}.{int(created_at.timestamp())}"
+
+
+def count_boxes(prediction: Prediction) -> int:
+    """How many boxes a prediction draws; a `rectangle` and its `labels` are one, a prompt none."""
+    return sum(region["type"] in _BOX_TYPES for region in prediction["result"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -16,7 +17,7 @@ from pydantic import SecretStr
 
 from prelabel.errors import ImageAddressError, ImageError, ImageFetchError
 from prelabel.fetching import FetchLimits, ImageFetcher
-from prelabel.labelstudio.client import ImageRequest, LabelStudioClient
+from prelabel.labelstudio.client import ImageRequest, LabelStudioClient, expiry_of, is_personal
 from tests.unit.http_server import Exchange, LocalServer, Received, serve
 
 STUDIO = "http://studio.example:8080"
@@ -322,6 +323,24 @@ def test_failed_refreshes_say_what_to_check(studio: Studio, sentence: str) -> No
     with running(studio) as server, pytest.raises(ImageFetchError, match=sentence) as caught:
         authorization(client(server.url, PERSONAL))
     assert "SERVER" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("token", "personal", "ends"),
+    [
+        (jwt(iat=1, exp=1_700_000_000), True, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        (f" {jwt(iat=1, exp=0)}\n", True, datetime(1970, 1, 1, tzinfo=UTC)),
+        (jwt(iat=1, exp=10**15), True, None),
+        (jwt(exp="soon"), True, None),
+        ("eyJh.bm8.c2ln", True, None),
+        (LEGACY, False, None),
+    ],
+)
+def test_a_token_s_kind_and_its_end_are_read_from_itself(
+    token: str, personal: bool, ends: datetime | None
+) -> None:
+    assert is_personal(SecretStr(token)) is personal
+    assert expiry_of(SecretStr(token)) == ends
 
 
 def test_unreachable_label_studio_is_named() -> None:

@@ -99,13 +99,24 @@ def build_api(service: Service) -> FastAPI:
 
 def _add_status_routes(api: FastAPI, service: Service) -> None:
     card, version = service.card, service.model_version
+    variables = service.environment
 
     async def health() -> Answer:
         """Alive, whatever the model is doing."""
         return {
             "status": "UP",
             "model_class": "GroundingDINO",
-            "model": {"name": card.name, "title": card.title, "limits": card.limits},
+            "model": {
+                "name": card.name,
+                "title": card.title,
+                "source": card.source,
+                "limits": card.limits,
+            },
+            # Whether it was told, and never what: uploads cannot be fetched without.
+            "label_studio": {
+                "host": variables.label_studio_url is not None,
+                "access_token": variables.label_studio_token is not None,
+            },
             "model_version": version,
             "service_version": __version__,
         }

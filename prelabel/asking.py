@@ -1,11 +1,11 @@
-"""Asks a running service about one picture, as Label Studio would."""
+"""Asks a running service how it is, and about one picture, as Label Studio would."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import requests
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from prelabel.drawing import DrawnBox
 from prelabel.errors import PrelabelError
@@ -18,6 +18,34 @@ _UNAUTHORIZED = 401
 
 class AskError(PrelabelError):
     """The service did not answer with a prediction."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ServedModel(_Part):
+    """The model that is served. source: `embedded` for the demo model."""
+
+    name: str
+    title: str
+    source: str = ""
+
+
+class KnownToService(_Part):
+    """Whether the service was told of Label Studio; never what."""
+
+    host: bool
+    access_token: bool
+
+
+class Health(_Part):
+    """What GET /health says. label_studio: None from a service of an older version."""
+
+    service_version: str
+    model_version: str
+    model: ServedModel
+    label_studio: KnownToService | None = None
 
 
 class _Answer(BaseModel):
@@ -36,30 +64,66 @@ def ask(
     auth: tuple[str, str] | None,
 ) -> Prediction:
     """The service's prediction for a picture. Raises AskError with the sentence to show."""
-    body = prompt_request(image, prompt, labels, thresholds)
+    return ask_for_task(url, prompt_request(image, prompt, labels, thresholds), auth)
+
+
+def ask_for_task(
+    url: str, body: Mapping[str, JsonValue], auth: tuple[str, str] | None
+) -> Prediction:
+    """The prediction for the one task of a request. Raises AskError with the sentence to show."""
+    answer = _exchange("POST", f"{url}/predict", url, auth, body)
+    try:
+        [entry] = _Answer.model_validate_json(answer.content).results
+    except ValueError as error:
+        raise _another_service(url) from error
+    if "error" in entry:
+        raise AskError(entry["error"])
+    return entry
+
+
+def ask_health(url: str, auth: tuple[str, str] | None) -> Health:
+    """How the service is. Raises AskError with the sentence to show."""
+    answer = _exchange("GET", f"{url}/health", url, auth)
+    try:
+        return Health.model_validate_json(answer.content)
+    except ValidationError as error:
+        raise _another_service(url) from error
+
+
+def _exchange(
+    method: str,
+    address: str,
+    url: str,
+    auth: tuple[str, str] | None,
+    body: Mapping[str, JsonValue] | None = None,
+) -> requests.Response:
     try:
         with requests.Session() as session:
             session.trust_env = False
-            answer = session.post(f"{url}/predict", json=body, auth=auth, timeout=_TIMEOUTS_S)
+            answer = session.request(
+                method,
+                address,
+                json=body,
+                auth=auth,
+                timeout=_TIMEOUTS_S,
+                allow_redirects=False,
+            )
     except requests.ConnectionError as error:
         raise AskError(f"No service answers at {url}. Start it with `make serve`.") from error
     except requests.RequestException as error:
         raise AskError(f"{url} did not answer ({type(error).__name__}). Check the URL.") from error
     if answer.status_code == _UNAUTHORIZED:
-        raise AskError("The service wants a user name and password. Give --user and --password.")
-    return _prediction(url, answer)
-
-
-def _prediction(url: str, answer: requests.Response) -> Prediction:
-    if not answer.ok:
+        raise AskError(
+            "The service wants a user name and password. Set BASIC_AUTH_USER and BASIC_AUTH_PASS "
+            "as where it runs."
+        )
+    if answer.is_redirect or not answer.ok:
         raise AskError(_sentence(answer) or f"{url} answered {answer.status_code}. Check the URL.")
-    try:
-        [entry] = _Answer.model_validate_json(answer.content).results
-    except ValueError as error:
-        raise AskError(f"{url} does not answer like this service. Check the URL.") from error
-    if "error" in entry:
-        raise AskError(entry["error"])
-    return entry
+    return answer
+
+
+def _another_service(url: str) -> AskError:
+    return AskError(f"{url} does not answer like this service. Check the URL.")
 
 
 def _sentence(answer: requests.Response) -> str | None:

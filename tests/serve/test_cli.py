@@ -65,7 +65,7 @@ def test_predict_says_what_to_do_about_basic_auth(guarded, picture):
     asked = ("predict", picture, "--prompt", "red circle", "--url", guarded.url)
     refused = prelabel(*asked)
     assert refused.returncode == 1
-    assert "Give --user and --password" in refused.stderr
+    assert "Set BASIC_AUTH_USER and BASIC_AUTH_PASS" in refused.stderr
     let_in = prelabel(*asked, "--user", USER, "--password", PASSWORD)
     assert let_in.returncode == 0
 

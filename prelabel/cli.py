@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from prelabel import __version__
+from prelabel.addresses import SERVICE_URL
 from prelabel.errors import ImageDecodeError, ModelError, PrelabelError
+
+if TYPE_CHECKING:
+    from prelabel.doctor import Finding
 
 app = typer.Typer(
     help="Labelled boxes in Label Studio from a text prompt.",
@@ -21,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _console = Console()
+_STYLES = {"ok": "green", "warning": "yellow", "fault": "bold red", "skipped": "dim"}
 
 ModelsDir = Annotated[Path, typer.Option(help="Folder that holds the downloaded models.")]
 
@@ -56,7 +63,7 @@ def predict(
     labels: Annotated[
         str | None, typer.Option(help="Labels to keep, with commas; all of the prompt's if unset.")
     ] = None,
-    url: Annotated[str, typer.Option(help="Where the service runs.")] = "http://127.0.0.1:9090",
+    url: Annotated[str, typer.Option(help="Where the service runs.")] = SERVICE_URL,
     output: Annotated[
         Path | None, typer.Option(help="Drawn picture; IMAGE_prelabel.png if unset.")
     ] = None,
@@ -150,6 +157,72 @@ def preflight(
     from prelabel.preflight import preflight as check
 
     check(config)
+
+
+@app.command()
+def connect(
+    project: Annotated[int, typer.Option(min=1, help="Its number, as in /projects/NUMBER.")],
+    url: Annotated[
+        str, typer.Option(help="This service's address as Label Studio sees it.")
+    ] = SERVICE_URL,
+    title: Annotated[
+        str | None, typer.Option(help="The model's name there; `prelabel` if unset and new.")
+    ] = None,
+    interactive: Annotated[
+        bool, typer.Option(help="Boxes for prompts that annotators type.")
+    ] = True,
+) -> None:
+    """Connect this service to a Label Studio project; again: update what is connected."""
+    from prelabel.connecting import backend_form, open_label_studio
+    from prelabel.connecting import connect as connect_backend
+    from prelabel.preflight import read_environment
+
+    environment = read_environment()
+    form = backend_form(url, environment, title=title, interactive=interactive)
+    done = connect_backend(open_label_studio(environment), project, form)
+    for line in done.report():
+        _console.print(line, highlight=False, markup=False)
+
+
+@app.command()
+def doctor(
+    url: Annotated[str, typer.Option(help="Where the service runs.")] = SERVICE_URL,
+    project: Annotated[
+        int | None, typer.Option(min=1, help="A project to examine, by its number.")
+    ] = None,
+    backend_url: Annotated[
+        str | None, typer.Option(help="The service as Label Studio sees it; --url if unset.")
+    ] = None,
+) -> None:
+    """Check the service, Label Studio, the token and a project; say what to repair."""
+    from prelabel.doctor import Examined, Status, examine
+    from prelabel.preflight import read_environment
+
+    url = url.rstrip("/")
+    examined = Examined(url, (backend_url or url).rstrip("/"), project, read_environment())
+    counts = Counter[Status]()
+    for finding in examine(examined):
+        counts[finding.status] += 1
+        _print_finding(finding)
+    if project is None:
+        _console.print("With --project N, a project and one of its pictures are checked, too.")
+    faults = _counted(counts[Status.FAULT], "fault")
+    warnings = _counted(counts[Status.WARNING], "warning")
+    _console.print(f"{faults}, {warnings}.", highlight=False)
+    if counts[Status.FAULT]:
+        raise typer.Exit(1)
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
+def _print_finding(finding: Finding) -> None:
+    """One row: columns of a fixed width, so that rows can be shown one by one."""
+    row = Table.grid(Column(width=7), Column(width=17), Column(ratio=1), padding=(0, 1))
+    style = _STYLES[finding.status.value]
+    row.add_row(Text(finding.status.value, style), finding.check, Text(finding.sentence))
+    _console.print(row)
 
 
 def _read(image: Path) -> bytes:

@@ -52,6 +52,45 @@ class LabelStudio:
         body = {"project": project, "url": backend, "title": "prelabel", "is_interactive": True}
         return int(self._post("/api/ml", json=body)["id"])
 
+    def backends(self, project: int) -> list[Json]:
+        answer: list[Json] = self._get("/api/ml/", {"project": project})
+        return answer
+
+    def webhooks(self, project: int) -> list[Json]:
+        answer: list[Json] = self._get("/api/webhooks/", {"project": project})
+        return answer
+
+    def revoked_token(self, user: str) -> str:
+        """A personal access token of a user who signs up now; it was good a moment ago."""
+        with httpx.Client(base_url=self.url, timeout=120, trust_env=False) as browser:
+            browser.get("/user/signup/")
+            csrf = browser.cookies["csrftoken"]
+            form = {"email": user, "password": PASSWORD, "csrfmiddlewaretoken": csrf}
+            signed_up = browser.post("/user/signup/", data=form)
+            assert signed_up.is_redirect, signed_up.text
+            token = str(browser.post("/api/token/").json()["token"])
+            assert browser.post("/api/token/refresh/", json={"refresh": token}).is_success
+            assert browser.post("/api/token/blacklist/", json={"refresh": token}).is_success
+        return token
+
+    @contextmanager
+    def without_legacy_tokens(self) -> Iterator[None]:
+        """The switch of the Organization page, off until the block ends."""
+        self._set_legacy_tokens(False)
+        try:
+            yield
+        finally:
+            self._set_legacy_tokens(True)
+
+    def _set_legacy_tokens(self, enabled: bool) -> None:
+        """Asked with the personal token, which works either way."""
+        with httpx.Client(base_url=self.url, timeout=120, trust_env=False) as api:
+            refresh = {"refresh": self.personal_token}
+            access = api.post("/api/token/refresh/", json=refresh).json()["access"]
+            settings = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": enabled}
+            headers = {"Authorization": f"Bearer {access}"}
+            assert api.post("/api/jwt/settings", json=settings, headers=headers).is_success
+
     def upload(self, project: int, pictures: Sequence[tuple[str, Path]]) -> None:
         """Import pictures as a drag into the page does: (file name, where it is) each."""
         files = [
@@ -122,8 +161,10 @@ class LabelStudio:
 
 
 @contextmanager
-def label_studio_running(folder: Path, log: Path, local_files: Path) -> Iterator[LabelStudio]:
-    """A fresh Label Studio that keeps everything in `folder`."""
+def label_studio_running(
+    folder: Path, log: Path, local_files: Path, **switches: str
+) -> Iterator[LabelStudio]:
+    """A fresh Label Studio that keeps everything in `folder`; switches: besides the usual ones."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command: list[str | Path] = [
@@ -131,7 +172,9 @@ def label_studio_running(folder: Path, log: Path, local_files: Path) -> Iterator
         *("--username", USER, "--password", PASSWORD, "--user-token", LEGACY_TOKEN),
         "--enable-legacy-api-token",
     ]
-    environment = SWITCHES | {
+    environment = {
+        **SWITCHES,
+        **switches,
         "PATH": os.defpath,
         "HOME": str(folder),
         "LABEL_STUDIO_BASE_DATA_DIR": str(folder),

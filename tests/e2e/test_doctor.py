@@ -223,7 +223,7 @@ def strict_label_studio(
     artifacts: Path,
     demo: Demo,
 ) -> Iterator[LabelStudio]:
-    """Without ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, or with the first alone."""
+    """Started with neither of the two variables that allow private addresses, or with one."""
     blocks = "true" if request.param == "neither switch" else "false"
     folder = tmp_path_factory.mktemp("strict")
     log = artifacts / f"label-studio-{request.param.replace(' ', '-')}.log"

@@ -129,6 +129,8 @@ RUN_BY = {
         "tests/serve/test_examples.py",
         '"predict", DEMO / case["image"]',
     ),
+    ".venv/bin/prelabel connect": ("tests/e2e/test_doctor.py", '"connect", "--project"'),
+    ".venv/bin/prelabel doctor": ("tests/e2e/test_doctor.py", '"doctor", "--project"'),
     ".venv/bin/prelabel models": ("tests/unit/test_cli.py", 'prelabel("models"'),
     ".venv/bin/prelabel download": ("tests/unit/test_download.py", '"download"'),
     "label-studio start": ("tests/e2e/label_studio.py", '"start"'),

@@ -6,12 +6,9 @@ Studio's own address and along no redirect.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final, TypeVar
-from urllib.parse import urlsplit
 
-import requests
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -21,17 +18,10 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
-from urllib3.exceptions import HTTPError
 
-from prelabel import __version__
 from prelabel.errors import LabelStudioError
-from prelabel.labelstudio.client import credentials_for, is_personal
+from prelabel.labelstudio.line import Answer, Line
 from prelabel.labelstudio.protocol import key_of
-
-# Connecting makes Label Studio ask the backend four times, with timeouts and retries of its own.
-TIMEOUTS_S: Final = (5.0, 60.0)
-MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-MOST_WORDS: Final = 300  # characters of Label Studio's own words that are shown
 
 BOTH_SWITCHES: Final = "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"
 _WORKING_STATES: Final = ("CO", "TR", "PR")  # connected, training, predicting
@@ -103,11 +93,6 @@ class _User(_Read):
     email: str = ""
 
 
-class _Refusal(_Read):
-    detail: JsonValue = None
-    validation_errors: JsonValue = None
-
-
 @dataclass(frozen=True, slots=True)
 class BackendForm:
     """What is filled in to connect a backend.
@@ -139,31 +124,6 @@ class BackendForm:
         return body
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300
-
-    @property
-    def words(self) -> str:
-        """What Label Studio says about a refusal: one line without markup."""
-        try:
-            refusal = _Refusal.model_validate_json(self.body)
-        except ValidationError:
-            return f"HTTP {self.status}"
-        said = _strings(refusal.validation_errors) or _strings(refusal.detail)
-        return " ".join(re.sub(r"<[^>]*>", "", " ".join(said)).split()) or f"HTTP {self.status}"
-
-    @property
-    def quoted(self) -> str:
-        """The same, short enough for a sentence."""
-        return self.words[:MOST_WORDS].rstrip(" .")
-
-
 class LabelStudioAPI:
     """Label Studio at an address, seen by the owner of a token.
 
@@ -172,21 +132,19 @@ class LabelStudioAPI:
     """
 
     def __init__(self, url: str, token: SecretStr) -> None:
-        self._url = url.rstrip("/")
-        self._personal = is_personal(token)
-        self._credentials = credentials_for(self._url, token, TIMEOUTS_S)
+        self._line = Line(url, token)
+        self._ask = self._line.ask
 
     @property
     def address(self) -> str:
         """Its address, without what may stand before an @."""
-        parts = urlsplit(self._url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return self._line.address
 
     def version(self) -> str:
         """Its version, asked without the token: that this is Label Studio is not certain yet."""
         answer = self._ask("GET", "/api/version/", with_token=False)
         if not answer.ok:
-            raise self._not_label_studio()
+            raise self._line.not_label_studio()
         return self._read(TypeAdapter(_Version), answer).release
 
     def user(self) -> str:
@@ -262,12 +220,12 @@ class LabelStudioAPI:
         answer = self._ask("PATCH", f"/api/projects/{project}/", {"model_version": title})
         self._granted(answer, "show the model's predictions to annotators")
 
-    def _connected(self, answer: _Answer, url: str) -> Backend:
+    def _connected(self, answer: Answer, url: str) -> Backend:
         if answer.ok:
             return self._read(TypeAdapter(Backend), answer)
         raise LabelStudioError(_why_not_connected(answer, url))
 
-    def _granted(self, answer: _Answer, wanted: str) -> _Answer:
+    def _granted(self, answer: Answer, wanted: str) -> Answer:
         if answer.ok:
             return answer
         if "network address" in answer.words:
@@ -281,88 +239,11 @@ class LabelStudioAPI:
             f"Label Studio does not {wanted} ({answer.quoted}). Look into its log."
         )
 
-    def _read(self, kind: TypeAdapter[Read], answer: _Answer) -> Read:
+    def _read(self, kind: TypeAdapter[Read], answer: Answer) -> Read:
         try:
             return kind.validate_json(answer.body)
         except ValidationError:
-            raise self._not_label_studio() from None
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, JsonValue] | None = None,
-        *,
-        with_token: bool = True,
-    ) -> _Answer:
-        """One exchange. What `requests` raises is dropped: it may repeat what was sent."""
-        headers = {"User-Agent": f"prelabel/{__version__}"}
-        if with_token:
-            headers["Authorization"] = self._credentials.authorization()
-        try:
-            with requests.Session() as session:
-                session.trust_env = False
-                with session.request(
-                    method,
-                    self._url + path,
-                    json=body,
-                    headers=headers,
-                    timeout=TIMEOUTS_S,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response:
-                    content = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
-                    answer = _Answer(response.status_code, content)
-                    location = response.headers.get("Location", "")
-        except requests.exceptions.SSLError:
-            raise LabelStudioError(
-                f"{self.address} shows no certificate that this machine trusts. Correct "
-                "LABEL_STUDIO_HOST, or its certificate."
-            ) from None
-        except requests.Timeout:
-            raise LabelStudioError(
-                f"{self.address} does not answer in time. Look whether Label Studio is busy, and "
-                "check LABEL_STUDIO_HOST."
-            ) from None
-        except requests.RequestException:
-            raise LabelStudioError(
-                f"Nothing answers at {self.address}. Start Label Studio, or set "
-                "LABEL_STUDIO_HOST to its address."
-            ) from None
-        except (HTTPError, ValueError):
-            raise self._not_label_studio() from None
-        if 300 <= answer.status < 400:
-            raise LabelStudioError(
-                f"{self.address} redirects to {_shown(location)}. Set LABEL_STUDIO_HOST to the "
-                "address that a browser shows in the end."
-            )
-        if len(answer.body) > MAX_ANSWER_BYTES:
-            raise self._not_label_studio()
-        if answer.status == 401:
-            raise LabelStudioError(self._why_unknown(answer))
-        return answer
-
-    def _why_unknown(self, answer: _Answer) -> str:
-        if self._personal:
-            return (
-                "Label Studio takes no personal access tokens. Switch them on under Organization, "
-                "API Tokens Settings, or set LABEL_STUDIO_ACCESS_TOKEN to a legacy token."
-            )
-        if "legacy token" in answer.words:
-            return (
-                "Label Studio has legacy tokens switched off. Make a personal access token under "
-                "Account & Settings, and set LABEL_STUDIO_ACCESS_TOKEN to it."
-            )
-        return (
-            "Label Studio does not know the legacy token. Copy a token from Account & Settings, "
-            "and set LABEL_STUDIO_ACCESS_TOKEN to it."
-        )
-
-    def _not_label_studio(self) -> LabelStudioError:
-        return LabelStudioError(
-            f"What answers at {self.address} is not Label Studio. Set LABEL_STUDIO_HOST to the "
-            "address that a browser shows for it."
-        )
+            raise self._line.not_label_studio() from None
 
 
 def predict_request(project: Project, task: StoredTask) -> dict[str, JsonValue]:
@@ -379,7 +260,7 @@ def predict_request(project: Project, task: StoredTask) -> dict[str, JsonValue]:
     }
 
 
-def _why_not_connected(answer: _Answer, url: str) -> str:
+def _why_not_connected(answer: Answer, url: str) -> str:
     """Label Studio says why in prose only; these are its phrases since 1.8."""
     words = answer.words
     if "network address" in words:
@@ -405,24 +286,8 @@ def _why_not_connected(answer: _Answer, url: str) -> str:
     )
 
 
-def _refuses_private(answer: _Answer) -> str:
+def _refuses_private(answer: Answer) -> str:
     return (
         f"Label Studio refuses private addresses ({answer.quoted}). Start it with both "
         f"{BOTH_SWITCHES}."
     )
-
-
-def _shown(location: str) -> str:
-    """Where a redirect leads, in short: queries may hold secrets."""
-    parts = urlsplit(location)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}" if host else parts.path[:MOST_WORDS] or "elsewhere"
-
-
-def _strings(value: JsonValue) -> list[str]:
-    """All texts in what Label Studio answers, in order."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [text for part in value for text in _strings(part)] if isinstance(value, list) else []

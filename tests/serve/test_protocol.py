@@ -164,6 +164,8 @@ def test_health_says_what_is_served_and_what_it_does_not_know(service):
     assert health["status"] == "UP"
     assert health["model"]["name"] == "demo"
     assert "drawings" in health["model"]["limits"]
+    assert health["model"]["source"] == "embedded"
+    assert health["label_studio"] == {"host": True, "access_token": True}
     assert service.get("/").json() == health
 
 

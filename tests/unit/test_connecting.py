@@ -288,10 +288,11 @@ def test_addresses_are_compared_as_addresses(one: str, other: str, same: bool) -
 
 def test_the_token_goes_along_no_redirect(service: str) -> None:
     with running(LabelStudio()) as thief:
-        sentence = failure(LabelStudio(location=thief.url), service)
+        for token in (LEGACY, LabelStudio().token):
+            sentence = failure(LabelStudio(token=token, location=thief.url), service)
+            assert "redirects" in sentence
+            assert "LABEL_STUDIO_HOST" in sentence
         assert thief.received == []
-    assert "redirects" in sentence
-    assert "LABEL_STUDIO_HOST" in sentence
 
 
 def test_the_personal_token_is_sent_for_access_tokens_alone(service: str) -> None:

@@ -272,7 +272,7 @@ def test_redirects_are_named_and_not_followed(world: World, location: str, shown
 def test_a_label_studio_that_hangs_is_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prelabel.labelstudio.api.TIMEOUTS_S", (0.5, 0.5))
+    monkeypatch.setattr("prelabel.labelstudio.line.TIMEOUTS_S", (0.5, 0.5))
     with serve(lambda *_: time.sleep(2)) as server:
         found = world.with_variables(LABEL_STUDIO_HOST=server.url)
     assert "does not answer in time" in assert_only(Status.FAULT, "Label Studio", found)

@@ -133,6 +133,12 @@ class TestCompose:
         assert environment["ML_BLOCK_LOCAL_IP"] == "false"
         assert environment["SSRF_PROTECTION_ENABLED"] == "false"
 
+    def test_label_studio_calls_by_a_host_with_a_dot_so_that_it_makes_a_webhook(self) -> None:
+        (alias,) = COMPOSE["services"]["prelabel"]["networks"]["default"]["aliases"]
+        assert "." in alias
+        told = (ROOT / "docs/docker.md").read_text()
+        assert set(re.findall(r"http://prelabel[^\s`]*", told)) == {f"http://{alias}:9090"}
+
     def test_nothing_but_the_two_web_ports_is_published_and_only_on_this_machine(self) -> None:
         assert published("prelabel") == ["127.0.0.1:9090:9090"]
         assert published("label-studio") == ["127.0.0.1:8080:8080"]

@@ -1,22 +1,26 @@
 """The service's HTTP application around all its parts but the model, without Ray.
 
 In place of the detector stands one that decodes the picture and finds each phrase everywhere.
-Connections end on loopback, as in http_server.Network.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import numpy as np
+import uvicorn
 
 from deployments.api import build_api
 from prelabel.cards import load_card
 from prelabel.fetching import FetchLimits, ImageFetcher
 from prelabel.images import decode_image
+from prelabel.journal import Fault, Journal, Report
 from prelabel.labelstudio.client import LabelStudioClient
 from prelabel.labelstudio.protocol import (
     Prediction,
@@ -32,19 +36,26 @@ from prelabel.settings import AppSettings, Environment
 from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
 from tests.unit.http_server import Network
 
+VERSION = "demo-0123456789"
 LIMITS = FetchLimits(max_bytes=1_000_000, connect_timeout_s=2, total_timeout_s=5)
 
 
 class LocalService:
-    """What the ingress is, in one process."""
+    """What the ingress is, in one process.
+
+    network: in place of the real one, where it is given. blind: it finds nothing.
+    """
 
     def __init__(
-        self, environment: Environment, network: Network, settings: AppSettings | None = None
+        self, environment: Environment, network: Network | None = None, model: str = "demo"
     ) -> None:
-        self.settings = settings or AppSettings(prompts_file="")
+        self.settings = AppSettings(prompts_file="")
         self.environment = environment
-        self.card = load_card("demo")
-        self.model_version = "v1"
+        self.card = load_card(model)
+        self.model_version = VERSION
+        self.requests: list[PredictRequest] = []
+        self.blind = False
+        self._journal = Journal()
         self._book = PromptBook(open_memory(self.settings, environment))
         self._label_studio = LabelStudioClient(
             environment.label_studio_url,
@@ -57,15 +68,24 @@ class LocalService:
             LIMITS,
             allowed_hosts=self.settings.allowed_image_hosts,
             trusted_url=environment.label_studio_url,
-            resolve=network.resolve,
-            connect=network.connect,
+            **({"resolve": network.resolve, "connect": network.connect} if network else {}),
         )
         steps = Steps(self._recall, self._fetch, self._detect, self._postprocess)
         self._predictor = Predictor(self.settings, self.model_version, steps)
-        self._app: Any = build_api(self)
+        self.app: Any = build_api(self)
 
     async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
+        self.requests.append(request)
         return await self._predictor.predict(request, request_id)
+
+    def note(self, report: Report) -> None:
+        self._journal.note(report)
+
+    async def metrics(self) -> dict[str, float]:
+        return self._journal.metrics()
+
+    async def errors(self, project: str | None, limit: int) -> list[Fault]:
+        return self._journal.errors(project, limit)
 
     def meet(self, project: str | int | None) -> None:
         if (key := project_key(project)) is not None:
@@ -97,7 +117,7 @@ class LocalService:
 
     async def _detect(self, query: DetectionQuery) -> Detections:
         height, width, _ = decode_image(query.image, max_pixels=1_000_000).shape
-        count = len(query.phrases)
+        count = 0 if self.blind else len(query.phrases)
         return Detections(
             np.tile(np.array([0, 0, width, height], np.float32), (count, 1)),
             np.full(count, 0.9, np.float32),
@@ -123,8 +143,25 @@ class LocalService:
         """One request over ASGI; what the application raises becomes its answer of 500."""
 
         async def exchange() -> httpx.Response:
-            transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
                 return await client.request(method, path, content=body, headers=headers)
 
         return asyncio.run(exchange())
+
+
+@contextmanager
+def running(service: LocalService) -> Iterator[str]:
+    """Its address on loopback, until the block ends."""
+    config = uvicorn.Config(service.app, port=0, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    [listener] = server.servers[0].sockets
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

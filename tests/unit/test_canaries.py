@@ -20,7 +20,7 @@ import pytest
 from pydantic import SecretStr
 
 from prelabel.errors import PrelabelError
-from prelabel.settings import AppSettings, Environment
+from prelabel.settings import Environment
 from tests.unit.hostile_images import png
 from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve
 from tests.unit.local_service import LocalService
@@ -160,7 +160,17 @@ def drive(service: LocalService, studio: LocalServer) -> Iterator[httpx.Response
     yield service.ask("POST", "/predict", b"{", known)
     event = {"action": "ANNOTATION_CREATED", "project": {"id": 1}, "annotation": {"result": []}}
     yield service.ask("POST", "/webhook", json.dumps(event).encode(), known)
-    for path in ("/", "/health", "/versions", "/metrics", "/prompts", "/docs", "/openapi.json"):
+    shown = (
+        "/",
+        "/health",
+        "/versions",
+        "/metrics",
+        "/errors",
+        "/prompts",
+        "/docs",
+        "/openapi.json",
+    )
+    for path in shown:
         yield service.ask("GET", path, headers=known)
     for authorization in ("", "Basic", "Basic !", f"Bearer {LEGACY}", f"Basic {BASIC}x"):
         yield service.ask("GET", "/health", headers={"Authorization": authorization})
@@ -210,7 +220,7 @@ def test_a_redis_that_repeats_what_it_is_told_shows_it_to_nobody(
             connection.sendall(b"-WRONGPASS " + b"".join(heard).replace(b"\r\n", b" ") + b"\r\n")
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(5)
+        listener.settimeout(60)
 
         def accept() -> None:
             try:
@@ -239,7 +249,7 @@ def test_secrets_show_in_no_representation_and_no_traceback(
 ) -> None:
     for token in (LEGACY, PERSONAL):
         secrets = environment(studio, token, closed_port)
-        service = LocalService(secrets, network, AppSettings(prompts_file=""))
+        service = LocalService(secrets, network)
         shown = [repr(secrets), str(secrets), repr(secrets.model_dump()), repr(vars(service))]
         shown.append(secrets.model_dump_json())
         found = service._label_studio.locate("/data/upload/401/a.png", 1)

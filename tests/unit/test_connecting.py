@@ -19,8 +19,8 @@ from prelabel.labelstudio.api import LabelStudioAPI
 from prelabel.settings import Environment
 from tests.unit.http_server import LocalServer
 from tests.unit.label_studio import BLOCKED, CONFIG, LEGACY, LabelStudio, running
-from tests.unit.service import VERSION, Service
-from tests.unit.service import running as service_running
+from tests.unit.local_service import VERSION, LocalService
+from tests.unit.local_service import running as service_running
 
 AUTH = {"BASIC_AUTH_USER": "annotator", "BASIC_AUTH_PASS": "canary-password"}
 
@@ -33,7 +33,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def service() -> Iterator[str]:
-    with service_running(Service(Environment())) as url:
+    with service_running(LocalService(Environment())) as url:
         yield url
 
 
@@ -110,13 +110,13 @@ def test_a_second_backend_at_the_address_is_named(service: str) -> None:
 
 def test_basic_auth_is_given_to_label_studio_and_taken_back() -> None:
     studio = LabelStudio()
-    guarded = Service(Environment.model_validate(AUTH))
+    guarded = LocalService(Environment.model_validate(AUTH))
     with service_running(guarded) as url:
         assert connected(studio, url, **AUTH).is_new
         assert "Set BASIC_AUTH_USER and BASIC_AUTH_PASS" in failure(LabelStudio(), url)
     [backend] = studio.backends
     assert (backend["auth_method"], backend["basic_auth_user"]) == ("BASIC_AUTH", "annotator")
-    with service_running(Service(Environment())) as url:
+    with service_running(LocalService(Environment())) as url:
         backend["url"] = url
         connected(studio, url)
     [backend] = studio.backends

@@ -30,8 +30,8 @@ from tests.unit.label_studio import (
     personal_token,
     running,
 )
-from tests.unit.service import Service
-from tests.unit.service import running as service_running
+from tests.unit.local_service import LocalService
+from tests.unit.local_service import running as service_running
 
 VARIABLES = ("LABEL_STUDIO_HOST", "LABEL_STUDIO_ACCESS_TOKEN", "BASIC_AUTH_USER", "BASIC_AUTH_PASS")
 REAL = "grounding-dino-swin-t"
@@ -62,7 +62,9 @@ def task(image: str) -> dict[str, Any]:
 class World:
     """A service and a Label Studio with one connected project, where nothing is wrong."""
 
-    def __init__(self, studio: LabelStudio, studio_url: str, service: Service, url: str) -> None:
+    def __init__(
+        self, studio: LabelStudio, studio_url: str, service: LocalService, url: str
+    ) -> None:
         self.studio = studio
         self.service = service
         self.url = url
@@ -86,7 +88,7 @@ def world() -> Iterator[World]:
     studio = LabelStudio(tasks=[task(picture())])
     with running(studio) as server:
         told = Environment.model_validate(variables(studio, server.url))
-        service = Service(told, model=REAL)
+        service = LocalService(told, model=REAL)
         with service_running(service) as url:
             studio.backends.append({"id": 1, "url": url, "is_interactive": True})
             studio.webhooks.append({"id": 1, "url": f"{url}/webhook"})
@@ -175,7 +177,7 @@ def test_something_else_at_the_service_s_address(world: World) -> None:
 
 def test_a_service_that_wants_a_password() -> None:
     guarded = Environment.model_validate({"BASIC_AUTH_USER": "u", "BASIC_AUTH_PASS": "p"})
-    with service_running(Service(guarded)) as url:
+    with service_running(LocalService(guarded)) as url:
         for environment, status in ((Environment(), Status.FAULT), (guarded, Status.OK)):
             first, *_ = examine(Examined(url, url, None, environment))
             assert first.status is status
@@ -184,7 +186,7 @@ def test_a_service_that_wants_a_password() -> None:
 
 
 def test_the_demo_model_is_a_warning() -> None:
-    with service_running(Service(Environment())) as url:
+    with service_running(LocalService(Environment())) as url:
         found = {f.check: f for f in examine(Examined(url, url, None, Environment()))}
     assert found["model"].status is Status.WARNING
     assert "Real pictures need a real model" in found["model"].sentence
@@ -203,7 +205,7 @@ def test_a_model_that_does_not_answer(world: World, monkeypatch: pytest.MonkeyPa
 def test_a_service_without_its_variables(world: World, name: str) -> None:
     told = variables(world.studio, "http://127.0.0.1:1")
     del told[name]
-    with service_running(Service(Environment.model_validate(told), model=REAL)) as url:
+    with service_running(LocalService(Environment.model_validate(told), model=REAL)) as url:
         found = world.findings(url=url, project=None)
     sentence = assert_only(Status.FAULT, "service variables", found)
     assert f"runs without {name} and" in sentence
@@ -212,7 +214,7 @@ def test_a_service_without_its_variables(world: World, name: str) -> None:
 
 def test_health_says_whether_the_variables_are_there_and_never_what() -> None:
     told = Environment.model_validate(variables(LabelStudio(), "http://secret-host:1"))
-    service = Service(told)
+    service = LocalService(told)
     with service_running(service) as url:
         answer = requests.get(f"{url}/health", timeout=5)
     assert answer.json()["label_studio"] == {"host": True, "access_token": True}
@@ -399,7 +401,7 @@ def test_a_project_without_tasks(world: World) -> None:
 @pytest.mark.parametrize(
     ("image", "fix"),
     [
-        ("http://127.0.0.1:9/a.png", "ALLOWED_IMAGE_HOSTS"),
+        ("http://127.0.0.1:8009/a.png", "ALLOWED_IMAGE_HOSTS"),
         ("/data/upload/3/missing.png", "HTTP 404"),
         ("/etc/passwd", "none of Label Studio's"),
         ("data:image/png;base64,!", "not valid base64"),
@@ -421,14 +423,14 @@ def test_a_service_whose_own_token_is_refused_is_found_by_the_picture(world: Wor
         "LABEL_STUDIO_ACCESS_TOKEN": personal_token(6_000_000_000),
     }
     world.studio.tasks[:] = [task("/data/upload/3/a.png")]
-    with service_running(Service(Environment.model_validate(told), model=REAL)) as url:
+    with service_running(LocalService(Environment.model_validate(told), model=REAL)) as url:
         found = world.findings(url=url)
     sentence = assert_only(Status.FAULT, "picture", found)
     assert "check LABEL_STUDIO_ACCESS_TOKEN: it may be expired or revoked" in sentence
 
 
 def test_a_picture_without_boxes_is_a_warning(world: World) -> None:
-    world.service._boxes = 0
+    world.service.blind = True
     sentence = assert_only(Status.WARNING, "picture", world.findings())
     assert "task 7: 0, in" in sentence
     assert "lower box_threshold and text_threshold" in sentence

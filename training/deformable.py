@@ -21,7 +21,8 @@ from transformers.models.grounding_dino import modeling_grounding_dino as port
 _SOURCE = Path(__file__).resolve().with_name("deformable.c")
 _HEAD_WIDTH = 32
 _MAX_SAMPLES = 64
-_FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp", "-shared", "-fPIC")
+# Without start files: with -ffast-math, one of them has the whole process round small numbers to 0.
+_FLAGS = ("-O3", "-march=native", "-ffast-math", "-nostartfiles", "-fopenmp", "-shared", "-fPIC")
 
 
 @cache
@@ -30,7 +31,8 @@ def compile_kernel(folder: Path) -> ctypes.CDLL | None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         return None
-    digest = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:12]
+    content = _SOURCE.read_bytes() + " ".join(_FLAGS).encode()
+    digest = hashlib.sha256(content).hexdigest()[:12]
     library = folder / f"deformable-{digest}.so"
     if not library.is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -308,6 +308,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = Recipe.read(arguments.recipe)
     device = torch.device(arguments.device)
+    torch.set_flush_denormal(True)  # a processor is slow with numbers that small
     arguments.work.mkdir(parents=True, exist_ok=True)
     state, log = arguments.work / f"{arguments.recipe}.pt", arguments.work / "log.jsonl"
 

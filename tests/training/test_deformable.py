@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,10 @@ class Block(torch.nn.Module):
         )
         for parameter in self.parameters():
             torch.nn.init.normal_(parameter, std=0.1)  # as drawn, locations lie on the grid
+
+
+def test_the_kernel_leaves_the_arithmetic_of_the_process_alone(kernel) -> None:
+    assert sys.float_info.min / 2 > 0  # as linked by -ffast-math, this is 0
 
 
 @pytest.mark.parametrize("coordinates", [2, 4])

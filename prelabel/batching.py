@@ -31,6 +31,11 @@ class _Waiting(Generic[ItemT, ResultT]):
     request_id: str
     answer: asyncio.Future[ResultT]
 
+    @property
+    def likeness(self) -> Hashable:
+        """Equal for what may share a batch."""
+        return self.urgent, self.bucket
+
 
 class BatchGate(Generic[ItemT, ResultT]):
     """One queue in front of one device thread. All methods belong to one event loop.
@@ -66,8 +71,8 @@ class BatchGate(Generic[ItemT, ResultT]):
     ) -> ResultT:
         """The item's result. If the caller is cancelled while it waits, it is never run.
 
-        urgent: somebody is looking at the page; it goes before all that is not. request_id: for
-        the log.
+        urgent: somebody is looking at the page; it goes before all that is not, and never with it.
+        request_id: for the log.
         Raises DetectionError if the model fails on this very item.
         """
         answer: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
@@ -87,12 +92,12 @@ class BatchGate(Generic[ItemT, ResultT]):
             self.failures_in_a_row = 0 if succeeded else self.failures_in_a_row + 1
 
     def _take(self) -> list[_Waiting[ItemT, ResultT]]:
-        """The oldest waiting item and all of its bucket, up to the limit; the urgent ones first,
-        then in order of arrival.
+        """The oldest waiting item and all that is like it, up to the limit. The urgent ones go
+        first, and alone: who looks at the page does not wait for a bulk's share of his batch.
         """
         alive = [waiting for waiting in self._waiting if not waiting.answer.done()]
         alive.sort(key=lambda waiting: not waiting.urgent)
-        batch = [w for w in alive if w.bucket == alive[0].bucket][: self._limit()]
+        batch = [w for w in alive if w.likeness == alive[0].likeness][: self._limit()]
         taken = {id(waiting) for waiting in batch}
         self._waiting = deque(waiting for waiting in alive if id(waiting) not in taken)
         return batch

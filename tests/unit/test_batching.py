@@ -63,18 +63,18 @@ def test_batches_respect_the_limit_and_the_order_of_arrival():
     assert model.batches == [[1], [2, 3], [4, 5], [6]]
 
 
-def test_what_is_urgent_goes_first_with_all_that_is_like_it():
+def test_what_is_urgent_goes_first_and_waits_for_nothing_that_is_not():
     model = Recorder(seconds=0.02)
 
     async def scenario():
         gate = BatchGate(model, max_batch_size=3)
         first, rest = await submit_while_busy(gate, [2, 4, 3, 5, 6, 8], bucket=lambda i: i % 2)
-        urgent = asyncio.create_task(gate.submit(7, 1, urgent=True))
+        urgent = [asyncio.create_task(gate.submit(i, 1, urgent=True)) for i in (7, 9)]
         await asyncio.sleep(0)
-        await asyncio.gather(first, *rest, urgent)
+        await asyncio.gather(first, *rest, *urgent)
 
     run(scenario())
-    assert model.batches == [[1], [7, 3, 5], [2, 4, 6], [8]]
+    assert model.batches == [[1], [7, 9], [2, 4, 6], [3, 5], [8]]
 
 
 def test_only_items_of_one_bucket_share_a_batch_and_the_oldest_goes_first():

@@ -55,10 +55,11 @@ class Scene:
 class SceneKind:
     """What scenes look like and how they are asked about.
 
-    things: share of objects that are things, the others are coloured shapes; bare_shapes: share of
-    scenes that name shapes without colours; pairs: of the coloured shapes, by default those of
-    training; lures: pairs that are asked for beside them, but never drawn; objects, phrases: how
-    many, at least and at most; kept: share of the things there that the prompt names;
+    things: share of objects that are things, the others are coloured shapes; shapes_only: share of
+    scenes that hold no things, and ask for more pairs at once; bare_shapes: share of scenes that
+    name shapes without colours; pairs: of the coloured shapes, by default those of training;
+    lures: pairs that are asked for beside them, but never drawn; objects, phrases: how many, at
+    least and at most; kept: share of the things there that the prompt names;
     nothing: share of prompts that name nothing that is there; strangers: share of prompts with
     words that the model does not know; distorted: whether drawings change in colour, outline and
     proportions, and pictures in sharpness; synonyms: whether prompts say "cats" and "kitten";
@@ -66,6 +67,7 @@ class SceneKind:
     """
 
     things: float = 0.8
+    shapes_only: float = 0.0
     bare_shapes: float = 0.15
     pairs: tuple[Concept, ...] = ()
     lures: tuple[Concept, ...] = ()
@@ -100,13 +102,16 @@ class SceneMaker:
         """A picture of that height and width in pixels."""
         painter = _Painter(seed, hw, self._kind, self._sprites)
         bare = painter.chance.random() < self._kind.bare_shapes
+        things = self._kind.things
+        if self._kind.shapes_only and painter.chance.random() < self._kind.shapes_only:
+            things = 0.0
         first, last = self._kind.objects
         count = painter.chance.randint(first, last)
         for _ in range(count):
-            thing = painter.chance.random() < self._kind.things
+            thing = painter.chance.random() < things
             painter.add(painter.chance.choice(self._things if thing else self._kind.pairs), count)
         drawn = [self._bare(concept) if bare else concept for concept in painter.concepts]
-        asked = self._asked(painter.chance, drawn, bare)
+        asked = self._asked(painter.chance, drawn, bare, things)
         place = {concept: index for index, concept in enumerate(asked)}
         named = [i for i, concept in enumerate(drawn) if concept in place]
         return Scene(
@@ -121,7 +126,9 @@ class SceneMaker:
             return concept
         return next(shape for shape in self._world.shapes if shape.shape == concept.shape)
 
-    def _asked(self, chance: random.Random, drawn: Sequence[Concept], bare: bool) -> list[Concept]:
+    def _asked(
+        self, chance: random.Random, drawn: Sequence[Concept], bare: bool, things: float
+    ) -> list[Concept]:
         """The concepts of the prompt, each once, in any order."""
         there = list(dict.fromkeys(drawn))
         if chance.random() < self._kind.nothing:
@@ -129,7 +136,7 @@ class SceneMaker:
         else:
             asked = [c for c in there if chance.random() < self._kind.kept] or there[:1]
         room = self._room(chance, len(asked))
-        absent = [c for c in self._absent(chance, drawn, bare) if c not in there]
+        absent = [c for c in self._absent(chance, drawn, bare, things) if c not in there]
         asked += list(dict.fromkeys(absent))[:room]
         chance.shuffle(asked)
         return asked
@@ -142,7 +149,9 @@ class SceneMaker:
             return max(0, longest - taken)
         return round(math.exp(chance.uniform(math.log(low), math.log(longest + 0.49)))) - taken
 
-    def _absent(self, chance: random.Random, drawn: Sequence[Concept], bare: bool) -> list[Concept]:
+    def _absent(
+        self, chance: random.Random, drawn: Sequence[Concept], bare: bool, things: float
+    ) -> list[Concept]:
         """Concepts to ask for in vain: look-alikes of the shapes first, then anything."""
         if bare:
             shapes = self._world.shapes
@@ -154,7 +163,7 @@ class SceneMaker:
             if shape.shape and (pair.colour == shape.colour) != (pair.shape == shape.shape)
         ]
         chance.shuffle(look_alikes)
-        pairs = round(_ANYTHING * (1 - self._kind.things))
+        pairs = round(_ANYTHING * (1 - things))
         anything = _some(chance, self._things, _ANYTHING) + _some(chance, self._nameable, pairs)
         chance.shuffle(anything)
         return look_alikes[: chance.randint(0, 12)] + anything

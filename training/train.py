@@ -58,12 +58,14 @@ class Stage:
     least_px: int
     phrases: tuple[int, int]
     nothing: float
+    shapes_only: float = 0.0
 
     @property
     def scenes(self) -> SceneKind:
         """What its scenes look like."""
         return SceneKind(
             things=self.things,
+            shapes_only=self.shapes_only,
             objects=self.objects,
             phrases=self.phrases,
             kept=0.88,

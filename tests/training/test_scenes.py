@@ -101,6 +101,21 @@ def test_bare_shapes_are_asked_for_without_colours(world: World, blots: Sprites)
         assert {scene.phrases[label] for label in scene.labels} <= shapes
 
 
+def test_scenes_of_shapes_alone_hold_no_things_and_ask_for_more_pairs(
+    world: World, blots: Sprites
+) -> None:
+    kind = SceneKind(things=1.0, bare_shapes=0.0, synonyms=False, phrases=(12, 30))
+    things = {thing.name for thing in world.things}
+    mixed = scenes(world, blots, replace(kind, shapes_only=0.5))
+    shapes = [s for s in mixed if len(s.labels) and s.phrases[s.labels[0]] not in things]
+    assert 20 < len(shapes) < 40
+    assert not {s.phrases[label] for s in shapes for label in s.labels} & things
+    pairs = [sum(phrase not in things for phrase in s.phrases) for s in shapes]
+    assert np.mean(pairs) > 6
+    drawings = [s for s in mixed if len(s.labels) and all(s is not shape for shape in shapes)]
+    assert {s.phrases[label] for s in drawings for label in s.labels} <= things
+
+
 def test_strangers_are_never_there(world: World, blots: Sprites) -> None:
     for scene in scenes(world, blots, SceneKind(strangers=1.0), 20):
         strange = [i for i, phrase in enumerate(scene.phrases) if phrase in ("zebra", "window")]

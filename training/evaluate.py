@@ -70,6 +70,7 @@ def measured_sets(world: World) -> dict[str, MeasuredSet]:
             "coloured shapes, pairs never seen",
             replace(pairs, pairs=world.held_out_pairs, lures=world.seen_pairs),
         ),
+        "repeated": MeasuredSet("several of the same thing", replace(things, repeated=1.0)),
         "wide": MeasuredSet("pictures of 2:1 and 1:2", SceneKind(), wide=True),
         "backgrounds": MeasuredSet(
             "backgrounds never seen", SceneKind(backgrounds=backgrounds.HELD_OUT)

@@ -30,6 +30,7 @@ MIN_SIZE, MAX_SIZE = 0.08, 0.7  # longer side of an object, of the picture's sho
 _LARGEST = (0.7, 0.62, 0.54, 0.48, 0.43, 0.39, 0.36, 0.34)  # by number of objects, so that they fit
 _OVERLAP = 0.3  # of the smaller of two objects, at most
 _PLACING_TRIES = 25
+_FEW = 3  # concepts of a scene that repeats them
 _ANYTHING = 30  # absent concepts to choose from
 _COLOUR_JITTER = 18
 _MIN_CONTRAST = 60  # between a shape and what lies under it, Euclidean in RGB
@@ -56,18 +57,20 @@ class SceneKind:
     """What scenes look like and how they are asked about.
 
     things: share of objects that are things, the others are coloured shapes; shapes_only: share of
-    scenes that hold no things, and ask for more pairs at once; bare_shapes: share of scenes that
-    name shapes without colours; pairs: of the coloured shapes, by default those of training;
-    lures: pairs that are asked for beside them, but never drawn; objects, phrases: how many, at
-    least and at most; kept: share of the things there that the prompt names;
-    nothing: share of prompts that name nothing that is there; strangers: share of prompts with
-    words that the model does not know; distorted: whether drawings change in colour, outline and
-    proportions, and pictures in sharpness; synonyms: whether prompts say "cats" and "kitten";
-    least_px: what is smaller than this cannot be recognised, and is drawn larger.
+    scenes that hold no things, and ask for more pairs at once; repeated: share of scenes that hold
+    a few concepts, several times each; bare_shapes: share of scenes that name shapes without
+    colours; pairs: of the coloured shapes, by default those of training; lures: pairs that are
+    asked for beside them, but never drawn; objects, phrases: how many, at least and at most; kept:
+    share of the things there that the prompt names; nothing: share of prompts that name nothing
+    that is there; strangers: share of prompts with words that the model does not know; distorted:
+    whether drawings change in colour, outline and proportions, and pictures in sharpness; synonyms:
+    whether prompts say "cats" and "kitten"; least_px: what is smaller than this cannot be
+    recognised, and is drawn larger.
     """
 
     things: float = 0.8
     shapes_only: float = 0.0
+    repeated: float = 0.0
     bare_shapes: float = 0.15
     pairs: tuple[Concept, ...] = ()
     lures: tuple[Concept, ...] = ()
@@ -107,9 +110,16 @@ class SceneMaker:
             things = 0.0
         first, last = self._kind.objects
         count = painter.chance.randint(first, last)
+        repeated = self._kind.repeated and painter.chance.random() < self._kind.repeated
+        most = painter.chance.randint(1, _FEW) if repeated else count
+        concepts: list[Concept] = []
         for _ in range(count):
-            thing = painter.chance.random() < things
-            painter.add(painter.chance.choice(self._things if thing else self._kind.pairs), count)
+            if len(concepts) < most:
+                thing = painter.chance.random() < things
+                concepts.append(painter.chance.choice(self._things if thing else self._kind.pairs))
+                painter.add(concepts[-1], count)
+            else:
+                painter.add(painter.chance.choice(concepts), count)
         drawn = [self._bare(concept) if bare else concept for concept in painter.concepts]
         asked = self._asked(painter.chance, drawn, bare, things)
         place = {concept: index for index, concept in enumerate(asked)}

@@ -59,6 +59,7 @@ class Stage:
     phrases: tuple[int, int]
     nothing: float
     shapes_only: float = 0.0
+    repeated: float = 0.0
 
     @property
     def scenes(self) -> SceneKind:
@@ -66,6 +67,7 @@ class Stage:
         return SceneKind(
             things=self.things,
             shapes_only=self.shapes_only,
+            repeated=self.repeated,
             objects=self.objects,
             phrases=self.phrases,
             kept=0.88,

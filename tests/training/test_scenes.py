@@ -116,6 +116,19 @@ def test_scenes_of_shapes_alone_hold_no_things_and_ask_for_more_pairs(
     assert {s.phrases[label] for s in drawings for label in s.labels} <= things
 
 
+def test_repeated_scenes_hold_a_few_concepts_several_times(world: World, blots: Sprites) -> None:
+    kind = SceneKind(things=0.5, bare_shapes=0.0, objects=(6, 8))
+    usual, repeated = (
+        [len(s.labels) / len(set(s.labels.tolist())) for s in scenes(world, blots, each)]
+        for each in (kind, replace(kind, repeated=1.0))
+    )
+    assert np.mean(usual) < 1.2
+    assert np.mean(repeated) > 2
+    assert all(
+        len(set(s.labels.tolist())) <= 3 for s in scenes(world, blots, replace(kind, repeated=1.0))
+    )
+
+
 def test_strangers_are_never_there(world: World, blots: Sprites) -> None:
     for scene in scenes(world, blots, SceneKind(strangers=1.0), 20):
         strange = [i for i, phrase in enumerate(scene.phrases) if phrase in ("zebra", "window")]

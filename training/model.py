@@ -28,12 +28,14 @@ BERT_VOCABULARY = 30522
 _TOKENIZER = CARDS_FOLDER / "bert-base-uncased" / "tokenizer.json"
 _MAX_TOKENS = 256
 _EMBEDDING_KEY = "model.text_backbone.embeddings.word_embeddings.weight"
+QUERIES_KEY = "model.query_position_embeddings.weight"
+_QUERIES = 50
 _UNKNOWN_ROW = 0  # also that of the padding, which is masked
 _FUSION_SCALE = 0.3
 _PRIOR_LOGIT, _PRIOR_CHANNELS, _NORM_SCALE = 3.5, 16, 0.25
 
 
-def demo_config(vocabulary: int) -> GroundingDinoConfig:
+def demo_config(vocabulary: int, queries: int = _QUERIES) -> GroundingDinoConfig:
     """12.6 million parameters with BERT's whole vocabulary; no dropout: scenes never repeat."""
     return GroundingDinoConfig(
         backbone_config=SwinConfig(
@@ -54,7 +56,7 @@ def demo_config(vocabulary: int) -> GroundingDinoConfig:
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         ),
-        num_queries=50,
+        num_queries=queries,
         d_model=256,
         encoder_layers=2,
         encoder_ffn_dim=512,
@@ -136,6 +138,19 @@ def build_model(world: World, vocabulary: Vocabulary, seed: int) -> GroundingDin
     return model
 
 
+def set_queries(model: GroundingDinoForObjectDetection, count: int) -> None:
+    """Have the model look at so many places from now on; the learned queries are repeated."""
+    table = model.model.query_position_embeddings.weight
+    table.grad = None
+    table.data = repeated(table.data, count)
+    model.config.num_queries = count
+
+
+def repeated(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """So many rows: those there are, in turn."""
+    return rows[torch.arange(count, device=rows.device) % len(rows)].clone()
+
+
 def _initialise(model: GroundingDinoForObjectDetection) -> None:
     for name, module in model.named_modules():
         kept = "sampling_offsets" in name or "attention_weights" in name
@@ -186,7 +201,8 @@ class Checkpoint:
     def save(self, folder: Path) -> None:
         """Write a folder that both engines load: weights in float16, config, tokenizer."""
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        model = GroundingDinoForObjectDetection(demo_config(BERT_VOCABULARY))
+        queries = len(self.state[QUERIES_KEY])
+        model = GroundingDinoForObjectDetection(demo_config(BERT_VOCABULARY, queries))
         embedding = self.vocabulary.expanded(self.state[_EMBEDDING_KEY])
         model.load_state_dict(self.state | {_EMBEDDING_KEY: embedding})
         # Not the state itself: its names are those of the version that trained it, and

@@ -31,7 +31,14 @@ from training.deformable import compile_kernel, use_kernel
 from training.evaluate import quick_measures
 from training.icons import IconError, Sprites, icon_sets, load_sprites
 from training.losses import Targets, boxes_cxcywh, detection_loss, pad_rows
-from training.model import Checkpoint, Vocabulary, build_model
+from training.model import (
+    QUERIES_KEY,
+    Checkpoint,
+    Vocabulary,
+    build_model,
+    repeated,
+    set_queries,
+)
 from training.scenes import SceneKind, SceneMaker
 from training.world import World, load_world
 
@@ -60,6 +67,7 @@ class Stage:
     nothing: float
     shapes_only: float = 0.0
     repeated: float = 0.0
+    queries: int = 50
 
     @property
     def scenes(self) -> SceneKind:
@@ -214,6 +222,7 @@ class Trainer:
     def train_on(self, batch: TrainingBatch) -> dict[str, float]:
         """One step. Returns the loss and its parts."""
         began = time.monotonic()
+        self._set_queries(self._recipe.stage(self.step).queries)
         for optimiser in self._optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = self._recipe.rate(self.step) * group.get("factor", 1.0)
@@ -260,12 +269,24 @@ class Trainer:
             raise SystemExit(
                 f"{path} is the state of another recipe. Move it away, or name another --work."
             )
+        self._set_queries(len(state["model"][QUERIES_KEY]))
         self._model.load_state_dict(state["model"])
         for optimiser, saved in zip(self._optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self._average = state["average"]
         self.step, self.seconds = state["step"], state["seconds"]
         return True
+
+    def _set_queries(self, count: int) -> None:
+        """As set_queries, with what the average and the optimisers know of them."""
+        table = self._model.get_parameter(QUERIES_KEY)
+        if len(table) == count:
+            return
+        set_queries(self._model, count)
+        self._average[QUERIES_KEY] = repeated(self._average[QUERIES_KEY], count)
+        for optimiser in self._optimisers:
+            known = optimiser.state.get(table, {})
+            known.update({k: repeated(v, count) for k, v in known.items() if v.ndim})
 
     def _follow(self) -> None:
         """Move the average towards the weights; faster at first, when it still holds noise."""

@@ -7,7 +7,7 @@ import torch
 from prelabel.cards import load_card, verify
 from prelabel.engines import load_engine
 from training.card import IMAGE_SIZE, write_card
-from training.model import BERT_VOCABULARY, Checkpoint, Vocabulary, build_model
+from training.model import BERT_VOCABULARY, Checkpoint, Vocabulary, build_model, set_queries
 from training.scenes import SceneKind, SceneMaker
 from training.world import World
 
@@ -51,10 +51,12 @@ def test_the_same_seed_gives_the_same_weights(world: World, vocabulary: Vocabula
     assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
 
 
+@pytest.mark.parametrize("queries", [50, 80])
 def test_a_saved_checkpoint_loads_in_both_engines_with_equal_results(
-    world: World, vocabulary: Vocabulary, blots, tmp_path: Path
+    queries: int, world: World, vocabulary: Vocabulary, blots, tmp_path: Path
 ) -> None:
     model = build_model(world, vocabulary, seed=0)
+    set_queries(model, queries)
     folder = tmp_path / "demo"
     Checkpoint(model.state_dict(), vocabulary).save(folder)
     card = load_card(str(write_card(folder)))
@@ -68,5 +70,6 @@ def test_a_saved_checkpoint_loads_in_both_engines_with_equal_results(
         engine = load_engine(changed, folder, device="cpu", precision="float64")
         answers.append(engine.detect(engine.prepare(scene.image, scene.phrases))[0])
     theirs, ours = answers
+    assert len(theirs.boxes_xyxy_norm) == queries
     assert np.abs(ours.phrase_max - theirs.phrase_max).max() < 1e-6
     assert np.abs(ours.boxes_xyxy_norm - theirs.boxes_xyxy_norm).max() < 1e-6

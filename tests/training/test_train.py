@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ import torch
 
 from prelabel.cards import load_card
 from prelabel.engines import load_engine
+from training.icons import Sprites
 from training.train import Batches, Recipe, Trainer
+from training.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Recipe.read("tiny")
@@ -47,18 +50,27 @@ def test_pictures_have_all_proportions_and_about_the_area_of_their_size() -> Non
     assert min(height * width for height, width in sides) < 1.1 * 96**2
 
 
-def test_a_resumed_run_equals_one_that_was_never_stopped(world, blots, tmp_path: Path) -> None:
+def growing(at: int) -> Recipe:
+    """`tiny`, with more queries from that step on."""
+    [stage] = TINY.stages
+    return replace(TINY, stages=(replace(stage, steps=at), replace(stage, queries=80)))
+
+
+@pytest.mark.parametrize("recipe", [TINY, growing(2), growing(3), growing(5)])
+def test_a_resumed_run_equals_one_that_was_never_stopped(
+    recipe: Recipe, world: World, blots: Sprites, tmp_path: Path
+) -> None:
     def train(trainer: Trainer, until: int) -> list[float]:
-        batches = Batches(TINY, trainer.vocabulary, world, blots)
+        batches = Batches(recipe, trainer.vocabulary, world, blots)
         return [trainer.train_on(batches[step])["loss"] for step in range(trainer.step, until)]
 
     device = torch.device("cpu")
-    whole = Trainer(TINY, tmp_path, device)
+    whole = Trainer(recipe, tmp_path, device)
     expected = train(whole, 6)
-    first = Trainer(TINY, tmp_path, device)
+    first = Trainer(recipe, tmp_path, device)
     train(first, 3)
     first.save(tmp_path / "state.pt")
-    second = Trainer(TINY, tmp_path, device)
+    second = Trainer(recipe, tmp_path, device)
     assert not second.resume(tmp_path / "missing.pt")
     assert second.resume(tmp_path / "state.pt")
     assert train(second, 6) == pytest.approx(expected[3:], rel=1e-5)

@@ -1,417 +1,293 @@
-"""Draws the pictures of examples/demo and the boxes that belong to them (cases.json).
+"""Draws the pictures of examples/demo and writes the boxes that belong to them (cases.json).
 
-Needs Pillow, numpy and resvg_py (none of the project's other packages), and the four icon sets in
-one folder. In a virtual environment of its own:
+Needs requirements/train.txt and npm, since the drawings come from icon sets of its registry:
 
-    pip install pillow numpy resvg_py
-    mkdir icons && cd icons
-    npm pack @iconify-json/noto @iconify-json/twemoji \
-        @iconify-json/fluent-emoji @iconify-json/fluent-emoji-flat
-    cd .. && python examples/draw_demo.py icons
+    make .venv/train.stamp && .venv/bin/python -m examples.draw_demo
 
-The same icons give the same pictures: the only chance in it is the paper's grain, with a seed.
+What is drawn stands in scenes.yaml. The same file gives the same pictures.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import sys
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+import yaml
+from PIL import Image, ImageDraw, ImageFilter
 
-DEMO = Path(__file__).parent / "demo"
-RGB = tuple[int, int, int]
-Points = list[tuple[float, float]]
-Drawing = Image.Image  # RGBA, cropped to what is drawn
+from training import WORK
+from training.icons import Drawing, icon_sets, load_sprites
+from training.scenes import RGB, shape_mask
+from training.world import load_world
 
-STYLES = ("noto", "twemoji", "fluent-emoji", "fluent-emoji-flat")
-ICON_PX = 512  # icons are drawn once at this size, then reduced
-OPAQUE = 40  # alpha above which a pixel belongs to the drawing
-GRAIN = 1.5  # standard deviation of the background's brightness
+HERE = Path(__file__).resolve().parent
+DEMO = HERE / "demo"
+LARGEST_PX = 400  # of a drawing
+SMOOTHING = 2  # grounds are drawn this much larger, then reduced
+GRAIN = 1.2  # standard deviation of a photograph-like grain; PNG would store it badly
+SHADOW = (40, 40, 50)
 ROTATED = 6  # EXIF orientation: to be turned a quarter clockwise
 
-COLOURS: dict[str, RGB] = {
-    "red": (215, 30, 30),
-    "green": (30, 160, 50),
-    "blue": (35, 70, 220),
-    "yellow": (240, 220, 40),
-    "purple": (130, 40, 170),
-    "orange": (245, 140, 20),
-    "white": (250, 250, 250),
-    "black": (15, 15, 15),
-}
-ICONS = {
-    "apple": "red-apple",
-    "car": "automobile",
-    "clock": "alarm-clock",
-    "coffee": "hot-beverage",
-    "book": "closed-book",
-    "dog": "dog-face",
-    "gift": "wrapped-gift",
-    "heart": "red-heart",
-    "moon": "crescent-moon",
-    "soccer ball": "soccer-ball",
-    "tree": "deciduous-tree",
-}
+Colour = tuple[int, int, int]
+Drawings = dict[str, dict[str, list[Drawing]]]
+WH = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Thing:
-    """What is drawn: an icon ("cat") or a coloured shape ("red star").
+    """Something drawn; see scenes.yaml."""
 
-    x, y: its centre, in percent of the picture; size: its longest side, in percent of the
-    picture's shortest; tilt: degrees counter-clockwise; icon: its name in the set where it is not
-    the usual one; label: where the prompt calls it by another name ("star" for "red star").
-    """
-
-    name: str
-    x: float
-    y: float
-    size: float
-    tilt: float = 0
+    thing: tuple[str, float, float, float]
+    drawing: int = 0
+    stands: bool = False
     mirrored: bool = False
-    icon: str | None = None
-    label: str | None = None
+    tilt: float = 0
+    called: str = ""
+
+    @property
+    def label(self) -> str:
+        """The word for it in the prompt."""
+        return self.called or self.thing[0]
 
 
 @dataclass(frozen=True)
-class Scene:
-    """One picture. ground: its colours from top to bottom; absent: asked for, but not in it."""
+class Picture:
+    """One picture; see scenes.yaml."""
 
     file: str
-    wh: tuple[int, int]
-    ground: tuple[RGB, ...]
-    style: str
-    things: tuple[Thing, ...]
+    size: WH
+    ground: str
+    things: list[dict[str, Any]]
+    style: str = ""
     absent: tuple[str, ...] = ()
-
-    @property
-    def labels(self) -> list[str]:
-        """The phrases of its prompt, in order of appearance."""
-        return list(dict.fromkeys([*(t.label or t.name for t in self.things), *self.absent]))
+    from_above: bool = False
+    lying: bool = False
 
 
-SCENES = (
-    Scene(
-        "garden.jpg",
-        (640, 480),
-        ((176, 196, 205), (170, 190, 190), (152, 172, 138), (140, 160, 122)),
-        "noto",
-        (
-            Thing("house", 27, 49, 46),
-            Thing("tree", 71, 40, 44),
-            Thing("cat", 52, 78, 30),
-            Thing("sunflower", 87, 76, 30),
-        ),
-    ),
-    Scene(
-        "street.jpg",
-        (640, 480),
-        ((196, 199, 206), (178, 180, 186), (138, 140, 148)),
-        "fluent-emoji-flat",
-        (
-            Thing("bus", 28, 36, 46),
-            Thing("tree", 76, 32, 40),
-            Thing("car", 72, 76, 38),
-            Thing("bicycle", 27, 79, 32),
-        ),
-        ("airplane",),
-    ),
-    Scene(
-        "breakfast.jpg",
-        (512, 512),
-        ((214, 204, 190), (196, 182, 164)),
-        "fluent-emoji",
-        (
-            Thing("coffee", 29, 29, 36),
-            Thing("banana", 72, 30, 36),
-            Thing("apple", 30, 74, 32),
-            Thing("book", 72, 74, 34),
-        ),
-        ("pizza",),
-    ),
-    Scene(
-        "sky.png",
-        (600, 500),
-        ((128, 158, 190), (196, 208, 214)),
-        "noto",
-        (
-            Thing("airplane", 27, 30, 40),
-            Thing("sun", 79, 24, 32),
-            Thing("bird", 71, 69, 32),
-            Thing("butterfly", 29, 77, 28),
-        ),
-        ("rocket",),
-    ),
-    Scene(
-        "harbour.jpg",
-        (640, 480),
-        ((190, 204, 208), (150, 178, 190), (104, 138, 158)),
-        "fluent-emoji",
-        (
-            Thing("sailboat", 29, 35, 48),
-            Thing("sun", 78, 24, 30),
-            Thing("fish", 68, 76, 34),
-            Thing("fish", 26, 82, 26, mirrored=True),
-        ),
-        ("umbrella",),
-    ),
-    Scene(
-        "desk.png",
-        (600, 500),
-        ((186, 168, 146), (172, 154, 134)),
-        "twemoji",
-        (
-            Thing("camera", 27, 28, 38),
-            Thing("scissors", 73, 29, 34),
-            Thing("book", 27, 75, 34, icon="blue-book"),
-            Thing("clock", 72, 74, 34),
-        ),
-        ("key", "coffee"),
-    ),
-    Scene(
-        "flowers.jpg",  # stored lying on its side
-        (480, 600),
-        ((188, 196, 178), (158, 170, 142)),
-        "fluent-emoji-flat",
-        (
-            Thing("sunflower", 31, 27, 46),
-            Thing("butterfly", 74, 23, 32),
-            Thing("mushroom", 70, 66, 40),
-            Thing("bird", 27, 78, 34),
-        ),
-        ("cat",),
-    ),
-    Scene(
-        "shapes_plain.png",
-        (512, 512),
-        ((176, 180, 184),),
-        "",
-        (
-            Thing("red star", 27, 28, 36),
-            Thing("blue circle", 73, 27, 32),
-            Thing("yellow square", 27, 74, 32),
-            Thing("purple triangle", 73, 73, 34),
-        ),
-        ("green cross",),
-    ),
-    Scene(
-        "shapes_twins.png",
-        (640, 480),
-        ((122, 128, 136), (158, 162, 166)),
-        "",
-        (
-            Thing("white ring", 18, 27, 34),
-            Thing("white ring", 82, 73, 34),
-            Thing("orange circle", 50, 27, 30),
-            Thing("black cross", 82, 27, 32),
-            Thing("green square", 18, 73, 30),
-            Thing("orange star", 50, 73, 36),
-        ),
-    ),
-    Scene(
-        "shapes_forms.png",  # asked for by form alone
-        (600, 500),
-        ((204, 198, 188), (182, 176, 168)),
-        "",
-        (
-            Thing("red circle", 22, 28, 32, label="circle"),
-            Thing("blue star", 55, 29, 36, label="star"),
-            Thing("green triangle", 84, 72, 32, label="triangle"),
-            Thing("purple circle", 50, 76, 28, label="circle"),
-            Thing("black ring", 19, 74, 32, label="ring"),
-        ),
-        ("square",),
-    ),
-    Scene(
-        "shapes_reds.png",  # one colour, several forms, and one form in two colours
-        (512, 512),
-        ((150, 158, 158), (186, 190, 188)),
-        "",
-        (
-            Thing("red triangle", 27, 27, 36),
-            Thing("red cross", 73, 27, 34),
-            Thing("red ring", 27, 74, 34),
-            Thing("blue cross", 73, 74, 34),
-        ),
-        ("red square",),
-    ),
-    Scene(
-        "party.png",
-        (512, 512),
-        ((196, 182, 196), (166, 158, 184)),
-        "fluent-emoji-flat",
-        (
-            Thing("gift", 28, 70, 40),
-            Thing("heart", 29, 24, 30),
-            Thing("yellow star", 74, 25, 34),
-            Thing("bell", 74, 73, 34),
-        ),
-        ("blue star",),
-    ),
-    Scene(
-        "playground.jpg",
-        (640, 480),
-        ((200, 204, 200), (170, 182, 160)),
-        "twemoji",
-        (
-            Thing("dog", 24, 68, 42),
-            Thing("soccer ball", 54, 78, 28),
-            Thing("blue circle", 82, 30, 34),
-            Thing("red square", 50, 27, 30),
-            Thing("orange triangle", 83, 76, 32),
-        ),
-    ),
-)
-
-
-def main(icons: Path) -> None:
-    """Draw every scene into examples/demo."""
-    sets = {style: _icon_set(icons, style) for style in STYLES}
-    cases = [_draw_scene(scene, sets, seed) for seed, scene in enumerate(SCENES)]
+def main() -> None:
+    """Draw every picture into examples/demo."""
+    sprites = load_sprites(load_world(), WORK / "icons", icon_sets("held_out"), LARGEST_PX)
+    pictures = [Picture(**entry) for entry in yaml.safe_load((HERE / "scenes.yaml").read_text())]
+    cases = [_draw(picture, sprites.drawings) for picture in pictures]
     text = json.dumps(cases, indent=2, ensure_ascii=False)
     (DEMO / "cases.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _draw_scene(scene: Scene, sets: dict[str, Any], seed: int) -> dict[str, object]:
-    grain = GRAIN if scene.file.endswith(".jpg") else 0  # PNG stores grain badly
-    picture = _background(scene.wh, scene.ground, grain, seed)
+def _draw(picture: Picture, drawings: Drawings) -> dict[str, object]:
+    """Draw and save a picture. Returns its entry in cases.json."""
+    width, height = picture.size
+    canvas = _ground(picture.ground, (width, height))
     boxes = []
-    for thing in scene.things:
-        drawing = _drawing(thing, scene, sets)
-        left = round(thing.x / 100 * scene.wh[0] - drawing.width / 2)
-        top = round(thing.y / 100 * scene.wh[1] - drawing.height / 2)
-        picture.paste(drawing, (left, top), drawing)
-        boxes.append(_box(thing, (left, top), drawing.size, scene.wh))
-    _save(picture, scene.file)
-    labels = scene.labels
-    return {"image": scene.file, "prompt": " . ".join(labels), "labels": labels, "boxes": boxes}
+    for entry in picture.things:
+        thing = Thing(**entry)
+        _, x, y, _ = thing.thing
+        drawing = _drawing(thing, picture, drawings)
+        left = round(x / 100 * width - drawing.width / 2)
+        top = round(y / 100 * height - drawing.height / 2)
+        if thing.stands:
+            _cast_shadow(canvas, left + drawing.width / 2, top + drawing.height, drawing.width)
+        elif picture.from_above:
+            _lay_shadow(canvas, drawing, (left, top))
+        canvas.paste(drawing, (left, top), drawing)
+        boxes.append(_box(thing.label, (left, top), drawing.size, picture.size))
+    _save(canvas, picture)
+    labels = list(dict.fromkeys([*(str(box["label"]) for box in boxes), *picture.absent]))
+    prompt = " . ".join(labels)
+    return {"image": picture.file, "prompt": prompt, "labels": labels, "boxes": boxes}
 
 
-def _box(
-    thing: Thing, left_top: tuple[int, int], size_wh: tuple[int, int], image_wh: tuple[int, int]
-) -> dict[str, object]:
-    """One entry of cases.json: percent of the picture."""
-    x, y = (100 * a / b for a, b in zip(left_top, image_wh, strict=True))
-    width, height = (100 * a / b for a, b in zip(size_wh, image_wh, strict=True))
+def _box(label: str, left_top: WH, size: WH, picture: WH) -> dict[str, object]:
+    """A true box in percent of the picture."""
+    x, y = (100 * a / b for a, b in zip(left_top, picture, strict=True))
+    width, height = (100 * a / b for a, b in zip(size, picture, strict=True))
     inside = min(x, y) >= 0 and max(x + width, y + height) <= 100
-    assert inside, f"{thing.name} leaves the picture"
+    assert inside, f"{label} leaves the picture: {x:.1f}, {y:.1f}, {width:.1f} x {height:.1f} %"
     numbers = {"x": x, "y": y, "width": width, "height": height}
-    return {"label": thing.label or thing.name} | {k: round(v, 3) for k, v in numbers.items()}
+    return {"label": label} | {name: round(number, 3) for name, number in numbers.items()}
 
 
-def _background(
-    wh: tuple[int, int], ground: tuple[RGB, ...], grain: float, seed: int
-) -> Image.Image:
-    """A vertical gradient through the ground's colours, with a little grain."""
-    stops = np.array(ground if len(ground) > 1 else ground * 2, dtype=float)
-    y = np.linspace(0, len(stops) - 1, wh[1])
-    rows = np.stack([np.interp(y, np.arange(len(stops)), stops[:, c]) for c in range(3)], axis=1)
-    noise = np.random.default_rng(seed).normal(0, grain, (wh[1], wh[0], 1))
-    return Image.fromarray(np.clip(rows[:, None] + noise, 0, 255).astype(np.uint8))
-
-
-def _drawing(thing: Thing, scene: Scene, sets: dict[str, Any]) -> Drawing:
-    colour, _, shape = thing.name.partition(" ")
-    if colour in COLOURS:
-        image = _shape(COLOURS[colour], shape)
+def _drawing(thing: Thing, picture: Picture, drawings: Drawings) -> Image.Image:
+    name, _, _, size = thing.thing
+    colour, _, shape = name.partition(" ")
+    if colour in RGB:
+        drawing = Image.new("RGBA", (LARGEST_PX, LARGEST_PX), (*RGB[colour], 255))
+        drawing.putalpha(shape_mask(shape, (LARGEST_PX, LARGEST_PX)))
     else:
-        image = _icon(sets[scene.style], thing.icon or ICONS.get(thing.name, thing.name))
+        drawing = Image.fromarray(drawings[name][picture.style][thing.drawing])
     if thing.mirrored:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    image = image.rotate(thing.tilt, Image.Resampling.BICUBIC, expand=True) if thing.tilt else image
-    image = _crop(image)
-    scale = thing.size / 100 * min(scene.wh) / max(image.size)
-    wh = round(image.width * scale), round(image.height * scale)
-    return image.resize(wh, Image.Resampling.LANCZOS)
+        drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if thing.tilt:
+        drawing = drawing.rotate(thing.tilt, Image.Resampling.BICUBIC, expand=True)
+        drawing = drawing.crop(drawing.getchannel("A").getbbox())
+    scale = size / 100 * min(picture.size) / max(drawing.size)
+    wh = round(drawing.width * scale), round(drawing.height * scale)
+    return drawing.resize(wh, Image.Resampling.LANCZOS)
 
 
-def _shape(colour: RGB, shape: str) -> Drawing:
-    mask = Image.new("L", (1024, 1024), 0)
-    draw, end = ImageDraw.Draw(mask), 1023
-    if shape in ("circle", "ring"):
-        draw.ellipse((0, 0, end, end), fill=255)
-    else:
-        draw.polygon([(x * end, y * end) for x, y in _corners(shape)], fill=255)
-    if shape == "ring":
-        draw.ellipse((0.26 * end, 0.26 * end, 0.74 * end, 0.74 * end), fill=0)
-    image = Image.new("RGBA", mask.size, colour)
-    image.putalpha(mask)
-    return image
+def _cast_shadow(canvas: Image.Image, x: float, y: float, width: float) -> None:
+    """A soft shadow on the ground below a thing whose foot is at (x, y)."""
+    height = max(6.0, width * 0.12)
+    mask = Image.new("L", canvas.size, 0)
+    ellipse = (x - width * 0.48, y - height * 0.7, x + width * 0.48, y + height * 0.5)
+    ImageDraw.Draw(mask).ellipse(ellipse, fill=95)
+    canvas.paste(SHADOW, (0, 0), mask.filter(ImageFilter.GaussianBlur(height * 0.3)))
 
 
-def _corners(shape: str) -> Points:
-    """Corners of a shape that fills the unit square."""
-    if shape == "square":
-        return [(0, 0), (1, 0), (1, 1), (0, 1)]
-    if shape == "triangle":
-        return [(0.5, 0), (1, 1), (0, 1)]
-    if shape == "cross":
-        a, b = 1 / 3, 2 / 3
-        half = [(a, 0), (b, 0), (b, a), (1, a), (1, b), (b, b)]
-        return half + [(1 - x, 1 - y) for x, y in half]
-    return list(_star())
+def _lay_shadow(canvas: Image.Image, drawing: Image.Image, left_top: WH) -> None:
+    """A soft shadow of a thing that lies on the ground, a little to its lower right."""
+    shift = 0.008 * min(canvas.size)
+    outline = drawing.getchannel("A").point(lambda alpha: alpha * 0.45)
+    mask = Image.new("L", canvas.size, 0)
+    mask.paste(outline, (round(left_top[0] + shift), round(left_top[1] + 1.5 * shift)))
+    canvas.paste(SHADOW, (0, 0), mask.filter(ImageFilter.GaussianBlur(shift)))
 
 
-def _star() -> Iterator[tuple[float, float]]:
-    """Ten corners, stretched to the unit square; top corner first, clockwise."""
-    half_width, height = math.cos(math.radians(18)), 1 + math.cos(math.radians(36))
-    for i in range(10):
-        radius, angle = (0.42 if i % 2 else 1), math.radians(36 * i - 90)
-        x, y = radius * math.cos(angle), radius * math.sin(angle)
-        yield (x / half_width + 1) / 2, (y + 1) / height
-
-
-def _icon_set(icons: Path, style: str) -> dict[str, Any]:
-    """The set's icons.json: SVG bodies by name."""
-    [package] = icons.glob(f"iconify-json-{style}-[0-9]*.tgz")
-    with tarfile.open(package) as tar:
-        member = tar.extractfile("package/icons.json")
-        assert member is not None
-        return dict(json.load(member))
-
-
-def _icon(icon_set: dict[str, Any], name: str) -> Drawing:
-    import resvg_py
-
-    while name in icon_set.get("aliases", {}):
-        name = icon_set["aliases"][name]["parent"]
-    icon = icon_set["icons"][name]
-    width, height = (icon.get(k, icon_set.get(k, 16)) for k in ("width", "height"))
-    svg = (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'width="{ICON_PX}" height="{ICON_PX}" '
-        f'viewBox="{icon.get("left", 0)} {icon.get("top", 0)} {width} {height}">'
-        f"{icon['body']}</svg>"
-    )
-    png = bytes(resvg_py.svg_to_bytes(svg_string=svg))
-    return Image.open(io.BytesIO(png)).convert("RGBA")
-
-
-def _crop(image: Drawing) -> Drawing:
-    """The drawing without its transparent border, so that its box is tight."""
-    opaque = image.getchannel("A").point(lambda alpha: 255 if alpha > OPAQUE else 0)
-    return image.crop(opaque.getbbox())
-
-
-def _save(picture: Image.Image, file: str) -> None:
-    if file.endswith(".png"):
-        picture.save(DEMO / file, optimize=True)
+def _save(canvas: Image.Image, picture: Picture) -> None:
+    path = DEMO / picture.file
+    if path.suffix == ".png":
+        canvas.save(path, optimize=True)
         return
+    grain = np.random.default_rng(0).normal(0, GRAIN, (canvas.height, canvas.width, 1))
+    canvas = Image.fromarray((np.asarray(canvas) + grain).clip(0, 255).astype(np.uint8))
     exif = Image.Exif()
-    if file == "flowers.jpg":
-        picture = picture.transpose(Image.Transpose.ROTATE_90)
+    if picture.lying:
+        canvas = canvas.transpose(Image.Transpose.ROTATE_90)
         exif[0x0112] = ROTATED
-    picture.save(DEMO / file, quality=92, subsampling=0, optimize=True, exif=exif)
+    canvas.save(path, quality=90, optimize=True, exif=exif)
 
+
+def _ground(name: str, wh: WH) -> Image.Image:
+    """What things stand on."""
+    large = (wh[0] * SMOOTHING, wh[1] * SMOOTHING)
+    return GROUNDS[name](large).resize(wh, Image.Resampling.LANCZOS)
+
+
+def _slope(wh: WH, top: Colour, bottom: Colour) -> Image.Image:
+    """One colour above, another below."""
+    share = np.linspace(0, 1, wh[1])[:, None, None]
+    rows = np.array(top) * (1 - share) + np.array(bottom) * share
+    return Image.fromarray(np.broadcast_to(rows, (wh[1], wh[0], 3)).astype(np.uint8))
+
+
+def _hill(picture: Image.Image, level: float, swell: float, phase: float, colour: Colour) -> None:
+    """Everything below a wavy line. level, swell: in parts of the height."""
+    width, height = picture.size
+    xs = np.linspace(0, width, 200)
+    ys = height * (level + swell * np.sin(phase + 5.2 * xs / width))
+    outline = [*zip(xs.tolist(), ys.tolist(), strict=True), (width, height), (0, height)]
+    ImageDraw.Draw(picture).polygon(outline, fill=colour)
+
+
+def _meadow(wh: WH) -> Image.Image:
+    picture = _slope(wh, (178, 208, 226), (226, 234, 226))
+    _hill(picture, 0.44, 0.05, 0.4, (176, 196, 164))
+    _hill(picture, 0.56, 0.04, 2.6, (160, 184, 140))
+    _hill(picture, 0.7, 0.03, 4.4, (146, 172, 124))
+    return picture
+
+
+def _snow(wh: WH) -> Image.Image:
+    picture = _slope(wh, (142, 166, 192), (186, 200, 212))
+    _hill(picture, 0.5, 0.05, 1.0, (200, 212, 220))
+    _hill(picture, 0.64, 0.04, 3.4, (214, 222, 228))
+    return picture
+
+
+def _night(wh: WH) -> Image.Image:
+    picture = _slope(wh, (34, 42, 72), (84, 88, 120))
+    draw, chance = ImageDraw.Draw(picture), np.random.default_rng(4)
+    for x, y in chance.random((46, 2)):
+        radius = chance.uniform(0.001, 0.003) * wh[0]
+        centre = (x * wh[0], y * 0.6 * wh[1])
+        draw.circle(centre, radius, fill=(206, 210, 224))
+    _hill(picture, 0.76, 0.04, 2.0, (66, 82, 84))
+    _hill(picture, 0.86, 0.03, 5.0, (56, 70, 74))
+    return picture
+
+
+def _sea(wh: WH) -> Image.Image:
+    picture = _slope(wh, (190, 214, 226), (228, 232, 224))
+    for i, colour in enumerate([(132, 176, 196), (118, 164, 188), (104, 152, 178)]):
+        _wave(picture, 0.46 + 0.13 * i, 9 + 2 * i, colour)
+    _hill(picture, 0.86, 0.025, 0.8, (222, 206, 172))
+    return picture
+
+
+def _wave(picture: Image.Image, level: float, crests: int, colour: Colour) -> None:
+    width, height = picture.size
+    xs = np.linspace(0, width, 400)
+    ys = height * (level - 0.012 * np.abs(np.sin(math.pi * crests * xs / width)))
+    outline = [*zip(xs.tolist(), ys.tolist(), strict=True), (width, height), (0, height)]
+    ImageDraw.Draw(picture).polygon(outline, fill=colour)
+
+
+def _street(wh: WH) -> Image.Image:
+    width, height = wh
+    picture = _slope(wh, (192, 208, 220), (222, 224, 220))
+    draw = ImageDraw.Draw(picture)
+    skyline = [0.3, 0.22, 0.34, 0.26, 0.38, 0.24, 0.31, 0.2]
+    for i, top in enumerate(skyline):
+        left = width * i / len(skyline)
+        draw.rectangle((left, height * top, left + width / 8, height), fill=(196, 198, 204))
+    draw.rectangle((0, height * 0.56, width, height), fill=(188, 184, 178))
+    draw.rectangle((0, height * 0.63, width, height), fill=(140, 142, 148))
+    for i in range(8):
+        left = width * (i + 0.2) / 8
+        draw.rectangle(
+            (left, height * 0.8, left + width / 14, height * 0.815), fill=(214, 212, 200)
+        )
+    return picture
+
+
+def _table(wh: WH) -> Image.Image:
+    """Planks with grain."""
+    width, height = wh
+    y, x = np.mgrid[0:height, 0:width] / height
+    chance = np.random.default_rng(2)
+    plank = (y * 4).astype(int)
+    tone = chance.uniform(-8, 8, 5)[plank]
+    grain = 3 * np.sin(90 * y + 5 * np.sin(2.5 * x + plank * 2)) + 2 * np.sin(240 * y + 3 * x)
+    wood = np.array([198, 172, 140]) + (tone + grain)[..., None]
+    wood[(y * 4) % 1 < 0.012] -= 34
+    return Image.fromarray(wood.clip(0, 255).astype(np.uint8))
+
+
+def _room(wh: WH) -> Image.Image:
+    width, height = wh
+    picture = _slope(wh, (212, 200, 208), (200, 188, 200))
+    draw = ImageDraw.Draw(picture)
+    for i in range(0, 12, 2):
+        draw.rectangle((width * i / 11, 0, width * (i + 1) / 11, height), fill=(206, 194, 204))
+    draw.rectangle((0, height * 0.7, width, height), fill=(178, 156, 138))
+    draw.rectangle((0, height * 0.69, width, height * 0.705), fill=(226, 220, 216))
+    return picture
+
+
+def _paper(wh: WH) -> Image.Image:
+    """Squared, as of a sketchbook."""
+    picture = _slope(wh, (172, 178, 184), (154, 160, 168))
+    draw, step = ImageDraw.Draw(picture), min(wh) / 16
+    for i in range(1, round(max(wh) / step)):
+        draw.line((i * step, 0, i * step, wh[1]), fill=(182, 188, 194), width=SMOOTHING)
+        draw.line((0, i * step, wh[0], i * step), fill=(182, 188, 194), width=SMOOTHING)
+    return picture
+
+
+GROUNDS: dict[str, Callable[[WH], Image.Image]] = {
+    "meadow": _meadow,
+    "snow": _snow,
+    "night": _night,
+    "sea": _sea,
+    "street": _street,
+    "table": _table,
+    "room": _room,
+    "paper": _paper,
+}
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -11,15 +11,17 @@ DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
 CASES = json.loads((DEMO / "cases.json").read_text())
 
 
-def test_there_are_enough_pictures_and_boxes():
-    assert len(CASES) >= 10
-    assert sum(len(case["boxes"]) for case in CASES) >= 30
+def test_there_are_twelve_pictures_and_many_boxes():
+    pictures = {path.name for path in DEMO.iterdir() if path.suffix in (".jpg", ".png")}
+    assert {case["image"] for case in CASES} == pictures
+    assert len(CASES) == 12
+    assert sum(len(case["boxes"]) for case in CASES) >= 60
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["image"])
 def test_a_case_is_consistent_with_itself_and_its_picture(case):
     height, width, _ = decode_image((DEMO / case["image"]).read_bytes(), max_pixels=10**6).shape
-    assert 0.7 < width / height < 1.5
+    assert 0.5 <= width / height <= 2
     assert [each.phrase for each in split_prompt(case["prompt"], 1000)] == case["labels"]
     for box in case["boxes"]:
         assert box["label"] in case["labels"]
@@ -37,4 +39,5 @@ def test_one_picture_is_stored_lying_so_that_orientation_is_tested():
 
 def test_every_drawing_is_credited():
     credit = (DEMO / "ATTRIBUTION.md").read_text()
-    assert all(name in credit for name in ("Noto", "Twemoji", "Fluent", "CC-BY 4.0"))
+    names = ("OpenMoji", "CC BY-SA 4.0", "EmojiOne", "CC BY 4.0", "Firefox OS Emoji")
+    assert all(name in credit for name in names)

@@ -14,7 +14,7 @@ from .demo import Case, boxes_of, complaints, found
 from .label_studio import Json, LabelStudio
 
 TASKS = 20
-WANTED_RECALL = 0.8
+WANTED_RECALL = 0.7  # all labels of all pictures at once, drawings in styles never seen
 LOG = logging.getLogger("e2e")
 
 

@@ -384,7 +384,7 @@ def test_the_unknown_phrases_setting_is_honoured(guarded):
 
 def test_tiles_find_what_is_too_small_in_the_whole_picture(service, guarded):
     picture = Image.new("RGB", (4000, 3000), (150, 150, 150))
-    truth = {"red circle": (2620, 1280, 2770, 1430), "blue square": (600, 1960, 740, 2100)}
+    truth = {"red circle": (2620, 1280, 2700, 1360), "blue square": (600, 1960, 675, 2035)}
     draw = ImageDraw.Draw(picture)
     draw.ellipse(truth["red circle"], fill=(215, 30, 30))
     draw.rectangle(truth["blue square"], fill=(35, 70, 220))

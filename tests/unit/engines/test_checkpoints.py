@@ -127,7 +127,7 @@ def test_weights_of_another_shape_are_a_sentence(
     demo = model_folder(demo_card, "models")
     shutil.copytree(demo, tmp_path, dirs_exist_ok=True)
     config = (demo / "config.json").read_text()
-    (tmp_path / "config.json").write_text(config.replace('"num_queries": 50', '"num_queries": 60'))
+    (tmp_path / "config.json").write_text(config.replace('"num_queries": 150', '"num_queries": 60'))
     with pytest.raises(ModelError, match="config"):
         load_local(local_card(tmp_path, engine=engine))
 

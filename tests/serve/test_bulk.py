@@ -86,7 +86,7 @@ def most_mib(process):
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 def test_a_thousand_tasks_are_all_stored_once_in_little_memory_and_annotators_do_not_wait(service):
     undisturbed = statistics.median(ask_once(service) for _ in range(5))
     batch = statistics.median(batch_once(service) for _ in range(3))

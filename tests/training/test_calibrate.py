@@ -51,5 +51,5 @@ def test_scores_fall_by_what_was_asked_and_boxes_stay(world: World, tmp_path: Pa
     assert len(falls) > 20
     assert np.median(falls) == pytest.approx(LOWER, abs=0.1)
     quarter, three_quarters = np.percentile(falls, [25, 75])  # a few queries are others now
-    assert three_quarters - quarter < 0.15
+    assert three_quarters - quarter < 0.4
     assert np.median(moved) < 2e-3

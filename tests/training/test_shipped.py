@@ -48,7 +48,7 @@ def test_drawings_of_a_style_never_seen_are_found(
     counts = agreement(*engines, scenes)
     assert counts.boxes > 60
     assert counts.differing == 0
-    assert counts.furthest_px < 0.01
+    assert counts.furthest_px < 0.1  # a thirtieth of it on most processors
 
 
 def test_words_that_it_does_not_know_find_nothing(

@@ -19,9 +19,15 @@ RUN python3 -m venv /opt/venv \
             --use-pep517 --no-build-isolation -r requirements/$lock.txt || exit 1; \
     done
 
-# Editable, so that the models in /app/models are found beside the code.
+# Editable, so that the models in /app/models are found beside the code. The compiler, for the
+# detector's kernel, comes and goes in one layer.
 COPY . .
-RUN /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable . \
+RUN apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends gcc libc6-dev \
+    && /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable . \
+    && apt-get purge -y -qq --auto-remove gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/* build \
+    && python3 -c 'import glob, sys; sys.exit(not glob.glob("prelabel/engines/_deformable*.so"))' \
     && sed -e 's/host: 127\.0\.0\.1.*/host: 0.0.0.0/' -e 's|^\( *\)args:$|&\n\1  models_dir: /models\n\1  prompts_file: /data/prompts.sqlite|' \
         serve_config.yaml > serve_config.docker.yaml
 

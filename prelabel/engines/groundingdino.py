@@ -12,6 +12,7 @@ import torch
 from groundingdino.models.GroundingDINO.backbone.backbone import Joiner
 from groundingdino.models.GroundingDINO.backbone.position_encoding import PositionEmbeddingSineHW
 from groundingdino.models.GroundingDINO.backbone.swin_transformer import SwinTransformer
+from groundingdino.models.GroundingDINO.ms_deform_attn import MultiScaleDeformableAttention
 from groundingdino.models.GroundingDINO.transformer import Transformer, TransformerEncoderLayer
 from groundingdino.models.GroundingDINO.utils import MLP
 from groundingdino.util.misc import NestedTensor, inverse_sigmoid
@@ -19,6 +20,11 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from prelabel.cards import ModelCard, text_encoder_folder
+from prelabel.engines.deformable import (
+    DeformableAttention,
+    choose_sampler,
+    replace_attention,
+)
 from prelabel.engines.device import Placement, at_least_float32, guard_convolutions
 from prelabel.engines.groundingdino_keys import from_port
 from prelabel.engines.groundingdino_shape import (
@@ -47,6 +53,21 @@ class TokenLogits(nn.Module):
             tokens = at_least_float32(text["encoded_text"])
             logits = at_least_float32(queries) @ tokens.transpose(-1, -2)
         return logits.masked_fill(~text["text_token_mask"][:, None], float("-inf"))
+
+
+class OriginalAttention(DeformableAttention):
+    """Deformable attention as groundingdino calls it."""
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        value: torch.Tensor,
+        reference_points: torch.Tensor,
+        spatial_shapes: torch.Tensor,
+        **_: object,
+    ) -> torch.Tensor:
+        """See `DeformableAttention.attend`."""
+        return self.attend(query, value, reference_points, spatial_shapes)
 
 
 class GroundingDinoNetwork(nn.Module):
@@ -122,6 +143,12 @@ def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
     _load_weights(network, card, folder)
     network.to(placement.device, placement.weights).eval()
     guard_convolutions(network)
+    sampler = choose_sampler(placement, shape.hidden_dim // shape.heads)
+    replace_attention(
+        network,
+        MultiScaleDeformableAttention,
+        lambda theirs: OriginalAttention(theirs, theirs.num_heads, theirs.num_levels, sampler),
+    )
     return TorchEngine(network, tokenizer, card.image_size, placement)
 
 

@@ -7,9 +7,21 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForZeroShotObjectDetection, PreTrainedModel
+from transformers.models.grounding_dino.modeling_grounding_dino import (
+    GroundingDinoMultiscaleDeformableAttention,
+)
+from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
+    MMGroundingDinoMultiscaleDeformableAttention,
+)
 from transformers.utils import logging
 
 from prelabel.cards import ModelCard, text_encoder_folder
+from prelabel.engines.deformable import (
+    DeformableAttention,
+    Sampler,
+    choose_sampler,
+    replace_attention,
+)
 from prelabel.engines.device import Placement, at_least_float32, guard_convolutions
 from prelabel.engines.text import CaptionTokenizer
 from prelabel.engines.torch_engine import Batch, TorchEngine
@@ -35,11 +47,41 @@ class _OutOfAutocast(torch.nn.Module):
         return logits
 
 
+class PortAttention(DeformableAttention):
+    """Deformable attention as transformers calls it."""
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        reference_points: torch.Tensor,
+        spatial_shapes: torch.Tensor,
+        position_embeddings: torch.Tensor | None = None,
+        **_: object,
+    ) -> tuple[torch.Tensor, None]:
+        """What the states find, and no weights. See `DeformableAttention.attend`."""
+        queries = hidden_states
+        if position_embeddings is not None:
+            queries = queries + position_embeddings
+        return self.attend(queries, encoder_hidden_states, reference_points, spatial_shapes), None
+
+
+def replace_port_attention(model: torch.nn.Module, sampler: Sampler) -> None:
+    """Let all deformable attention of the model sample so; its weights stay the same."""
+    replace_attention(
+        model,
+        (GroundingDinoMultiscaleDeformableAttention, MMGroundingDinoMultiscaleDeformableAttention),
+        lambda theirs: PortAttention(theirs, theirs.n_heads, theirs.n_levels, sampler),
+    )
+
+
 class HuggingFaceNetwork:
     """A transformers model behind `detector.Network`."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, placement: Placement) -> None:
         self.num_queries: int = model.config.num_queries
+        head_width = model.config.d_model // model.config.decoder_attention_heads
+        replace_port_attention(model, choose_sampler(placement, head_width))
         self._model = model
         guard_convolutions(model)
         heads = model.get_submodule("class_embed")
@@ -62,7 +104,7 @@ def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
     model = _load_model(card, folder, placement.weights)
     torch.nn.Module.to(model, placement.device)  # transformers' own `to` is not typed
     return TorchEngine(
-        HuggingFaceNetwork(model),
+        HuggingFaceNetwork(model, placement),
         CaptionTokenizer.from_folder(text_encoder_folder(card, folder), card.max_text_tokens),
         card.image_size,
         placement,

@@ -202,15 +202,17 @@ def test_official_layout_of_full_size_gives_the_librarys_own_answer(
             "image_size": ImageSize(shortest_edge=224, longest_edge=224),
         }
     )
-    engine = load_engine(card, tmp_path, device="cpu", precision="float32")
+    # In float32 random weights let rounding grow to 2e-3.
+    engine = load_engine(card, tmp_path, device="cpu", precision="float64")
     (item,) = engine.prepare(scene, ("red circle", "blue square"))
     (raw,) = engine.detect([item])
     with torch.inference_mode():
-        expected = reference(item.pixels[None], captions=["red circle . blue square ."])
+        pixels = item.pixels[None].double()
+        expected = reference.double()(pixels, captions=["red circle . blue square ."])
     probs = expected["pred_logits"][0].sigmoid().numpy()
     centres_xy = expected["pred_boxes"][0, :, :2].numpy()
-    assert raw.phrase_max[:, 0] == pytest.approx(probs[:, 1:3].max(axis=1), abs=1e-4)
-    assert raw.boxes_xyxy_norm.reshape(-1, 2, 2).mean(axis=1) == pytest.approx(centres_xy, abs=1e-4)
+    assert raw.phrase_max[:, 0] == pytest.approx(probs[:, 1:3].max(axis=1), abs=1e-6)
+    assert raw.boxes_xyxy_norm.reshape(-1, 2, 2).mean(axis=1) == pytest.approx(centres_xy, abs=1e-6)
 
 
 def library_model(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:

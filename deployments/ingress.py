@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.api import build_api
 from deployments.calls import call
 from deployments.logs import use_serve_log
+from prelabel.caching import WorkCache
 from prelabel.cards import ModelCard
 from prelabel.fetching import FetchLimits, ImageFetcher
 from prelabel.journal import Fault, Report
@@ -31,6 +32,7 @@ from prelabel.prompt_memory import Remembered
 from prelabel.settings import AppSettings, Environment
 from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
 
+_LONGEST_KEPT_ADDRESS = 4096
 _FETCHING_THREADS = 64  # twice what one request may have under way (task_concurrency)
 
 
@@ -60,6 +62,11 @@ class Ingress:
         self._journal = journal
         self._tasks_in_progress = 0
         self._fetching = ThreadPoolExecutor(_FETCHING_THREADS, thread_name_prefix="fetch")
+        self._pictures: WorkCache[bytes] = WorkCache(
+            len,
+            max_bytes=settings.picture_cache_bytes,
+            max_age_s=settings.picture_cache_s,
+        )
         limits = FetchLimits(
             max_bytes=settings.max_image_bytes,
             connect_timeout_s=settings.connect_timeout_s,
@@ -139,13 +146,21 @@ class Ingress:
         return cast("Asked", await call(self._prompts.recall, project))
 
     async def _fetch(self, uri: str, task_id: int | None) -> bytes:
-        def fetch() -> bytes:
-            found = self._label_studio.locate(uri, task_id)
-            if isinstance(found, bytes):
-                return found
-            return self._fetcher.fetch(found.url, found.credentials)
+        async def fetch() -> bytes:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._fetching, self._fetch_now, uri, task_id
+            )
 
-        return await asyncio.get_running_loop().run_in_executor(self._fetching, fetch)
+        if len(uri) > _LONGEST_KEPT_ADDRESS:  # it may hold the picture itself
+            return await fetch()
+        # The task belongs to the key: by it Label Studio decides who may see the picture.
+        return await self._pictures.get((uri, task_id), fetch)
+
+    def _fetch_now(self, uri: str, task_id: int | None) -> bytes:
+        found = self._label_studio.locate(uri, task_id)
+        if isinstance(found, bytes):
+            return found
+        return self._fetcher.fetch(found.url, found.credentials)
 
     async def _detect(self, query: DetectionQuery) -> Detections:
         return cast("Detections", await call(self._detector, query))

@@ -107,6 +107,21 @@ class AppSettings(BaseModel):
         le=1024,
         description="Most tiles of a picture; where it would take more, they become larger.",
     )
+    result_cache_bytes: int = Field(
+        256 * MIB,
+        ge=0,
+        description="What the model said of a picture and a prompt is kept up to this size, in "
+        "bytes for each detector: other thresholds, or the task opened again, cost no second pass.",
+    )
+    picture_cache_bytes: int = Field(
+        128 * MIB,
+        ge=0,
+        description="Pictures are kept up to this size, in bytes, so that the next prompt for one "
+        "needs no fetching and decoding: encoded in each ingress, decoded in each detector.",
+    )
+    picture_cache_s: float = Field(
+        300, gt=0, description="For how long, in seconds: until then a changed picture is not seen."
+    )
     connect_timeout_s: float = Field(
         5, gt=0, description="Longest wait for a picture's server to accept a connection, seconds."
     )

@@ -9,6 +9,7 @@ place of Label Studio and of the web: it serves one picture under every path, an
 import base64
 import copy
 import io
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,13 @@ def data_uri(content: bytes, mime: str = "image/png") -> str:
 
 
 SCENE = data_uri(encoded(scene()))
+_NUMBERS = itertools.count()
+
+
+def fresh(count: int = 1, size: tuple[int, int] = (640, 480)) -> list[str]:
+    """The scene, so many times, each a file that nobody has sent: no result is kept for it."""
+    picture = encoded(scene(size))
+    return [data_uri(picture + b"%d" % next(_NUMBERS)) for _ in range(count)]
 
 
 @dataclass
@@ -100,7 +108,8 @@ def _web(elsewhere: str) -> Iterator[Web]:
                 return
             known = not self.path.startswith("/data/") or authorization == f"Token {CANARY}"
             status = 404 if "/missing" in self.path else 200 if known else 401
-            body = picture if status == 200 else b""
+            # A decoder stops at the end of the picture; another path is another file.
+            body = picture + self.path.encode() if status == 200 else b""
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

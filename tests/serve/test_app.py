@@ -8,7 +8,7 @@ import requests
 from prelabel.errors import ModelError
 from prelabel.settings import AppSettings
 from serve_app import build_app
-from tests.serve.conftest import CONFIG, SCENE
+from tests.serve.conftest import CONFIG, fresh
 
 
 def test_a_model_that_is_not_there_fails_at_start_with_the_command_that_fetches_it(tmp_path):
@@ -25,7 +25,7 @@ def detectors():
 def test_requests_outlive_their_detector(service):
     """A killed replica costs time, not tasks."""
     answers = []
-    request = threading.Thread(target=lambda: answers.extend(service.predict(*[SCENE] * 60)))
+    request = threading.Thread(target=lambda: answers.extend(service.predict(*fresh(60))))
     request.start()
     time.sleep(0.5)
     [replica] = detectors()
@@ -38,7 +38,7 @@ def test_requests_outlive_their_detector(service):
 def test_a_client_who_hangs_up_frees_the_service(service):
     """Left alone, his 300 tasks would go on for many seconds."""
     body = {
-        "tasks": [{"data": {"image": SCENE}}] * 300,
+        "tasks": [{"data": {"image": picture}} for picture in fresh(300)],
         "label_config": CONFIG,
     }
     with pytest.raises(requests.Timeout):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.entries import typed
-from tests.serve.conftest import CONFIG, SCENE
+from tests.serve.conftest import CONFIG, fresh
 
 LOG = logging.getLogger(__name__)
 TASKS = 1000
@@ -21,16 +21,18 @@ GROWTH_MIB = 500  # of a replica, for full batches; the decoded pictures are 900
 
 def ask_once(service):
     """Seconds that an annotator waits for his boxes."""
+    [picture] = fresh()
     began = time.monotonic()
-    [entry] = service.predict(SCENE, context=[typed("red circle . blue square")])
+    [entry] = service.predict(picture, context=[typed("red circle . blue square")])
     assert len(entry["result"]) == 2
     return time.monotonic() - began
 
 
 def batch_once(service):
     """Seconds for the pictures of one batch."""
+    pictures = fresh(BATCH)
     began = time.monotonic()
-    service.predict(*[SCENE] * BATCH)
+    service.predict(*pictures)
     return time.monotonic() - began
 
 

@@ -9,7 +9,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image, ImageDraw
 
 from tests.entries import number, typed
-from tests.serve.conftest import CANARY, CONFIG, SCENE, data_uri, encoded, scene
+from tests.serve.conftest import CANARY, CONFIG, SCENE, data_uri, encoded, fresh, scene
 
 TRUTH = {"red circle": (60, 60, 220, 220), "blue square": (380, 200, 560, 400)}
 
@@ -90,9 +90,9 @@ def test_results_keep_the_tasks_length_and_order(service, web):
 
 
 def test_an_item_s_result_does_not_depend_on_its_neighbours(service):
-    small = data_uri(encoded(scene((300, 300))))
-    [alone] = service.predict(SCENE)
-    crowd = service.predict(*[SCENE, small, SCENE, small] * 4)
+    [alone] = service.predict(*fresh())
+    pairs = zip(fresh(8), fresh(8, size=(300, 300)), strict=True)
+    crowd = service.predict(*(picture for pair in pairs for picture in pair))
 
     def numbers(entry):
         """Sorted by label: the scores of the two are as good as equal."""
@@ -172,7 +172,7 @@ def test_health_says_what_is_served_and_what_it_does_not_know(service):
 
 
 def test_the_demo_model_answers_within_a_second(service):
-    service.predict(SCENE)  # 640 x 480
+    service.predict(*fresh())  # 640 x 480
     times = []
     for _ in range(7):
         began = time.monotonic()
@@ -181,8 +181,25 @@ def test_the_demo_model_answers_within_a_second(service):
     assert statistics.median(times) < 1.0
 
 
+def test_the_same_picture_again_is_neither_fetched_nor_looked_at_again(service, web):
+    address = f"{web.url}/data/upload/9/again.jpg"
+    prompt = typed("red circle . blue square")
+    began = time.monotonic()
+    assert_both_found(service.predict(address, context=[prompt])[0])
+    once = time.monotonic() - began
+    again, found = [], []
+    for threshold in (0.0, 0.2, 0.9):
+        began = time.monotonic()
+        [entry] = service.predict(address, context=[prompt, number(threshold)])
+        again.append(time.monotonic() - began)
+        found.append(len(entry["result"]))
+    assert found == [2, 2, 0]
+    assert min(again) < once / 2
+    assert [path for path, _ in web.seen].count("/data/upload/9/again.jpg") == 1
+
+
 def test_health_and_setup_answer_at_once_while_the_model_is_busy(service):
-    bulk = threading.Thread(target=service.predict, args=[SCENE] * 150)
+    bulk = threading.Thread(target=service.predict, args=fresh(150))
     bulk.start()
     times = []
     while bulk.is_alive():

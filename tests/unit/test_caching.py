@@ -1,0 +1,203 @@
+import asyncio
+import functools
+
+import pytest
+
+from prelabel.caching import WorkCache
+
+
+def concurrent(test):
+    """Run an async test; nothing in here takes a second."""
+
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 5))
+
+    return run
+
+
+class Worker:
+    """Work that waits to be let go, and counts how often it was begun and cancelled."""
+
+    def __init__(self, value="result", error=None):
+        self.value, self.error = value, error
+        self.begun = self.cancelled = 0
+        self.go = asyncio.Event()
+
+    async def __call__(self):
+        self.begun += 1
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def cache(max_bytes=100, max_age_s=None):
+    return WorkCache(len, max_bytes=max_bytes, max_age_s=max_age_s)
+
+
+async def kept(results, key, value):
+    worker = Worker(value)
+    worker.go.set()
+    await results.get(key, worker)
+
+
+async def is_kept(results, key):
+    worker = Worker()
+    worker.go.set()
+    await results.get(key, worker)
+    return worker.begun == 0
+
+
+async def settle():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@concurrent
+async def test_the_second_to_ask_gets_the_first_one_s_result():
+    results, worker = cache(), Worker()
+    worker.go.set()
+    assert [await results.get("key", worker) for _ in range(3)] == ["result"] * 3
+    assert worker.begun == 1
+    assert (results.hits, results.misses) == (2, 1)
+
+
+@concurrent
+async def test_who_asks_meanwhile_waits_for_the_same_work():
+    results, worker = cache(), Worker()
+    waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(3)]
+    await settle()
+    worker.go.set()
+    assert await asyncio.gather(*waiting) == ["result"] * 3
+    assert worker.begun == 1
+
+
+@concurrent
+async def test_who_hurries_does_not_wait_for_slow_work_and_both_are_served():
+    results, slow, quick = cache(), Worker("slow"), Worker("quick")
+    first = asyncio.create_task(results.get("key", slow, rank="bulk"))
+    second = asyncio.create_task(results.get("key", quick, rank="urgent"))
+    await settle()
+    quick.go.set()
+    assert await second == "quick"
+    slow.go.set()
+    assert await first == "slow"
+    assert not results._running
+
+
+@concurrent
+async def test_an_error_reaches_all_who_wait_and_is_not_kept():
+    results, worker = cache(), Worker(error=ValueError("broken"))
+    waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
+    await settle()
+    worker.go.set()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["broken", "broken"]
+    assert not await is_kept(results, "key")
+
+
+@concurrent
+async def test_who_goes_away_leaves_the_work_to_the_others():
+    results, worker = cache(), Worker()
+    leaving, staying = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
+    await settle()
+    leaving.cancel()
+    await settle()
+    assert worker.cancelled == 0
+    worker.go.set()
+    assert await staying == "result"
+
+
+@concurrent
+async def test_work_that_nobody_waits_for_is_cancelled_and_begun_anew_for_the_next():
+    results, worker = cache(), Worker()
+    waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
+    await settle()
+    for task in waiting:
+        task.cancel()
+    await settle()
+    assert worker.cancelled == 1
+    again = Worker("anew")
+    again.go.set()
+    assert await results.get("key", again) == "anew"
+
+
+@concurrent
+async def test_who_asks_just_after_the_last_left_gets_work_that_is_alive():
+    results, worker = cache(), Worker()
+    leaving = asyncio.create_task(results.get("key", worker))
+    await settle()
+    leaving.cancel()
+    again = Worker("anew")
+    again.go.set()
+    coming = asyncio.create_task(results.get("key", again))
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert await coming == "anew"
+
+
+@concurrent
+async def test_the_least_recently_used_are_dropped_above_the_limit():
+    results = cache(max_bytes=10)
+    for key in "abc":
+        await kept(results, key, "xxx")
+    assert await is_kept(results, "a")
+    await kept(results, "d", "xxx")
+    assert results.bytes == 9
+    assert await is_kept(results, "a")
+    assert not await is_kept(results, "b")
+
+
+@concurrent
+async def test_what_is_larger_than_the_limit_is_not_kept_and_drops_nothing():
+    results = cache(max_bytes=10)
+    await kept(results, "small", "xxx")
+    await kept(results, "large", "x" * 11)
+    assert results.bytes == 3
+    assert await is_kept(results, "small")
+
+
+@concurrent
+async def test_a_limit_of_zero_keeps_nothing_but_shares_what_is_under_way():
+    results, worker = cache(max_bytes=0), Worker()
+    waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
+    await settle()
+    worker.go.set()
+    assert await asyncio.gather(*waiting) == ["result"] * 2
+    assert worker.begun == 1
+    assert not await is_kept(results, "key")
+    assert results.bytes == 0
+
+
+@concurrent
+async def test_what_is_too_old_is_done_again(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("prelabel.caching.time.monotonic", lambda: now[0])
+    results = cache(max_age_s=60)
+    await kept(results, "key", "xxx")
+    now[0] += 59
+    assert await is_kept(results, "key")
+    now[0] += 2
+    assert not await is_kept(results, "key")
+    assert results.bytes == len("result")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@concurrent
+async def test_sizes_add_up_where_two_ranks_keep_the_same_key(times):
+    results = cache()
+    workers = [Worker("xxx") for _ in range(2)]
+    for _ in range(times):
+        asking = [
+            asyncio.create_task(results.get("key", worker, rank=rank))
+            for rank, worker in enumerate(workers)
+        ]
+        await settle()
+        for worker in workers:
+            worker.go.set()
+        await asyncio.gather(*asking)
+    assert results.bytes == 3

@@ -1,0 +1,139 @@
+"""From bytes to detections around an engine that counts, decoding and waiting as the real one."""
+
+import asyncio
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prelabel.batching import BatchGate
+from prelabel.detecting import PictureDetector
+from prelabel.errors import ImageDecodeError
+from prelabel.settings import AppSettings
+from prelabel.types import DetectionQuery, RawDetections, Thresholds
+
+SCORES = np.array([0.9, 0.6, 0.4, 0.2], np.float32)
+
+
+@dataclass(frozen=True)
+class Item:
+    pixels: np.ndarray
+    phrases: tuple[str, ...]
+    bucket: str = "one"
+
+
+class CountingEngine:
+    """Finds four boxes for each phrase, with falling scores; counts what it is given."""
+
+    def __init__(self) -> None:
+        self.prepared: list[tuple[int, int]] = []
+        self.seen = 0
+
+    def prepare(self, image, phrases):
+        self.prepared.append(image.shape[:2])
+        return [Item(image, tuple(phrases))]
+
+    def detect(self, items):
+        self.seen += len(items)
+        return [self._raw(len(item.phrases)) for item in items]
+
+    def _raw(self, phrases: int) -> RawDetections:
+        corner = np.linspace(0.1, 0.5, len(SCORES))[:, None]
+        boxes = np.hstack([corner, corner, corner + 0.2, corner + 0.2])
+        scores = np.repeat(SCORES[:, None], phrases, axis=1)
+        return RawDetections(boxes, scores, scores, 0)
+
+
+def encoded(size=(60, 40), colour="red"):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def query(image=None, phrases=("cat",), box=0.3, *, urgent=True):
+    return DetectionQuery(image or encoded(), phrases, Thresholds(box, 0.0), urgent)
+
+
+def ask(*queries, at_once=False, **settings):
+    """Outcomes, and the engine that was asked."""
+    engine = CountingEngine()
+
+    async def run():
+        gate = BatchGate(engine.detect, max_batch_size=8)
+        detector = PictureDetector(AppSettings(**settings), engine, gate, preparing_threads=2)
+        if at_once:
+            return await asyncio.gather(*(detector.detect(each) for each in queries))
+        return [await detector.detect(each) for each in queries]
+
+    return asyncio.run(run()), engine
+
+
+def test_other_thresholds_cost_no_second_pass_and_give_what_a_first_one_would():
+    found, engine = ask(query(box=0.3), query(box=0.5), query(box=0.0))
+    assert [len(each.scores) for each in found] == [3, 2, 4]
+    assert engine.seen == 1
+    assert len(engine.prepared) == 1
+
+
+def test_another_prompt_and_another_picture_are_looked_at():
+    phrases = [query(phrases=each) for each in (("cat",), ("dog",), ("cat", "dog"))]
+    _, engine = ask(*phrases, query(encoded(colour="blue")))
+    assert engine.seen == 4
+
+
+def test_the_order_of_phrases_counts_for_they_are_told_apart_by_number():
+    _, engine = ask(query(phrases=("cat", "dog")), query(phrases=("dog", "cat")))
+    assert engine.seen == 2
+
+
+def test_what_a_bulk_found_answers_the_annotator_who_opens_the_task():
+    _, engine = ask(query(urgent=False), query(urgent=True))
+    assert engine.seen == 1
+
+
+def test_equal_queries_under_way_are_one():
+    found, engine = ask(*[query() for _ in range(20)], at_once=True)
+    assert engine.seen == 1
+    assert {len(each.scores) for each in found} == {3}
+
+
+def test_an_annotator_joins_no_bulk_s_wait():
+    _, engine = ask(query(urgent=False), query(urgent=True), at_once=True)
+    assert engine.seen == 2
+
+
+def test_without_room_for_results_each_is_a_pass():
+    _, engine = ask(query(), query(), result_cache_bytes=0)
+    assert engine.seen == 2
+
+
+@pytest.mark.parametrize(("urgent", "decoded"), [(True, 1), (False, 2)])
+def test_a_picture_that_somebody_works_on_is_decoded_once(monkeypatch, urgent, decoded):
+    from prelabel import detecting
+
+    decodings = []
+    real = detecting.decode_image
+
+    def counted(content, **limits):
+        decodings.append(len(content))
+        return real(content, **limits)
+
+    monkeypatch.setattr(detecting, "decode_image", counted)
+    ask(query(urgent=urgent), query(phrases=("dog",), urgent=urgent))
+    assert len(decodings) == decoded
+
+
+def test_tiles_are_kept_each():
+    large = encoded((300, 200))
+    found, engine = ask(query(large), query(large, box=0.0), tile_size=120)
+    assert engine.seen == len(engine.prepared) == 1 + 3 * 2  # the whole, and its tiles
+    assert len(found[1].scores) > len(found[0].scores)
+
+
+def test_a_broken_picture_is_answered_with_its_error_each_time():
+    found, engine = ask(query(b"no picture"), query(b"no picture"), query())
+    assert [type(each) for each in found[:2]] == [ImageDecodeError] * 2
+    assert engine.seen == 1
+    assert len(found[2].scores) == 3

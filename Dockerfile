@@ -27,7 +27,7 @@ RUN apt-get update -qq \
     && /opt/venv/bin/pip install --no-cache-dir --no-deps --no-build-isolation --editable . \
     && apt-get purge -y -qq --auto-remove gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/* build \
-    && python3 -c 'import glob, sys; sys.exit(not glob.glob("prelabel/engines/_deformable*.so"))' \
+    && python3 -c 'import glob, sys; sys.exit(not glob.glob("prelabel/engines/_kernels*.so"))' \
     && sed -e 's/host: 127\.0\.0\.1.*/host: 0.0.0.0/' -e 's|^\( *\)args:$|&\n\1  models_dir: /models\n\1  prompts_file: /data/prompts.sqlite|' \
         serve_config.yaml > serve_config.docker.yaml
 

@@ -32,8 +32,8 @@ class AppSettings(BaseModel):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="`auto`: bfloat16 autocast where the device computes it fast "
-        "(recent NVIDIA GPUs, CPUs with AMX), else float32.",
+        description="`auto`: bfloat16 autocast on recent NVIDIA GPUs, else float32. On CPUs with "
+        "AMX bfloat16 is faster for large models, by a third, and moves boxes by some pixels.",
     )
     max_batch_size: int = Field(
         8, ge=1, le=256, description="Most pictures in one pass through the model."

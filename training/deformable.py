@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from prelabel.engines import deformable
 from prelabel.engines.deformable import sample_by_kernel
 from prelabel.engines.huggingface import replace_port_attention
+from prelabel.engines.kernels import kernels, pointers, sizes
 
 _SOURCE = Path(__file__).resolve().with_name("deformable.c")
 _HEAD_WIDTH = 32
@@ -35,7 +35,7 @@ def compile_kernel(folder: Path) -> ctypes.CDLL | None:
     None without a compiler, or where the service's kernel is missing for want of one.
     """
     compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None or deformable.kernel() is None:
+    if compiler is None or kernels() is None:
         return None
     content = _SOURCE.read_bytes() + " ".join(_FLAGS).encode()
     digest = hashlib.sha256(content).hexdigest()[:12]
@@ -79,13 +79,8 @@ class _Sample(torch.autograd.Function):
         grads = [torch.zeros_like(tensor) for tensor in (value, offsets, weights)]
         batch, positions, heads, _width = value.shape
         _, queries, _, levels, points, _ = offsets.shape
-        sizes = (batch, positions, heads, queries, levels, points, reference.shape[-1])
         ctx.kernel.backward(
-            *map(_at, (*ctx.saved_tensors, grad_out.float().contiguous(), *grads)),
-            *map(ctypes.c_long, sizes),
+            *pointers(*ctx.saved_tensors, grad_out.float().contiguous(), *grads),
+            *sizes(batch, positions, heads, queries, levels, points, reference.shape[-1]),
         )
         return None, grads[0], None, None, grads[1], grads[2]
-
-
-def _at(tensor: torch.Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())

@@ -19,9 +19,11 @@ def load_engine(
     """
     check_installed(card, folder)
     # Here, because torch takes seconds to import and the edge of the application needs none of it.
-    from prelabel.engines.device import resolve_placement, use_cpu_threads
+    from prelabel.engines.device import keep_freed_memory, resolve_placement, use_cpu_threads
 
     placement = resolve_placement(device, precision)
+    if placement.device.type == "cpu":
+        keep_freed_memory()
     if cpu_threads is not None:
         use_cpu_threads(cpu_threads)
     if card.engine == "groundingdino":

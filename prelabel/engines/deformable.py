@@ -7,12 +7,8 @@ where there is a compiler; `sample_by_torch` is its oracle, and what runs withou
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from collections.abc import Callable
-from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from prelabel.engines.device import Placement
+from prelabel.engines.kernels import kernels, pointers, sizes
 
 _LOG = logging.getLogger(__name__)
 _MAX_WIDTH = 64  # of the kernel's heads, in channels
@@ -132,32 +129,19 @@ def sample_by_kernel(
     offsets: torch.Tensor,
     weights: torch.Tensor,
 ) -> torch.Tensor:
-    """By the C kernel, in float32 on the CPU. Only where `kernel` has one."""
-    library = kernel()
+    """By the C kernel, in float32 on the CPU. Only where `kernels` has one."""
+    library = kernels()
     assert library is not None
     inputs = [tensor.float().contiguous() for tensor in (value, reference, offsets, weights)]
     value, reference, offsets, weights = inputs
     batch, positions, heads, width = value.shape
     queries, levels, points = offsets.shape[1], offsets.shape[3], offsets.shape[4]
     out = torch.empty(batch, queries, heads * width)
-    pointers = (value, levels_hw.contiguous(), reference, offsets, weights, out)
-    sizes = (batch, positions, heads, width, queries, levels, points, reference.shape[-1])
     library.sample(
-        *(ctypes.c_void_p(tensor.data_ptr()) for tensor in pointers),
-        *(ctypes.c_int64(size) for size in sizes),
+        *pointers(value, levels_hw.contiguous(), reference, offsets, weights, out),
+        *sizes(batch, positions, heads, width, queries, levels, points, reference.shape[-1]),
     )
     return out
-
-
-@cache
-def kernel() -> ctypes.CDLL | None:
-    """The C kernel of this installation, if it was built."""
-    here = Path(__file__)
-    for suffix in EXTENSION_SUFFIXES:
-        path = here.with_name("_deformable" + suffix)
-        if path.is_file():
-            return ctypes.CDLL(str(path))
-    return None
 
 
 def choose_sampler(placement: Placement, head_width: int) -> Sampler:
@@ -165,10 +149,10 @@ def choose_sampler(placement: Placement, head_width: int) -> Sampler:
     on_cpu = placement.device.type == "cpu"
     if not on_cpu or placement.weights == torch.float64 or head_width > _MAX_WIDTH:
         return sample_by_torch
-    if kernel() is None:
+    if kernels() is None:
         _LOG.warning(
-            "The C kernel of this installation is missing: detection takes two or three times as "
-            "long. Install gcc (apt-get install gcc libc6-dev), then the project anew."
+            "The C kernels of this installation are missing: detection takes two to three times "
+            "as long. Install gcc (apt-get install gcc libc6-dev), then the project anew."
         )
         return sample_by_torch
     return sample_by_kernel

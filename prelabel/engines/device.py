@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,6 +10,7 @@ import torch
 
 from prelabel.errors import DeviceError
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 _AMPERE = 8  # CUDA major capability from which bfloat16 runs on tensor cores
 
 
@@ -23,6 +25,12 @@ class Placement:
     device: torch.device
     weights: torch.dtype
     autocast: bool
+
+    @property
+    def tiles(self) -> bool:
+        """Whether linear layers may run in tiles, see prelabel/engines/linear.py."""
+        on_cpu = self.device.type == "cpu"
+        return on_cpu and self.weights == torch.float32 and not self.autocast
 
     def forward_context(self) -> torch.autocast:
         """Context for the forward pass, and only for it."""
@@ -61,7 +69,8 @@ def resolve_placement(device: str, precision: str) -> Placement:
     """
     place = _resolve_device(device)
     if precision == "auto":
-        precision = "bfloat16" if _computes_bfloat16_fast(place) else "float32"
+        # CPUs with AMX have it, too; prelabel/engines/linear.py says why float32 is better there.
+        precision = "bfloat16" if _is_recent_gpu(place) else "float32"
     if precision not in ("float32", "bfloat16", "float64"):
         raise DeviceError(f"Unknown precision {precision!r}. Use auto, float32 or bfloat16.")
     return Placement(
@@ -74,6 +83,18 @@ def resolve_placement(device: str, precision: str) -> Placement:
 def use_cpu_threads(count: int) -> None:
     """Compute with so many threads from now on. (Ray allows as many as a replica reserves CPUs.)"""
     torch.set_num_threads(count)
+
+
+def keep_freed_memory() -> None:
+    """Do not give freed memory back to the system, in the whole process.
+
+    A pass takes and frees the same gigabyte in large pieces again and again. By default each is
+    mapped anew, and a third of the time on a CPU goes into the page faults.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _resolve_device(device: str) -> torch.device:
@@ -89,7 +110,5 @@ def _resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _computes_bfloat16_fast(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= _AMPERE
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+def _is_recent_gpu(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= _AMPERE

@@ -33,6 +33,7 @@ from prelabel.engines.groundingdino_shape import (
     read_original_config,
     read_port_config,
 )
+from prelabel.engines.linear import tile_linears
 from prelabel.engines.text import CaptionTokenizer
 from prelabel.engines.torch_engine import Batch, TorchEngine
 from prelabel.engines.weights import read_weights, require_keys
@@ -149,6 +150,8 @@ def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
         MultiScaleDeformableAttention,
         lambda theirs: OriginalAttention(theirs, theirs.num_heads, theirs.num_levels, sampler),
     )
+    if placement.tiles:
+        tile_linears(network)
     return TorchEngine(network, tokenizer, card.image_size, placement)
 
 

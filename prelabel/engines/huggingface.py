@@ -23,6 +23,7 @@ from prelabel.engines.deformable import (
     replace_attention,
 )
 from prelabel.engines.device import Placement, at_least_float32, guard_convolutions
+from prelabel.engines.linear import tile_linears
 from prelabel.engines.text import CaptionTokenizer
 from prelabel.engines.torch_engine import Batch, TorchEngine
 from prelabel.engines.weights import require_keys
@@ -82,6 +83,8 @@ class HuggingFaceNetwork:
         self.num_queries: int = model.config.num_queries
         head_width = model.config.d_model // model.config.decoder_attention_heads
         replace_port_attention(model, choose_sampler(placement, head_width))
+        if placement.tiles:
+            tile_linears(model)
         self._model = model
         guard_convolutions(model)
         heads = model.get_submodule("class_embed")

@@ -11,6 +11,7 @@ import torch
 from prelabel.engines import deformable
 from prelabel.engines.deformable import choose_sampler, sample_by_kernel, sample_by_torch
 from prelabel.engines.device import resolve_placement
+from prelabel.engines.kernels import kernels
 
 LEVELS_HW = torch.tensor([[7, 5], [4, 3], [2, 2], [1, 1]])
 POSITIONS = int(LEVELS_HW.prod(1).sum())
@@ -32,7 +33,7 @@ def inputs(coordinates, width=32, heads=8, points=4, spread=4.0):
 
 @pytest.fixture(autouse=True)
 def _built() -> None:
-    assert deformable.kernel() is not None, "The kernel was not built: install gcc, then prelabel."
+    assert kernels() is not None, "The kernel was not built: install gcc, then prelabel."
 
 
 @pytest.mark.parametrize("coordinates", [2, 4])
@@ -113,14 +114,14 @@ def test_an_item_does_not_depend_on_its_neighbours():
 def test_engines_use_it_on_a_cpu(demo_engine, scene, monkeypatch, engine):
     loaded = demo_engine(engine, "float32")
     asked = []
-    library = deformable.kernel()
+    library = kernels()
 
     class Counted:
         def sample(self, *arguments):
             asked.append(len(arguments))
             library.sample(*arguments)
 
-    monkeypatch.setattr(deformable, "kernel", Counted)
+    monkeypatch.setattr(deformable, "kernels", Counted)
     loaded.detect(loaded.prepare(scene, ["red circle"]))
     assert len(asked) == 4  # two layers of the encoder, two of the decoder
 
@@ -134,11 +135,7 @@ def test_what_the_kernel_does_not_compute_is_computed_in_torch():
 
 
 def test_where_it_was_not_built_detection_goes_on_and_the_log_says_what_to_do(monkeypatch, caplog):
-    monkeypatch.setattr(deformable, "EXTENSION_SUFFIXES", [])
-    deformable.kernel.cache_clear()
-    try:
-        with caplog.at_level(logging.WARNING):
-            assert choose_sampler(resolve_placement("cpu", "float32"), 32) is sample_by_torch
-    finally:
-        deformable.kernel.cache_clear()
+    monkeypatch.setattr(deformable, "kernels", lambda: None)
+    with caplog.at_level(logging.WARNING):
+        assert choose_sampler(resolve_placement("cpu", "float32"), 32) is sample_by_torch
     assert "Install gcc" in caplog.text

@@ -1,0 +1,187 @@
+// Linear layers in float32 by the bfloat16 tiles of AMX (Intel, since Sapphire Rapids).
+//
+// A float is the sum of two bfloat16 but for its last 8 bits: x = h + l. The product of two sums
+// without l * l is three bfloat16 products, added in float32 by the tiles, and differs from the
+// product in float32 by no more than that differs from the exact one (Henry, Tang, Heinecke:
+// "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations",
+// 2019). Three of them still take half the time of one in AVX-512.
+//
+// y [M,N] = x [M,K] w [N,K]^T + bias [N], float32. `pack` turns w into tiles, once.
+#include <stdint.h>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11 && \
+    defined(__linux__)
+#include <immintrin.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define AMX __attribute__((target("avx512f,avx512bf16,avx512bw,avx512vl,amx-tile,amx-bf16")))
+#define SIDE 16             // rows of a tile, and columns of a tile of results
+#define DEPTH 32            // bfloat16 numbers in a row
+#define TILE (SIDE * DEPTH)  // numbers in a tile, 1 KB
+#define PAIR (2 * SIDE)      // two by two tiles of results are computed at a time
+#define ROWS 128             // of x that are split at a time, and meet the same weights in the cache
+
+static int64_t round_up(int64_t number, int64_t step) { return (number + step - 1) / step * step; }
+
+// Whether the processor and the kernel have the tiles; asks for them, which holds for the process.
+int linear_is_available(void) {
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
+           syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* XTILEDATA */) == 0;
+}
+
+// Numbers of `packed`: for each 16 columns and each 32 of K the tile of h, then that of l.
+int64_t linear_packed_size(int64_t N, int64_t K) {
+    return round_up(N, PAIR) * round_up(K, DEPTH) * 2;
+}
+
+AMX static inline void split(__m512 a, __m512 b, __m512i *high, __m512i *low) {
+    // The two halves of a pack: b's numbers are the lower ones.
+    __m512i packed = (__m512i)_mm512_cvtne2ps_pbh(b, a);
+    __m512 a_high = (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(packed)), 16);
+    __m512 b_high = (__m512)_mm512_slli_epi32(
+        _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(packed, 1)), 16);
+    *high = packed;
+    *low = (__m512i)_mm512_cvtne2ps_pbh(_mm512_sub_ps(b, b_high), _mm512_sub_ps(a, a_high));
+}
+
+// `w` row by row in tiles for the right-hand side: each row of a tile holds pairs of K.
+AMX void linear_pack(const float *w, uint16_t *packed, int64_t N, int64_t K) {
+    int64_t columns = round_up(N, PAIR), depth = round_up(K, DEPTH);
+    for (int64_t n = 0; n < columns; n++)
+        for (int64_t k = 0; k < depth; k += DEPTH) {
+            float row[DEPTH] = {0};
+            uint16_t parts[2][DEPTH];
+            __m512i high, low;
+            if (n < N) memcpy(row, w + n * K + k, (K - k < DEPTH ? K - k : DEPTH) * sizeof *row);
+            split(_mm512_loadu_ps(row), _mm512_loadu_ps(row + SIDE), &high, &low);
+            _mm512_storeu_si512(parts[0], high);
+            _mm512_storeu_si512(parts[1], low);
+            uint16_t *tiles = packed + (n / SIDE * (depth / DEPTH) + k / DEPTH) * 2 * TILE;
+            for (int part = 0; part < 2; part++)
+                for (int i = 0; i < DEPTH; i++)
+                    tiles[part * TILE + i / 2 * DEPTH + n % SIDE * 2 + i % 2] = parts[part][i];
+        }
+}
+
+// `rows` rows of x in tiles for the left-hand side, as `packed`; rows that are missing are 0.
+AMX static void split_rows(const float *x, uint16_t *tiles, int64_t rows, int64_t K) {
+    int64_t depth = round_up(K, DEPTH);
+    for (int64_t m = 0; m < round_up(rows, PAIR); m++)
+        for (int64_t k = 0; k < depth; k += DEPTH) {
+            uint16_t *tile = tiles + (m / SIDE * (depth / DEPTH) + k / DEPTH) * 2 * TILE + m % SIDE * DEPTH;
+            int64_t left = m < rows ? K - k : 0;
+            __mmask16 first = left >= SIDE ? 0xffff : (1u << left) - 1;
+            __mmask16 second = left >= DEPTH ? 0xffff : left > SIDE ? (1u << (left - SIDE)) - 1 : 0;
+            __m512i high, low;
+            split(_mm512_maskz_loadu_ps(first, x + m * K + k),
+                  _mm512_maskz_loadu_ps(second, x + m * K + k + SIDE), &high, &low);
+            _mm512_storeu_si512(tile, high);
+            _mm512_storeu_si512(tile + TILE, low);
+        }
+}
+
+// Two by two tiles of results: 32 rows, 32 columns.
+AMX static void multiply(const uint16_t *a, const uint16_t *b, int64_t steps, float *results) {
+    const uint16_t *a_next = a + steps * 2 * TILE, *b_next = b + steps * 2 * TILE;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t i = 0; i < steps; i++, a += 2 * TILE, a_next += 2 * TILE, b += 2 * TILE, b_next += 2 * TILE) {
+        _tile_loadd(4, a + TILE, 64);
+        _tile_loadd(5, a_next + TILE, 64);
+        _tile_loadd(6, b, 64);
+        _tile_loadd(7, b_next, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+        _tile_loadd(4, a, 64);
+        _tile_loadd(5, a_next, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+        _tile_loadd(6, b + TILE, 64);
+        _tile_loadd(7, b_next + TILE, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, results, PAIR * sizeof *results);
+    _tile_stored(1, results + SIDE, PAIR * sizeof *results);
+    _tile_stored(2, results + SIDE * PAIR, PAIR * sizeof *results);
+    _tile_stored(3, results + SIDE * PAIR + SIDE, PAIR * sizeof *results);
+}
+
+// Results with their bias to where they belong; what lies beyond rows and columns is left out.
+AMX static void store(const float *results, const float *bias, float *y, int64_t rows,
+                      int64_t columns, int64_t stride, int relu) {
+    __mmask16 first = columns >= SIDE ? 0xffff : (1u << columns) - 1;
+    __mmask16 second = columns >= PAIR ? 0xffff : columns > SIDE ? (1u << (columns - SIDE)) - 1 : 0;
+    __m512 left = _mm512_maskz_loadu_ps(first, bias), right = _mm512_maskz_loadu_ps(second, bias + SIDE);
+    __m512 least = _mm512_set1_ps(relu ? 0 : -__builtin_inff());
+    for (int64_t m = 0; m < rows && m < PAIR; m++, results += PAIR, y += stride) {
+        __m512 a = _mm512_add_ps(_mm512_loadu_ps(results), left);
+        __m512 b = _mm512_add_ps(_mm512_loadu_ps(results + SIDE), right);
+        _mm512_mask_storeu_ps(y, first, _mm512_max_ps(least, a));
+        _mm512_mask_storeu_ps(y + SIDE, second, _mm512_max_ps(least, b));
+    }
+}
+
+struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+};
+
+AMX static int run(const float *x, const uint16_t *packed, const float *bias, float *y, int64_t M,
+                   int64_t N, int64_t K, int relu, int64_t chunk) {
+    int64_t steps = round_up(K, DEPTH) / DEPTH, chunks = (N + chunk - 1) / chunk;
+    int failed = 0;
+#pragma omp parallel
+    {
+        struct tile_config before, ours = {.palette = 1};
+        for (int i = 0; i < 8; i++) ours.row_bytes[i] = 64, ours.rows[i] = SIDE;
+        uint16_t *tiles = aligned_alloc(64, ROWS * steps * DEPTH * 2 * sizeof *tiles);
+        float results[PAIR * PAIR] __attribute__((aligned(64)));
+        int64_t split_from = -1;
+        _tile_storeconfig(&before);
+        _tile_loadconfig(&ours);
+#pragma omp for collapse(2) schedule(static)
+        for (int64_t from = 0; from < M; from += ROWS)
+            for (int64_t c = 0; c < chunks; c++) {
+                int64_t rows = M - from < ROWS ? M - from : ROWS;
+                int64_t end = (c + 1) * chunk < N ? (c + 1) * chunk : N;
+                if (tiles == NULL) {
+                    failed = 1;
+                    continue;
+                }
+                if (split_from != from) split_rows(x + from * K, tiles, rows, K);
+                split_from = from;
+                for (int64_t n = c * chunk; n < end; n += PAIR)
+                    for (int64_t m = 0; m < rows; m += PAIR) {
+                        multiply(tiles + m / SIDE * steps * 2 * TILE,
+                                 packed + n / SIDE * steps * 2 * TILE, steps, results);
+                        store(results, bias + n, y + (from + m) * N + n, rows - m, N - n, N, relu);
+                    }
+            }
+        _tile_loadconfig(&before);  // other libraries keep theirs
+        free(tiles);
+    }
+    return failed;
+}
+
+// Returns 0, or 1 for want of memory. Columns are shared out, too, where there are few rows.
+int linear_run(const float *x, const uint16_t *packed, const float *bias, float *y, int64_t M,
+               int64_t N, int64_t K, int relu) {
+    int64_t chunk = M >= 8 * ROWS ? round_up(N, PAIR) : round_up(N / 8 + 1, PAIR);
+    return run(x, packed, bias, y, M, N, K, relu, chunk);
+}
+#else
+int linear_is_available(void) { return 0; }
+#endif

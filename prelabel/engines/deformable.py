@@ -86,10 +86,9 @@ def replace_attention(
     ours: Callable[[Any], DeformableAttention],
 ) -> None:
     """Put ours in place of every module of theirs."""
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, theirs):
-                parent.add_module(name, ours(child))
+    for name, child in list(network.named_modules()):
+        if isinstance(child, theirs):
+            network.set_submodule(name, ours(child))
 
 
 def sample_by_torch(

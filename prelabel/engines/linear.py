@@ -56,12 +56,11 @@ def tile_linears(network: nn.Module) -> None:
     if tiled_kernels() is None:
         return
     tiled: dict[nn.Module, TiledLinear] = {}  # heads are shared
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
-                if child not in tiled:
-                    tiled[child] = TiledLinear(child)
-                setattr(parent, name, tiled[child])
+    for name, child in list(network.named_modules(remove_duplicate=False)):
+        if type(child) is nn.Linear:
+            if child not in tiled:
+                tiled[child] = TiledLinear(child)
+            network.set_submodule(name, tiled[child])
     for module in network.modules():
         _join_relu(module)
 

@@ -65,7 +65,8 @@ def replicas():
             continue  # it ended meanwhile
         fathers[int(folder.name)] = int(fields[1])
         if command.startswith("ray::ServeReplica:prelabel:"):
-            names[int(folder.name)] = command.split(":")[4].rstrip("\0")
+            title = command.split(":")[4].rstrip("\0")
+            names[int(folder.name)] = title.partition(".")[0]  # behind it stands what it does now
     ours = {}
     for pid, name in names.items():
         ancestor = pid

@@ -19,6 +19,7 @@ from prelabel.images import decode_image
 from prelabel.scoring import select_detections
 from prelabel.settings import AppSettings
 from prelabel.tiling import Tile, Tiling, merge_views
+from prelabel.turns import all_or_none
 from prelabel.types import DetectionQuery, Detections, ImageRGB, RawDetections
 
 _BOXES_MERGED = 3_000  # best boxes of a picture with tiles; more matter only at thresholds near 0
@@ -63,14 +64,9 @@ class PictureDetector:
             image = await self._decoded(query, digest)
             views = self._tiling.views((image.shape[1], image.shape[0]))
             room = asyncio.Semaphore(self._views_at_once)
-            looks = [
-                asyncio.create_task(self._look(query, digest, image, view, room)) for view in views
-            ]
-            try:
-                found = await asyncio.gather(*looks)
-            finally:
-                for look in looks:  # one failed: the picture does, so the others are for nothing
-                    look.cancel()
+            found = await all_or_none(
+                self._look(query, digest, image, view, room) for view in views
+            )
             return merge_views(list(zip(views, found, strict=True)), _BOXES_MERGED)
         except PrelabelError as error:
             return error
@@ -108,11 +104,11 @@ class PictureDetector:
         """
         part = image[view.top : view.bottom, view.left : view.right]
         items = await self._in_preparing_thread(query, self._prepare, part, query.phrases)
-        waiting = [
+        seen = await all_or_none(
             self._gate.submit(item, item.bucket, urgent=query.urgent, request_id=query.request_id)
             for item in items
-        ]
-        return tuple(await asyncio.gather(*waiting))
+        )
+        return tuple(seen)
 
     async def _in_preparing_thread(
         self, query: DetectionQuery, work: Callable[..., ResultT], *arguments: Any

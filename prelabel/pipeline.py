@@ -30,7 +30,7 @@ from prelabel.labelstudio.protocol import (
 from prelabel.labelstudio.results import to_prediction, to_task_error
 from prelabel.planning import Wishes, plan_task
 from prelabel.settings import AppSettings
-from prelabel.turns import FairTurns
+from prelabel.turns import FairTurns, all_or_none
 from prelabel.types import Asked, DetectionQuery, Detections, LookPlan, TaskPlan
 
 logger = logging.getLogger(__name__)
@@ -164,12 +164,7 @@ class Predictor:
         return plan
 
     async def _predict_task(self, task: Task, plan: TaskPlan, run: _Run) -> Prediction:
-        looks = [asyncio.create_task(self._look(look, task.id, run)) for look in plan.looks]
-        try:
-            found = await asyncio.gather(*looks)
-        finally:
-            for each in looks:  # one failed: its task fails, so the others are for nothing
-                each.cancel()
+        found = await all_or_none(self._look(look, task.id, run) for look in plan.looks)
         # Its pictures stay here: an address may hold the whole picture.
         addressless = tuple(replace(look, uri="") for look in plan.looks)
         return await self._steps.postprocess(replace(plan, looks=addressless), found)

@@ -97,8 +97,12 @@ def _count(image_wh: tuple[int, int], size: float, overlap: float) -> int:
 
 
 def _along(length: int, size: float, overlap: float) -> int:
-    """How many tiles lie beside each other along a side."""
-    return max(1, math.ceil((length - size * overlap) / (size - size * overlap)))
+    """How many tiles lie beside each other along a side.
+
+    They have a little more than the overlap in common: close to an edge counts as cut off.
+    """
+    common = size * (overlap + 2 * _AT_THE_EDGE)
+    return max(1, math.ceil((length - common) / (size - common)))
 
 
 def _tiles(image_wh: tuple[int, int], size: float, overlap: float) -> Iterator[Tile]:

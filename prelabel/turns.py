@@ -1,11 +1,26 @@
-"""Who may work next, where several requests want more at once than there is room for."""
+"""Work side by side: all of a task, and whose turn is next where there is not room for all."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Coroutine, Hashable, Iterable
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+ResultT = TypeVar("ResultT")
+
+
+async def all_or_none(works: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+    """The results of what runs at the same time, in order. When one fails, or the caller goes away,
+    the others are for nothing, and cancelled.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 class FairTurns:

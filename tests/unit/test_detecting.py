@@ -10,7 +10,7 @@ from PIL import Image
 
 from prelabel.batching import BatchGate
 from prelabel.detecting import PictureDetector
-from prelabel.errors import ImageDecodeError
+from prelabel.errors import DetectionError, ImageDecodeError
 from prelabel.settings import AppSettings
 from prelabel.types import DetectionQuery, RawDetections, Thresholds
 
@@ -25,18 +25,25 @@ class Item:
 
 
 class CountingEngine:
-    """Finds four boxes for each phrase, with falling scores; counts what it is given."""
+    """Finds four boxes for each phrase, with falling scores; counts what it is given.
 
-    def __init__(self) -> None:
+    chunk: most phrases of an item; broken: it fails on everything.
+    """
+
+    def __init__(self, chunk: int = 1000, *, broken: bool = False) -> None:
+        self._chunk, self._broken = chunk, broken
         self.prepared: list[tuple[int, int]] = []
         self.seen = 0
 
     def prepare(self, image, phrases):
         self.prepared.append(image.shape[:2])
-        return [Item(image, tuple(phrases))]
+        starts = range(0, len(phrases), self._chunk)
+        return [Item(image, tuple(phrases[i : i + self._chunk])) for i in starts]
 
     def detect(self, items):
         self.seen += len(items)
+        if self._broken:
+            raise DetectionError("broken")
         return [self._raw(len(item.phrases)) for item in items]
 
     def _raw(self, phrases: int) -> RawDetections:
@@ -56,16 +63,19 @@ def query(image=None, phrases=("cat",), box=0.3, *, urgent=True):
     return DetectionQuery(image or encoded(), phrases, Thresholds(box, 0.0), urgent)
 
 
-def ask(*queries, at_once=False, **settings):
+def ask(*queries, at_once=False, engine=None, **settings):
     """Outcomes, and the engine that was asked."""
-    engine = CountingEngine()
+    engine = engine or CountingEngine()
 
     async def run():
-        gate = BatchGate(engine.detect, max_batch_size=8)
-        detector = PictureDetector(AppSettings(**settings), engine, gate, preparing_threads=2)
+        values = AppSettings(**settings)
+        gate = BatchGate(engine.detect, max_batch_size=values.max_batch_size)
+        detector = PictureDetector(values, engine, gate, preparing_threads=2)
         if at_once:
             return await asyncio.gather(*(detector.detect(each) for each in queries))
-        return [await detector.detect(each) for each in queries]
+        found = [await detector.detect(each) for each in queries]
+        await asyncio.sleep(0.05)  # what nobody waits for any more would be run now
+        return found
 
     return asyncio.run(run()), engine
 
@@ -128,7 +138,7 @@ def test_a_picture_that_somebody_works_on_is_decoded_once(monkeypatch, urgent, d
 def test_tiles_are_kept_each():
     large = encoded((300, 200))
     found, engine = ask(query(large), query(large, box=0.0), tile_size=120)
-    assert engine.seen == len(engine.prepared) == 1 + 3 * 2  # the whole, and its tiles
+    assert engine.seen == len(engine.prepared) == 1 + 4 * 2  # the whole, and its tiles
     assert len(found[1].scores) > len(found[0].scores)
 
 
@@ -137,3 +147,11 @@ def test_a_broken_picture_is_answered_with_its_error_each_time():
     assert [type(each) for each in found[:2]] == [ImageDecodeError] * 2
     assert engine.seen == 1
     assert len(found[2].scores) == 3
+
+
+def test_a_picture_on_which_the_model_fails_keeps_it_no_longer_busy():
+    """Each of its captions would fail, and count as a failure of the replica."""
+    engine = CountingEngine(chunk=1, broken=True)
+    [outcome], _ = ask(query(phrases=tuple("abcdefghijkl")), engine=engine, max_batch_size=1)
+    assert isinstance(outcome, DetectionError)
+    assert engine.seen <= 2  # the one that failed, and one that was begun meanwhile

@@ -13,7 +13,7 @@ from deployments.placement import DetectorPlace
 from prelabel.batching import BatchGate
 from prelabel.cards import ModelCard, model_folder
 from prelabel.detecting import Outcome, PictureDetector
-from prelabel.engines import load_engine
+from prelabel.engines import EngineLoader
 from prelabel.engines.base import PreparedItem
 from prelabel.settings import AppSettings
 from prelabel.types import DetectionQuery, RawDetections
@@ -28,9 +28,11 @@ _PREPARING_THREADS = {"cpu": 2, "cuda": 4}  # a GPU is hungrier
 class Detector:
     """One checkpoint on one device."""
 
-    def __init__(self, settings: AppSettings, card: ModelCard, place: DetectorPlace) -> None:
+    def __init__(
+        self, settings: AppSettings, card: ModelCard, place: DetectorPlace, load: EngineLoader
+    ) -> None:
         use_serve_log(settings.log_level)
-        engine = load_engine(
+        engine = load(
             card,
             model_folder(card, settings.models_dir),
             device=place.device,

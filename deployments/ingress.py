@@ -33,6 +33,9 @@ from prelabel.settings import AppSettings, Environment
 from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
 
 _LONGEST_KEPT_ADDRESS = 4096
+_REPORT_AFTER_S = 0.5
+_RECALLED_FOR_S = 0.5
+_LONGEST_PROMPT_BYTES, _PROMPTS_BYTES = 20_000, 10_000_000
 _FETCHING_THREADS = 64  # twice what one request may have under way (task_concurrency)
 
 
@@ -61,6 +64,12 @@ class Ingress:
         self._prompts = prompt_store
         self._journal = journal
         self._tasks_in_progress = 0
+        self._reports: list[Report] = []
+        self._reporting: asyncio.Task[None] | None = None
+        # For a burst of requests of one project; another ingress may know of a newer prompt.
+        self._recalled: WorkCache[Asked] = WorkCache(
+            lambda _: _LONGEST_PROMPT_BYTES, max_bytes=_PROMPTS_BYTES, max_age_s=_RECALLED_FOR_S
+        )
         self._fetching = ThreadPoolExecutor(_FETCHING_THREADS, thread_name_prefix="fetch")
         self._pictures: WorkCache[bytes] = WorkCache(
             len,
@@ -106,16 +115,30 @@ class Ingress:
         return entries
 
     def note(self, report: Report) -> None:
-        """Put it into the journal; waits for nothing."""
-        self._journal.note.remote(report)
+        """Put it into the journal soon; waits for nothing."""
+        self._reports.append(report)
+        if self._reporting is None or self._reporting.done():
+            self._reporting = asyncio.create_task(self._report_soon())
+
+    async def _report_soon(self) -> None:
+        """What came together goes together: a call costs more than what it says."""
+        await asyncio.sleep(_REPORT_AFTER_S)
+        await self._report()
+
+    async def _report(self) -> None:
+        reports, self._reports = self._reports, []
+        if reports:
+            await call(self._journal.note, reports)
 
     async def metrics(self) -> dict[str, float]:
         """Counts and times of all ingress replicas; what is in progress is of this one."""
+        await self._report()
         total = cast("dict[str, float]", await call(self._journal.metrics))
         return {**total, "tasks_in_progress": self._tasks_in_progress}
 
     async def errors(self, project: str | None, limit: int) -> list[Fault]:
         """The newest errors of all ingress replicas."""
+        await self._report()
         return cast("list[Fault]", await call(self._journal.errors, project, limit))
 
     def meet(self, project: str | int | None) -> None:
@@ -133,6 +156,7 @@ class Ingress:
         asked = asked_by_submit(event, self.settings)
         if asked != Asked():
             await call(self._prompts.remember, project, submitted_at, asked)
+            self._recalled.clear()
 
     async def remembered(self, project: str | None) -> dict[str, Remembered]:
         """What is remembered for projects, by their keys."""
@@ -140,10 +164,15 @@ class Ingress:
 
     async def forget(self, project: str) -> int:
         """Forget it; for how many projects of that id."""
-        return cast("int", await call(self._prompts.forget, project))
+        forgotten = cast("int", await call(self._prompts.forget, project))
+        self._recalled.clear()
+        return forgotten
 
     async def _recall(self, project: str) -> Asked:
-        return cast("Asked", await call(self._prompts.recall, project))
+        async def recall() -> Asked:
+            return cast("Asked", await call(self._prompts.recall, project))
+
+        return await self._recalled.get(project, recall)
 
     async def _fetch(self, uri: str, task_id: int | None) -> bytes:
         async def fetch() -> bytes:
@@ -151,7 +180,7 @@ class Ingress:
                 self._fetching, self._fetch_now, uri, task_id
             )
 
-        if len(uri) > _LONGEST_KEPT_ADDRESS:  # it may hold the picture itself
+        if len(uri) > _LONGEST_KEPT_ADDRESS or uri.startswith("data:"):  # it holds the picture
             return await fetch()
         # The task belongs to the key: by it Label Studio decides who may see the picture.
         return await self._pictures.get((uri, task_id), fetch)

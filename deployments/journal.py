@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deployments.logs import use_serve_log
 from prelabel.journal import Fault, Journal, Report
 from prelabel.settings import AppSettings
@@ -14,9 +16,10 @@ class JournalKeeper:
         use_serve_log(settings.log_level)
         self._journal = Journal()
 
-    def note(self, report: Report) -> None:
-        """Add a report."""
-        self._journal.note(report)
+    def note(self, reports: Sequence[Report]) -> None:
+        """Add reports."""
+        for report in reports:
+            self._journal.note(report)
 
     def errors(self, project: str | None, limit: int) -> list[Fault]:
         """The newest errors first."""

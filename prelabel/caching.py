@@ -11,6 +11,8 @@ from typing import Generic, TypeVar
 
 ValueT = TypeVar("ValueT")
 
+_ENTRY_BYTES = 300
+
 
 @dataclass(slots=True)
 class _Kept(Generic[ValueT]):
@@ -28,8 +30,8 @@ class _Running(Generic[ValueT]):
 class WorkCache(Generic[ValueT]):
     """Results by key, the least recently used dropped first. All methods belong to one event loop.
 
-    size_of: bytes of a result; max_bytes: of all that are kept, 0 to keep none; max_age_s: how
-    long a result is good, None for ever. Errors are not kept.
+    size_of: bytes of a result; max_bytes: of all that are kept, with their keys, 0 to keep none;
+    max_age_s: how long a result is good, None for ever. Errors are not kept.
     """
 
     def __init__(
@@ -82,7 +84,8 @@ class WorkCache(Generic[ValueT]):
         mine = self._running[key, rank]
         try:
             value = await work()
-            self._keep(key, value)
+            if self._running.get((key, rank)) is mine:
+                self._keep(key, value)
             return value
         finally:
             self._forget(key, rank, mine)
@@ -90,6 +93,12 @@ class WorkCache(Generic[ValueT]):
     def _forget(self, key: Hashable, rank: Hashable, mine: _Running[ValueT]) -> None:
         if self._running.get((key, rank)) is mine:
             del self._running[key, rank]
+
+    def clear(self) -> None:
+        """Keep nothing of what is kept now, or under way: it may have begun before a change."""
+        self._running.clear()
+        for key in list(self._kept):
+            self._drop(key)
 
     def _find(self, key: Hashable) -> _Kept[ValueT] | None:
         kept = self._kept.get(key)
@@ -102,10 +111,12 @@ class WorkCache(Generic[ValueT]):
         return kept
 
     def _keep(self, key: Hashable, value: ValueT) -> None:
-        size = self._size_of(value)
+        size = self._size_of(value) + _size_of_key(key)
         self._drop(key)
         if size > self._max_bytes:
             return
+        while self._kept and next(iter(self._kept.values())).until < time.monotonic():
+            self._drop(next(iter(self._kept)))
         self._kept[key] = _Kept(value, size, time.monotonic() + self._max_age_s)
         self.bytes += size
         while self.bytes > self._max_bytes:
@@ -115,3 +126,10 @@ class WorkCache(Generic[ValueT]):
         kept = self._kept.pop(key, None)
         if kept is not None:
             self.bytes -= kept.size
+
+
+def _size_of_key(key: Hashable) -> int:
+    """About what a key and its entry take: an empty result is kept under a long address, too."""
+    if isinstance(key, tuple):
+        return _ENTRY_BYTES + sum(_size_of_key(part) for part in key)
+    return _ENTRY_BYTES + (len(key) * 4 if isinstance(key, str | bytes) else 0)

@@ -22,7 +22,7 @@ Connect = Callable[[str, int, float], socket.socket]
 Dial = Callable[[str, int], socket.socket]
 
 
-def resolve_host(host: str, port: int) -> Collection[str]:
+def resolve_host(host: str, port: int) -> tuple[str, ...]:
     """IP addresses of a name, in the system's order of preference."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))

@@ -54,6 +54,8 @@ MAX_JPEG_MARKERS: Final = 10_000
 JPEG_START: Final = b"\xff\xd8"
 # But those that stand for themselves: within a scan (stuffing, restarts) and padding.
 JPEG_MARKER: Final = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+# The decoder passes over others, in a scan, without looking for a length behind them.
+JPEG_FIRST_WITH_LENGTH: Final = b"\xc0"
 JPEG_SCAN: Final = b"\xda"
 JPEG_END: Final = b"\xd9"
 
@@ -136,7 +138,9 @@ def _check_scans(encoded: bytes) -> None:
                 "The picture is a JPEG of far more parts than cameras and programs write; "
                 "save it again."
             )
-        place = found.end() + int.from_bytes(encoded[found.end() : found.end() + 2])
+        place = found.end()
+        if found[1] >= JPEG_FIRST_WITH_LENGTH:
+            place += int.from_bytes(encoded[place : place + 2])
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

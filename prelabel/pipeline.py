@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 _FAULTS_REPORTED = 100  # of a request: the journal would hold nothing else soon
 _MOST_PICTURES = 20_000  # of one request
+_PICTURES_AT_ONCE = 8  # of an annotator's task, so that no task has all threads that fetch
 
 Entry = Prediction | TaskError
 
@@ -94,7 +95,8 @@ class Predictor:
         started = time.monotonic()
         deadline = asyncio.get_running_loop().time() + self._settings.request_deadline_s
         urgent = len(request.tasks) == 1  # an annotator's page waits, with or without a prompt
-        turns = FairTurns(self._settings.task_concurrency) if urgent else self._bulk
+        at_once = min(_PICTURES_AT_ONCE, self._settings.task_concurrency)
+        turns = FairTurns(at_once) if urgent else self._bulk
         run = _Run(request_id, turns, urgent)
         ground = asyncio.create_task(self._ground(request))
 

@@ -155,7 +155,9 @@ class AppSettings(BaseModel):
 class Environment(BaseSettings):
     """The variables of Label Studio's tutorial. Secrets live here and nowhere else."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     label_studio_url: str | None = Field(
         None,
@@ -203,6 +205,11 @@ class Environment(BaseSettings):
         url = url.strip().rstrip("/")
         url = url if "://" in url else f"http://{url}"
         Origin.of(url)
+        if set("@?#\\ ") & set(url):
+            raise ValueError(
+                "LABEL_STUDIO_HOST is an address such as https://host/path, without user, query "
+                "and fragment. Correct it; the token has a variable of its own."
+            )
         return url
 
     def override(self, settings: AppSettings) -> AppSettings:

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from prelabel.cards import ModelCard, check_installed
 from prelabel.engines.base import AnyEngine
+
+
+class EngineLoader(Protocol):
+    """How a detector comes to its engine; see `load_engine`."""
+
+    def __call__(
+        self,
+        card: ModelCard,
+        folder: Path,
+        *,
+        device: str,
+        precision: str,
+        cpu_threads: int | None = None,
+    ) -> AnyEngine:
+        """A loaded checkpoint."""
 
 
 def load_engine(

@@ -8,19 +8,32 @@ from __future__ import annotations
 
 import base64
 import re
+import socket
+import ssl
 import threading
 import time
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 import requests
 from pydantic import BaseModel, Field, SecretStr
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
 from prelabel.addresses import DEFAULT_PORTS, Credentials, Origin
+from prelabel.dialing import (
+    Dial,
+    DialingAdapter,
+    Watchdog,
+    connect_socket,
+    resolve_host,
+    watchdog_for,
+)
 from prelabel.errors import ImageAddressError, ImageFetchError
 
 # What Label Studio writes for files of its own, relative to its address: uploads and local files,
@@ -204,6 +217,7 @@ class PersonalAccessToken:
         self._url = f"{url}/api/token/refresh/"
         self._token = token
         self._timeouts_s = timeouts_s
+        self._tls = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
         self._lock = threading.Lock()
         self._header: str | None = None
         self._renew_at = 0.0
@@ -238,18 +252,31 @@ class PersonalAccessToken:
 
     def _ask(self) -> str:
         """A new access token. What `requests` raises is dropped: it may repeat what was sent."""
+        request = requests.Request(
+            "POST",
+            self._url,
+            json={"refresh": self._token},
+            headers={"User-Agent": f"prelabel/{__version__}"},
+        ).prepare()
+        connect_s, read_s = self._timeouts_s
+        with watchdog_for(connect_s + read_s) as watchdog:
+            try:
+                return self._send(request, partial(_dial, watchdog, connect_s))
+            except ImageFetchError:
+                if watchdog.is_over:
+                    raise ImageFetchError(
+                        "Label Studio did not give an access token within "
+                        f"{watchdog.total_s:g} s; look whether it is overloaded."
+                    ) from None
+                raise
+
+    def _send(self, request: requests.PreparedRequest, dial: Dial) -> str:
         try:
-            with requests.Session() as session:
-                session.trust_env = False
-                with session.post(
-                    self._url,
-                    json={"refresh": self._token},
-                    headers={"User-Agent": f"prelabel/{__version__}"},
-                    timeout=self._timeouts_s,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response:
-                    return _access_token(response)
+            with (
+                closing(DialingAdapter(dial, self._tls)) as adapter,
+                closing(adapter.send(request, stream=True)) as response,
+            ):
+                return _access_token(response)
         except requests.RequestException:
             raise ImageFetchError(
                 "Label Studio cannot be reached for an access token; check LABEL_STUDIO_HOST."
@@ -259,6 +286,15 @@ class PersonalAccessToken:
                 "What answers at LABEL_STUDIO_HOST gives no access token; check that it is "
                 "Label Studio's address."
             ) from None
+
+
+def _dial(watchdog: Watchdog, connect_s: float, host: str, port: int) -> socket.socket:
+    """A connection to Label Studio, wherever it is; it ends when the watchdog says so."""
+    addresses = resolve_host(host, port)
+    for address in addresses[:-1]:
+        with suppress(OSError):
+            return watchdog.watch(connect_socket(address, port, connect_s))
+    return watchdog.watch(connect_socket(addresses[-1], port, connect_s))
 
 
 def _access_token(response: requests.Response) -> str:

@@ -142,6 +142,22 @@ def jpeg_of_size(height: int, width: int) -> bytes:
     return plain.replace(struct.pack(">HH", 48, 64), struct.pack(">HH", height, width), 1)
 
 
+def hidden_scans(scans: int) -> bytes:
+    """Scans behind a marker that a decoder passes over, within a scan of restart intervals; who
+    takes what follows it for a length jumps over them all.
+    """
+    segments, place, plain = b"", 2, jpeg()
+    while plain[place + 1] != 0xDA:
+        length = 2 + int.from_bytes(plain[place + 2 : place + 4])
+        segments += plain[place : place + length].replace(b"\xff\xc0", b"\xff\xc2", 1)
+        place += length
+    restarts, no_restarts = b"\xff\xdd\0\x04\0\x01", b"\xff\xdd\0\x04\0\0"
+    first = b"\xff\xda\0\x08\x01\x01\0\0\0\0" + b"\0\0"
+    last = b"\xff\xda\0\x08\x01\x01\0\x01\x3f\0" * scans
+    hidden = b"\xff\x02\xff\xff" + (no_restarts + last).ljust(65533, b"\0")
+    return b"\xff\xd8" + segments + restarts + first + hidden + EOI
+
+
 def scan_bomb(scans: int) -> bytes:
     """The last pass over the picture, again and again: ten bytes each."""
     plain = encode("JPEG", (2000, 2000), "L", progressive=True)
@@ -253,6 +269,7 @@ BOMBS: dict[str, tuple[Build, str]] = {
     "tiff tile, sides of 64 bits": (lambda: tile_bomb(16), "tiles"),
     "tiff tile, sides of signed 64 bits": (lambda: tile_bomb(17), "tiles"),
     "jpeg of 65500 x 65500": (lambda: jpeg_of_size(65_500, 65_500), "pixels"),
+    "jpeg of 1000 hidden scans": (lambda: hidden_scans(1000), "far more parts"),
     "jpeg of 1000 scans": (lambda: scan_bomb(1000), "far more parts"),
     "jpeg of 100000 comments": (lambda: jpeg(segment(0xFE, b"") * 100_000), "far more parts"),
     "png text that unpacks": (

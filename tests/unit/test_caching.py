@@ -36,7 +36,10 @@ class Worker:
         return self.value
 
 
-def cache(max_bytes=100, max_age_s=None):
+ENTRY = 304  # what an entry takes beside its value, under a key of one letter
+
+
+def cache(max_bytes=10_000, max_age_s=None):
     return WorkCache(len, max_bytes=max_bytes, max_age_s=max_age_s)
 
 
@@ -142,23 +145,23 @@ async def test_who_asks_just_after_the_last_left_gets_work_that_is_alive():
 
 @concurrent
 async def test_the_least_recently_used_are_dropped_above_the_limit():
-    results = cache(max_bytes=10)
+    results = cache(max_bytes=3 * ENTRY + 10)
     for key in "abc":
         await kept(results, key, "xxx")
     assert await is_kept(results, "a")
     await kept(results, "d", "xxx")
-    assert results.bytes == 9
+    assert results.bytes == 3 * ENTRY + 9
     assert await is_kept(results, "a")
     assert not await is_kept(results, "b")
 
 
 @concurrent
 async def test_what_is_larger_than_the_limit_is_not_kept_and_drops_nothing():
-    results = cache(max_bytes=10)
-    await kept(results, "small", "xxx")
-    await kept(results, "large", "x" * 11)
-    assert results.bytes == 3
-    assert await is_kept(results, "small")
+    results = cache(max_bytes=ENTRY + 10)
+    await kept(results, "s", "xxx")
+    await kept(results, "l", "x" * 11)
+    assert results.bytes == ENTRY + 3
+    assert await is_kept(results, "s")
 
 
 @concurrent
@@ -178,12 +181,55 @@ async def test_what_is_too_old_is_done_again(monkeypatch):
     now = [1000.0]
     monkeypatch.setattr("prelabel.caching.time.monotonic", lambda: now[0])
     results = cache(max_age_s=60)
-    await kept(results, "key", "xxx")
+    await kept(results, "k", "xxx")
     now[0] += 59
-    assert await is_kept(results, "key")
+    assert await is_kept(results, "k")
     now[0] += 2
+    assert not await is_kept(results, "k")
+    assert results.bytes == ENTRY + len("result")
+
+
+@concurrent
+async def test_what_is_too_old_makes_room_though_nobody_asks_for_it(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("prelabel.caching.time.monotonic", lambda: now[0])
+    results = cache(max_age_s=60)
+    for key in "abc":
+        await kept(results, key, "xxx")
+    now[0] += 61
+    await kept(results, "d", "xxx")
+    assert results.bytes == ENTRY + 3
+
+
+@concurrent
+async def test_empty_results_under_long_keys_take_room_too():
+    results = cache(max_bytes=100_000)
+    for i in range(1000):
+        await kept(results, (f"{i}" + "x" * 1000, i), "")
+    assert len(results._kept) < 30
+
+
+@concurrent
+async def test_work_that_began_before_a_clearing_is_neither_kept_nor_joined():
+    results, before = cache(), Worker("before")
+    asking = asyncio.create_task(results.get("key", before))
+    await settle()
+    results.clear()
+    after = Worker("after")
+    after.go.set()
+    assert await results.get("key", after) == "after"
+    before.go.set()
+    assert await asking == "before"
+    assert await results.get("key", before) == "after"
+
+
+@concurrent
+async def test_what_was_cleared_is_done_again():
+    results = cache()
+    await kept(results, "key", "xxx")
+    results.clear()
+    assert results.bytes == 0
     assert not await is_kept(results, "key")
-    assert results.bytes == len("result")
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -193,11 +239,11 @@ async def test_sizes_add_up_where_two_ranks_keep_the_same_key(times):
     workers = [Worker("xxx") for _ in range(2)]
     for _ in range(times):
         asking = [
-            asyncio.create_task(results.get("key", worker, rank=rank))
+            asyncio.create_task(results.get("k", worker, rank=rank))
             for rank, worker in enumerate(workers)
         ]
         await settle()
         for worker in workers:
             worker.go.set()
         await asyncio.gather(*asking)
-    assert results.bytes == 3
+    assert results.bytes == ENTRY + 3

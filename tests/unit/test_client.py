@@ -3,11 +3,12 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
@@ -254,6 +255,37 @@ def test_a_revoked_access_token_is_replaced_once() -> None:
         studio.revoked.update(studio.given)
         assert fetch(server, sdk) == b"picture"
         assert len(studio.given) == 2
+
+
+def test_an_access_token_that_comes_byte_by_byte_is_not_waited_for() -> None:
+    """Each byte would start a read's time-out anew, and all who fetch wait for the one who asks."""
+    over = threading.Event()
+
+    def dribble(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not over.wait(0.05):
+                connection.sendall(b"X-A: b\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=dribble, args=(listener,))
+        server.start()
+        sdk = LabelStudioClient(
+            f"http://127.0.0.1:{listener.getsockname()[1]}",
+            SecretStr(PERSONAL),
+            max_image_bytes=1000,
+            connect_timeout_s=0.2,
+            timeout_s=0.3,
+        )
+        began = time.monotonic()
+        try:
+            with pytest.raises(ImageFetchError, match="did not give an access token within"):
+                authorization(sdk)
+            assert time.monotonic() - began < 2
+        finally:
+            over.set()
+            server.join()
 
 
 def test_access_token_is_renewed_before_it_ends() -> None:

@@ -55,12 +55,20 @@ def test_hosts_are_split_and_log_levels_upper_case(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("BOX_THRESHOLD", "high"), ("LOG_LEVEL", "high"), ("LABEL_STUDIO_HOST", "ftp://ls")],
+    [
+        ("BOX_THRESHOLD", "high"),
+        ("LOG_LEVEL", "high"),
+        ("LABEL_STUDIO_HOST", "ftp://ls"),
+        ("LABEL_STUDIO_HOST", "http://user:canary@ls"),
+        ("LABEL_STUDIO_HOST", "http://ls/?token=canary"),
+        ("LABEL_STUDIO_HOST", "http://ls#canary"),
+    ],
 )
 def test_a_wrong_variable_is_refused(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError) as caught:
         Environment().override(AppSettings())
+    assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

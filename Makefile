@@ -13,7 +13,7 @@ PIP_FLAGS := --disable-pip-version-check --require-hashes --no-deps
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help serve test lint e2e train-demo measure-demo lock format docs image-test clean
+.PHONY: help serve test lint e2e train-demo measure-demo bench lock format docs image-test clean
 
 help:  ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -47,6 +47,9 @@ train-demo: .venv/train.stamp  ## Train the demo model from nothing; go on where
 measure-demo: .venv/train.stamp  ## Measure the demo model on held-out scenes (ARGS=--engines: compare the engines)
 	$(BIN)/python -m training.evaluate $(ARGS)
 
+bench: .venv/bench.stamp  ## Measure speed, beside the bare model and the alternatives (15 minutes; ARGS="--parts engine")
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
 docs: .venv/serve.stamp  ## Write the table of settings into README.md
 	$(BIN)/python docs/settings_table.py
 
@@ -55,7 +58,7 @@ image-test:  ## Build the container image with buildah and ask it for /health
 
 lock:  ## Resolve the requirements anew (needs uv)
 	@command -v uv >/dev/null || { echo "Locking needs uv: pip install uv"; exit 1; }
-	cd requirements && for name in build serve train test labelstudio reference; do \
+	cd requirements && for name in build serve train bench test labelstudio reference; do \
 	    uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 	        --no-emit-index-url --no-header --override overrides.in $$name.in -o $$name.txt; \
 	done
@@ -82,6 +85,10 @@ clean:  ## Remove the virtual environments and everything that was built
 
 .venv/train.stamp: .venv/serve.stamp requirements/train.txt
 	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r requirements/train.txt
+	@touch $@
+
+.venv/bench.stamp: .venv/serve.stamp requirements/bench.txt
+	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r requirements/bench.txt
 	@touch $@
 
 # Label Studio and the old SDK's server pin packages of their own: each lives by itself.

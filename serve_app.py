@@ -14,6 +14,7 @@ from deployments.placement import place_detector
 from deployments.postprocessor import Postprocessor
 from deployments.prompt_store import PromptStore
 from prelabel.cards import check_installed, load_card, model_folder
+from prelabel.engines import EngineLoader, load_engine
 from prelabel.settings import AppSettings, Environment
 from prelabel.versioning import model_version
 
@@ -21,8 +22,16 @@ from prelabel.versioning import model_version
 def build_app(settings: AppSettings) -> Application:
     """The application; `serve_config.yaml` gives the settings under `args:`.
 
+    Raises ModelError where the model is not installed.
+    """
+    return bind_app(settings, load_engine)
+
+
+def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
+    """The application around what `load` loads in its detectors.
+
     The environment is read here, once, and travels to the replicas as an argument: it reaches them
-    however Ray starts them. Raises ModelError where the model is not installed.
+    however Ray starts them.
     """
     environment = Environment()
     settings = environment.override(settings)
@@ -41,7 +50,7 @@ def build_app(settings: AppSettings) -> Application:
         environment,
         card,
         version,
-        detector.bind(settings, card, place),
+        detector.bind(settings, card, place, load),
         postprocessor.bind(settings, version),
         prompt_store.bind(settings, environment),
         journal.bind(settings),

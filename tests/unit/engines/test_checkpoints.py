@@ -15,6 +15,7 @@ from transformers import (
     SwinConfig,
 )
 
+from benchmarks.models import library_model
 from prelabel.cards import ImageSize, ModelCard, ModelFile, load_card, model_folder
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
@@ -187,10 +188,10 @@ def test_mm_grounding_dino_runs_with_the_packaged_tokenizer(
 
 
 def test_official_layout_of_full_size_gives_the_librarys_own_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scene: ImageRGB
+    tmp_path: Path, scene: ImageRGB
 ) -> None:
     """A random Swin-T, saved as the authors save theirs, loaded through the shipped card."""
-    reference = library_model(monkeypatch)
+    reference = library_model()
     weights = {f"module.{name}": tensor for name, tensor in reference.state_dict().items()}
     weights["module.label_enc.weight"] = torch.zeros(3, 256)
     torch.save({"model": weights}, tmp_path / "groundingdino_swint_ogc.pth")
@@ -213,43 +214,3 @@ def test_official_layout_of_full_size_gives_the_librarys_own_answer(
     centres_xy = expected["pred_boxes"][0, :, :2].numpy()
     assert raw.phrase_max[:, 0] == pytest.approx(probs[:, 1:3].max(axis=1), abs=1e-6)
     assert raw.boxes_xyxy_norm.reshape(-1, 2, 2).mean(axis=1) == pytest.approx(centres_xy, abs=1e-6)
-
-
-def library_model(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
-    """groundingdino's own class, random weights; only its BERT wrapper is made fit for today."""
-    from groundingdino.models import build_model
-    from groundingdino.models.GroundingDINO import groundingdino as library
-    from groundingdino.util import get_tokenlizer
-    from groundingdino.util.slconfig import SLConfig
-    from transformers import BertModel, BertTokenizerFast
-
-    from prelabel.engines.groundingdino_shape import original_config_path
-
-    class TodaysWrapper(torch.nn.Module):
-        def __init__(self, bert_model: BertModel) -> None:
-            super().__init__()
-            self.config = bert_model.config
-            self.embeddings, self.encoder = bert_model.embeddings, bert_model.encoder
-            self.pooler = bert_model.pooler
-            object.__setattr__(self, "whole", bert_model)  # not a second set of weights
-
-        def forward(self, attention_mask: torch.Tensor, **inputs: torch.Tensor) -> object:
-            return self.whole(attention_mask=attention_mask[:, None], **inputs)
-
-    tokenizer = BertTokenizerFast(
-        tokenizer_file=str(model_folder(load_card("demo"), "models") / "tokenizer.json")
-    )
-    tokenizer.model_max_length = 512
-    monkeypatch.setattr(get_tokenlizer, "get_tokenlizer", lambda name: tokenizer)
-    monkeypatch.setattr(
-        get_tokenlizer, "get_pretrained_language_model", lambda name: BertModel(BertConfig())
-    )
-    monkeypatch.setattr(library, "BertModelWarper", TodaysWrapper)
-    args = SLConfig.fromfile(str(original_config_path("GroundingDINO_SwinT_OGC.py", Path())))
-    args.use_checkpoint = args.use_transformer_ckpt = False
-    torch.manual_seed(0)
-    model = build_model(args).eval()
-    for parameter in model.parameters():  # the box heads start at zero, which would hide errors
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.02)
-    return model

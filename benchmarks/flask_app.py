@@ -1,0 +1,55 @@
+"""The smallest server around an engine: what one would write without Ray, as the `grounding_dino`
+example of Label Studio's ML backends is written. A task at a time, no batches, no queue.
+
+Run by gunicorn with one worker and eight threads, as that example is.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+
+from flask import Flask, jsonify, request
+
+from benchmarks.models import PHRASES
+from prelabel.cards import load_card, model_folder
+from prelabel.engines import load_engine
+from prelabel.images import decode_image
+from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
+from prelabel.scoring import select_detections
+from prelabel.settings import AppSettings
+from prelabel.types import LookPlan, Target, Thresholds
+
+SETTINGS = AppSettings()
+CARD = load_card(os.environ.get("PRELABEL_BENCH_MODEL", "demo"))
+ENGINE = load_engine(CARD, model_folder(CARD, "models"), device="cpu", precision="auto")
+THRESHOLDS = Thresholds(SETTINGS.box_threshold, SETTINGS.text_threshold)
+TARGETS = tuple(Target("label", "image", phrase, 0.0) for phrase in PHRASES)
+LOOK = LookPlan("", None, PHRASES, TARGETS, THRESHOLDS)
+SUPPRESSION = Suppression(
+    iou_threshold=SETTINGS.nms_iou_threshold,
+    class_agnostic=SETTINGS.nms_class_agnostic,
+    max_boxes=SETTINGS.max_boxes,
+    min_box_px=SETTINGS.min_box_px,
+)
+
+app = Flask(__name__)
+
+
+@app.get("/health")
+def health():  # type: ignore[no-untyped-def]
+    """That it runs."""
+    return jsonify(status="UP")
+
+
+@app.post("/predict")
+def predict():  # type: ignore[no-untyped-def]
+    """A prediction for each task, one after the other."""
+    results = []
+    for task in request.get_json()["tasks"]:
+        encoded = base64.b64decode(task["data"]["image"].partition(",")[2])
+        image = decode_image(encoded, max_pixels=SETTINGS.max_image_pixels)
+        found = ENGINE.detect(ENGINE.prepare(image, PHRASES))
+        detections = select_detections(found, THRESHOLDS, (image.shape[1], image.shape[0]))
+        results.append(to_prediction(list(to_regions(LOOK, detections, SUPPRESSION)), CARD.name))
+    return jsonify(results=results)

@@ -1,0 +1,102 @@
+"""Measure, and write benchmarks/results/latest.json with a table beside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.engine_figures import engine_figures
+from benchmarks.service_figures import (
+    Figures,
+    demo_figures,
+    full_size_figures,
+    memory_figures,
+    scaling_figures,
+)
+from prelabel.cards import PROJECT_ROOT
+
+_RESULTS = PROJECT_ROOT / "benchmarks" / "results"
+_WORK = PROJECT_ROOT / "benchmarks" / "work"  # weights of 700 MB; ignored by git
+_PACKAGES = ("torch", "transformers", "ray", "groundingdino-py", "numpy", "pillow")
+_PARTS: dict[str, Callable[[], Figures]] = {
+    "engine": lambda: engine_figures(_WORK),
+    "full_size": lambda: full_size_figures(_WORK),
+    "demo": demo_figures,
+    "scaling": scaling_figures,
+    "memory": memory_figures,
+}
+# What is demanded of a machine of two cores, and which way.
+_DEMANDED = {
+    "cpu_engine_speedup_640x640_float32": (">=", 2.5),
+    "cpu_engine_scenes_differing": ("<=", 0),
+    "service_efficiency_16": (">=", 0.95),
+    "demo_efficiency_16": (">=", 0.75),
+    "overhead_p50_ms": ("<=", 15),
+    "demo_over_flask_1": (">=", 1),
+    "demo_over_flask_8": (">=", 1),
+    "demo_over_flask_32": (">=", 1),
+    "rethreshold_speedup": (">=", 20),
+    "scale_4_replicas": (">=", 3.6),
+    "open_loop_p95_ratio": ("<=", 2.5),
+    "interactive_p95_excess_batches": ("<=", 1.5),
+    "rss_growth": ("<=", 0.03),
+}
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    names = {
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    }
+    return {"processor": ", ".join(sorted(names)) or platform.machine(), "cores": os.cpu_count()}
+
+
+def table(figures: dict[str, float]) -> str:
+    """The figures in Markdown, with what is demanded."""
+    lines = ["| figure | measured | demanded |", "|---|---|---|"]
+    for name, value in figures.items():
+        demanded = " ".join(map(str, _DEMANDED.get(name, "-")))
+        lines.append(f"| `{name}` | {value:.3g} | {demanded} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the parts that are asked for; figures of the others stay as they were."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
+    arguments = parser.parse_args()
+    latest = _RESULTS / "latest.json"
+    figures: dict[str, float] = {}
+    if set(arguments.parts) != set(_PARTS) and latest.is_file():
+        figures = json.loads(latest.read_text())["figures"]
+    for part in arguments.parts:
+        began = time.monotonic()
+        for name, value in _PARTS[part]():
+            figures[name] = round(value, 4)
+            print(f"{name}: {value:.4g}", flush=True)
+        print(f"({part}: {time.monotonic() - began:.0f} s)", flush=True)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    found = {
+        "machine": machine(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "commit": commit,
+        "figures": figures,
+    }
+    _RESULTS.mkdir(exist_ok=True)
+    latest.write_text(json.dumps(found, indent=2) + "\n")
+    (_RESULTS / "latest.md").write_text(table(figures))
+
+
+if __name__ == "__main__":
+    main()

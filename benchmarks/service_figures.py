@@ -1,0 +1,208 @@
+"""The service, beside the engine alone and the smallest server around it."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from benchmarks.bodies import picture, request, requests_for, unseen
+from benchmarks.cost_app import BASE_S, ITEM_S
+from benchmarks.models import PHRASES, write_full_size
+from benchmarks.servers import flask_server, replicas_rss, service
+from benchmarks.timing import Client, Load, closed_loop, in_turns, open_loop, percentile, seconds
+from prelabel.cards import load_card, model_folder
+from prelabel.engines import load_engine
+from prelabel.images import decode_image
+from prelabel.settings import AppSettings
+
+_MOST_PIXELS = 10**8
+_COST_APP = "benchmarks.cost_app:build_cost_app"
+_SLOW_APP = "benchmarks.cost_app:build_slow_app"
+Figures = Iterator[tuple[str, float]]
+
+
+class BareEngine:
+    """The engine in a loop: bytes in, raw detections out, so many pictures at a time."""
+
+    def __init__(self, model: str) -> None:
+        card = load_card(model)
+        folder = model_folder(card, "models")
+        self._engine = load_engine(card, folder, device="cpu", precision="auto")
+
+    def __call__(self, encoded: bytes, batch: int) -> None:
+        """Look at so many copies of the picture at a time."""
+        items = []
+        for _ in range(batch):
+            image = decode_image(encoded, max_pixels=_MOST_PIXELS)
+            items += self._engine.prepare(image, PHRASES)
+        self._engine.detect(items)
+
+    def per_s(self, encoded: bytes, batch: int, batches: int) -> float:
+        """Pictures per second."""
+        loop = partial(self._loop, encoded, batch, batches)
+        return batch * batches / seconds(loop)
+
+    def _loop(self, encoded: bytes, batch: int, batches: int) -> None:
+        for _ in range(batches):
+            self(encoded, batch)
+
+
+def full_size_figures(folder: Path) -> Figures:
+    """With Swin-T: the share of the engine's throughput that is left, and another threshold."""
+    card = write_full_size(folder, 640, 640)
+    bare, encoded = BareEngine(str(card)), picture((640, 640))
+    with service({"model": str(card), "request_deadline_s": 300}) as url:
+        found = in_turns(
+            {
+                "service": lambda: closed_loop(url, 16, requests_for(16, 2, encoded)).per_s,
+                "bare": lambda: bare.per_s(encoded, 1, 10),
+            },
+            3,
+        )
+        yield "service_efficiency_16", _ratio(found["service"], found["bare"])
+        yield "rethreshold_speedup", _rethreshold(url, encoded)
+
+
+def _rethreshold(url: str, encoded: bytes) -> float:
+    first, again = [], []
+    with Client(url) as client:
+        for _ in range(5):
+            seen = unseen(encoded)
+            first.append(client.post(request(seen, threshold=0.3)))
+            again += [client.post(request(seen, threshold=value)) for value in (0.1, 0.5, 0.0)]
+    return statistics.median(first) / statistics.median(again)
+
+
+def demo_figures() -> Figures:
+    """With the demo, where the service's own time weighs: against engine and Flask server."""
+    bare, encoded = BareEngine("demo"), picture()
+    with service({}) as ours, flask_server("demo") as flask:
+        yield from _overhead(ours, bare, encoded)
+        for clients in (1, 8, 16, 32):
+            load = partial(_load, clients=clients, each=max(4, 96 // clients), encoded=encoded)
+            latencies: list[float] = []
+            found = in_turns(
+                {
+                    "service": partial(load, ours, latencies),
+                    "flask": partial(load, flask, []),
+                    "one": lambda: bare.per_s(encoded, 1, 20),
+                    "eight": lambda: bare.per_s(encoded, 8, 4),
+                },
+                3,
+            )
+            yield f"demo_service_per_s_{clients}", statistics.median(found["service"])
+            yield f"demo_over_flask_{clients}", _ratio(found["service"], found["flask"])
+            yield f"demo_efficiency_{clients}", _ratio(found["service"], found["one"])
+            yield f"demo_efficiency_{clients}_of_batches", _ratio(found["service"], found["eight"])
+            for percent in (50, 95, 99):
+                yield f"demo_p{percent}_ms_{clients}", percentile(latencies, percent) * 1000
+
+
+def _load(url: str, latencies: list[float], *, clients: int, each: int, encoded: bytes) -> float:
+    load = closed_loop(url, clients, requests_for(clients, each, encoded))
+    latencies += load.latencies_s
+    return load.per_s
+
+
+def _overhead(url: str, bare: BareEngine, encoded: bytes) -> Figures:
+    with Client(url) as client:
+        found = in_turns(
+            {
+                "service": lambda: client.post(request(unseen(encoded))),
+                "health": lambda: client.get("/health"),
+                "engine": lambda: seconds(lambda: bare(encoded, 1)),
+            },
+            60,
+        )
+    service_s, health_s, engine_s = map(statistics.median, found.values())
+    yield "overhead_p50_ms", (service_s - engine_s) * 1000
+    yield "overhead_http_p50_ms", health_s * 1000
+
+
+def memory_figures() -> Figures:
+    """Growth of all replicas together from 500 requests to 2,000, as a share."""
+    encoded = picture()
+    args = {"result_cache_bytes": 4 * 1024 * 1024, "picture_cache_bytes": 16 * 1024 * 1024}
+    with service(args) as url:
+        closed_loop(url, 8, requests_for(8, 63, encoded))
+        before = sum(replicas_rss().values())
+        closed_loop(url, 8, requests_for(8, 188, encoded))
+        yield "rss_growth", sum(replicas_rss().values()) / before - 1
+
+
+def scaling_figures() -> Figures:
+    """With an engine that only costs time: replicas, a steady rate, and an annotator in a bulk."""
+    encoded = picture((64, 48))
+    with service({}, import_path=_COST_APP, detector_cpus=0.1) as url:
+        capacity = statistics.median(in_turns({"": _saturated(url, encoded, 16)}, 3)[""])
+        yield "cost_model_per_s", capacity
+        yield from _steady(url, encoded, capacity)
+        yield from _annotator(url, encoded)
+    per_s = {}
+    for detectors in (1, 2, 4):
+        with service({}, import_path=_SLOW_APP, detectors=detectors, detector_cpus=0.1) as url:
+            saturated = _saturated(url, encoded, 24 * detectors)
+            per_s[detectors] = statistics.median(in_turns({"": saturated}, 1)[""])
+            yield f"slow_model_per_s_{detectors}", per_s[detectors]
+    yield "scale_2_replicas", per_s[2] / per_s[1]
+    yield "scale_4_replicas", per_s[4] / per_s[1]
+
+
+def _saturated(url: str, encoded: bytes, clients: int) -> Callable[[], float]:
+    """Requests per second of more clients than fit the batches."""
+    return partial(_load, url, [], clients=clients, each=4, encoded=encoded)
+
+
+def _steady(url: str, encoded: bytes, capacity_per_s: float) -> Figures:
+    with Client(url) as client:
+        alone = [client.post(request(unseen(encoded))) for _ in range(30)]
+    rate = 0.7 * capacity_per_s
+    [bodies] = requests_for(1, int(rate * 15), encoded)
+    steady: Load = open_loop(url, rate, bodies)
+    yield "open_loop_p95_ratio", percentile(steady.latencies_s, 95) / statistics.median(alone)
+
+
+def _annotator(url: str, encoded: bytes) -> Figures:
+    """How much longer 95 % of his requests take during a bulk, in full batches."""
+    size = AppSettings().max_batch_size
+    batch_s = BASE_S + ITEM_S * size
+    bulk = request(*(unseen(encoded) for _ in range(600)))
+    with Client(url) as client, Client(url) as other:
+
+        def ask() -> float:
+            return client.post(request(unseen(encoded)))
+
+        alone = [ask() for _ in range(60)]
+        during = _while(lambda: other.post(bulk), ask)
+    yield (
+        "interactive_p95_excess_batches",
+        (percentile(during, 95) - percentile(alone, 95)) / batch_s,
+    )
+
+
+def _while(work: Callable[[], object], ask: Callable[[], float]) -> list[float]:
+    """What is answered while the work goes on."""
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    done.wait(0.5)
+    answers = []
+    while not done.is_set():
+        answers.append(ask())
+    thread.join()
+    return answers
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    """The median of the ratios of each round, whose halves ran side by side."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))

@@ -1,0 +1,108 @@
+"""What the benchmarks are made of measures what it says."""
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from benchmarks.bodies import picture, request, requests_for, unseen
+from benchmarks.cost_app import CostEngine
+from benchmarks.run import table
+from benchmarks.timing import closed_loop, in_turns, medians, open_loop, percentile
+from prelabel.images import decode_image
+
+
+@contextmanager
+def answering(body=b'{"results": []}', pause_s=0.0):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(pause_s)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_what_is_compared_runs_in_turns_and_once_before():
+    order = []
+    works = {name: lambda name=name: order.append(name) or len(order) for name in "ab"}
+    found = in_turns(works, 2)
+    assert "".join(order) == "ababab"
+    assert found == {"a": [3, 5], "b": [4, 6]}
+    assert medians(found) == {"a": 4, "b": 5}
+
+
+def test_percentiles():
+    values = [float(value) for value in range(100, 0, -1)]
+    assert [percentile(values, percent) for percent in (0, 50, 95, 99.9)] == [1, 51, 96, 100]
+    assert percentile([3.0], 95) == 3
+
+
+def test_each_picture_is_a_file_of_its_own_that_shows_the_same():
+    encoded = picture((64, 48))
+    bodies = [body for each in requests_for(3, 4, encoded) for body in each]
+    assert len(set(bodies)) == 12
+    pictures = [decode_image(unseen(encoded), max_pixels=10**6) for _ in range(2)]
+    assert (pictures[0] == pictures[1]).all()
+    task = json.loads(request(encoded, threshold=0.0))["params"]["context"]["result"][0]
+    assert task["value"] == {"number": 0.0}
+
+
+def test_a_closed_loop_counts_what_was_answered():
+    with answering(pause_s=0.05) as server:
+        load = closed_loop(server, 4, [[b"{}"] * 3] * 4)
+    assert len(load.latencies_s) == 12
+    assert 30 < load.per_s < 80
+    assert min(load.latencies_s) > 0.05
+
+
+def test_an_open_loop_counts_from_when_a_request_was_due():
+    with answering(pause_s=0.05) as server:
+        load = open_loop(server, 50, [b"{}"] * 10)
+    assert len(load.latencies_s) == 10
+    assert min(load.latencies_s) > 0.05
+
+
+@pytest.mark.parametrize(
+    "loop", [lambda u: closed_loop(u, 1, [[b"{}"]]), lambda u: open_loop(u, 9, [b"{}"])]
+)
+def test_an_answer_that_is_no_prediction_fails_the_measurement(loop):
+    with (
+        answering(b'{"results": [{"error": "no"}]}') as server,
+        pytest.raises(RuntimeError, match="error"),
+    ):
+        loop(server)
+
+
+def test_the_cost_engine_costs_what_it_says():
+    engine = CostEngine(0.02, 0.01)
+    items = engine.prepare(None, ("cat", "dog")) * 4
+    began = time.perf_counter()
+    found = engine.detect(items)
+    assert 0.06 <= time.perf_counter() - began < 0.2
+    assert [each.phrase_max.shape for each in found] == [(2, 2)] * 4
+
+
+def test_the_table_says_what_is_demanded():
+    text = table({"scale_4_replicas": 3.71, "other": 2.0})
+    assert "| `scale_4_replicas` | 3.71 | >= 3.6 |" in text
+    assert "| `other` | 2 | - |" in text

@@ -45,7 +45,7 @@ class Wishes:
         """Collect them from a request; the newest draft counts first."""
         drafts = Asked()
         for draft in sorted(task.drafts, key=lambda draft: draft.updated_at or "", reverse=True):
-            drafts = drafts.or_else(asked_in(draft.result, config.ask_controls))
+            drafts = drafts.or_else(asked_in(draft.result, config.ask_controls, strict=False))
         entries = context.result if context else ()
         return cls(
             asked_in(entries, config.ask_controls),
@@ -82,7 +82,7 @@ def asked_by_submit(event: WebhookRequest, settings: AppSettings) -> Asked:
     try:
         config = parse_labeling_config(event.label_config or "", settings.max_labels)
         config = config.for_task(event.task.data if event.task else {})
-        asked = asked_in(annotation.result, config.ask_controls)
+        asked = asked_in(annotation.result, config.ask_controls, strict=False)
         if asked.prompt is None:
             return asked
         wanted = _wanted(asked.prompt, config.controls, settings)

@@ -174,7 +174,7 @@ def _read(tree: Element, max_labels: int, *, filled_in: bool) -> LabelingConfig:
         raise LabelingConfigError(f"The labeling config {_what_is_missing(tags, names)}")
     used = {control.to_name for control in controls}
     area = _prompt_area(tags, names)
-    box, text = _threshold_tags(tags)
+    box, text = _threshold_tags(tags, area)
     return LabelingConfig(
         controls=tuple(controls),
         images=tuple(image for image in images if image.name in used),
@@ -312,24 +312,32 @@ def _prompt_area(tags: Sequence[Element], images: Sequence[str]) -> PromptArea |
     )
 
 
-def _threshold_tags(tags: Sequence[Element]) -> tuple[Element | None, Element | None]:
-    """The Number tags that hold the box and the text threshold: by their names, or by their
-    bounds where a name does not tell.
+def _threshold_tags(
+    tags: Sequence[Element], area: PromptArea | None
+) -> tuple[Element | None, Element | None]:
+    """The Number tags that hold the box and the text threshold: by their names; where no name
+    tells, and there is a prompt for them to go with, by their bounds.
     """
-    numbers = [tag for tag in tags if tag.tag == "Number" and _is_threshold(tag)]
-    box = [tag for tag in numbers if "text" not in tag.get("name", "").lower()]
-    text = [tag for tag in numbers if tag not in box]
+    numbers = [tag for tag in tags if tag.tag == "Number" and _may_be_threshold(tag)]
+    named = [tag for tag in numbers if _is_called_threshold(tag)]
+    if not named and area is not None and "prompt" in area.name.lower():
+        named = [t for t in numbers if (_fraction(t, "min"), _fraction(t, "max")) == (0, 1)]
+    text = [tag for tag in named if "text" in tag.get("name", "").lower()]
+    box = [tag for tag in named if "text" not in tag.get("name", "").lower()]
     box.sort(key=lambda tag: _closeness(tag.get("name", ""), "box_threshold"))
     text.sort(key=lambda tag: _closeness(tag.get("name", ""), "text_threshold"))
     return next(iter(box), None), next(iter(text), None)
 
 
-def _is_threshold(tag: Element) -> bool:
-    name = tag.get("name", "").lower()
-    if not name or tag.get("perRegion") == "true":
-        return False
-    bounded = _fraction(tag, "min") == 0 and _fraction(tag, "max") == 1
-    return bounded or any(word in name for word in _THRESHOLD_WORDS)
+def _may_be_threshold(tag: Element) -> bool:
+    """Whether it is one number of the picture; one from 1 to 5, or to 100, is something else."""
+    fits = all(not tag.get(bound) or _fraction(tag, bound) is not None for bound in ("min", "max"))
+    wide = _fraction(tag, "min") != 1 and _fraction(tag, "max") != 0
+    return bool(tag.get("name")) and tag.get("perRegion") != "true" and fits and wide
+
+
+def _is_called_threshold(tag: Element) -> bool:
+    return any(word in tag.get("name", "").lower() for word in _THRESHOLD_WORDS)
 
 
 def _is_asked_once(tag: Element, images: Sequence[str]) -> bool:

@@ -282,24 +282,27 @@ class AskControls:
     text_threshold: str = "text_threshold"
 
 
-def asked_in(entries: Sequence[ResultEntry], controls: AskControls) -> Asked:
+def asked_in(
+    entries: Sequence[ResultEntry], controls: AskControls, *, strict: bool = True
+) -> Asked:
     """The prompt and thresholds that stand in an annotation's result, found by name.
 
-    Of several entries of one name, the last counts.
+    Of several entries of one name, the last counts. A number that is no threshold raises
+    RequestError; where nobody waits for its sentence (not strict), it says nothing.
     """
     asked = Asked()
     for entry in entries:
-        asked = _asked_by(entry, controls).or_else(asked)
+        asked = _asked_by(entry, controls, strict).or_else(asked)
     return asked
 
 
-def _asked_by(entry: ResultEntry, controls: AskControls) -> Asked:
+def _asked_by(entry: ResultEntry, controls: AskControls, strict: bool) -> Asked:
     if entry.type == "textarea" and entry.from_name == controls.prompt:
         return Asked(prompt=_text((entry.value or {}).get("text")))
     if entry.type == "number" and entry.from_name == controls.box_threshold:
-        return Asked(box_threshold=_fraction(entry))
+        return Asked(box_threshold=_fraction(entry, strict))
     if entry.type == "number" and entry.from_name == controls.text_threshold:
-        return Asked(text_threshold=_fraction(entry))
+        return Asked(text_threshold=_fraction(entry, strict))
     return Asked()
 
 
@@ -309,10 +312,12 @@ def _text(value: JsonValue) -> str | None:
     return text or None
 
 
-def _fraction(entry: ResultEntry) -> float | None:
+def _fraction(entry: ResultEntry, strict: bool) -> float | None:
     number = (entry.value or {}).get("number")
     if number is None:
         return None
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:
+    if isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 1:
+        return float(number)
+    if strict:
         raise RequestError(f"{entry.from_name} is {number!r}. Use a number from 0 to 1.")
-    return float(number)
+    return None

@@ -1,6 +1,6 @@
 import pytest
 
-from prelabel.errors import PromptError
+from prelabel.errors import PromptError, RequestError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
 from prelabel.planning import Wishes, asked_by_submit, plan_task
@@ -60,6 +60,16 @@ def test_a_smart_rectangle_takes_prompt_and_number_from_the_newest_draft():
     look = plan([rectangle], drafts)
     assert look.phrases == ("car",)
     assert look.thresholds.box == 0.7
+
+
+def test_a_number_that_is_no_threshold_is_an_error_only_where_it_was_just_typed():
+    with pytest.raises(RequestError, match="box_threshold is 4"):
+        plan([typed("cat"), number(4)])
+    look = plan(drafts=[{"result": [typed("cat"), number(4), number(0.5, "text_threshold")]}])
+    assert look.phrases == ("cat",)
+    assert look.thresholds == Thresholds(0.3, 0.5)
+    event = submit(result=[typed("cat"), number(4)])
+    assert asked_by_submit(event, AppSettings()) == Asked("cat")
 
 
 def test_the_remembered_prompt_counts_where_nothing_newer_is_said():

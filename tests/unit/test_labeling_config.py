@@ -34,6 +34,12 @@ def rectangles(labels, name="label", to_name="image", attributes=""):
     )
 
 
+def called(config, phrase):
+    """By picture: the control and the value of the label that the phrase means."""
+    found = config.names.called(phrase).items()
+    return {image: (control.from_name, label.value) for image, (control, label) in found}
+
+
 def test_the_tutorial_s_config_gives_its_labels_image_and_prompt():
     config = parse(TUTORIAL)
     [control] = config.controls
@@ -75,10 +81,8 @@ def test_a_control_for_two_images_counts_for_both():
 @pytest.mark.parametrize("spelling", ["Car", "car", " CAR ", "truck", "Pickup  Truck"])
 def test_a_label_answers_to_its_value_and_predicted_values_in_any_case(spelling):
     label = '<Label value="Car" predicted_values="truck, pickup truck"/>'
-    [control] = parse(view(IMAGE, rectangles(label))).controls
-    found = control.label_named(spelling)
-    assert found is not None
-    assert found.value == "Car"
+    config = parse(view(IMAGE, rectangles(label)))
+    assert called(config, spelling) == {"image": ("label", "Car")}
 
 
 def test_predicted_values_are_looked_for_in_place_of_the_value():
@@ -88,14 +92,14 @@ def test_predicted_values_are_looked_for_in_place_of_the_value():
 
 
 def test_a_label_s_name_is_not_found_inside_a_longer_word():
-    [control] = parse(view(IMAGE, rectangles('<Label value="car"/>'))).controls
-    assert control.label_named("carpet") is None
+    assert called(parse(view(IMAGE, rectangles('<Label value="car"/>'))), "carpet") == {}
 
 
 def test_an_alias_is_written_and_the_value_looked_for():
-    [control] = parse(view(IMAGE, rectangles('<Label value="cat" alias="C1"/>'))).controls
+    config = parse(view(IMAGE, rectangles('<Label value="cat" alias="C1"/>')))
+    [control] = config.controls
     assert (control.labels[0].value, control.labels[0].phrases) == ("C1", ("cat",))
-    assert control.label_named("cat") is control.labels[0]
+    assert called(config, "cat") == {"image": ("label", "C1")}
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("0.5", 0.5), ("1", 1.0)])

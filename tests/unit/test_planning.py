@@ -178,10 +178,10 @@ TWO_PICTURES = """<View>
   <RectangleLabels name="lb" toName="b"><Label value="dog"/></RectangleLabels></View>"""
 
 
-def plans_of(prompt):
+def plans_of(prompt, settings=None):
     config = parse_labeling_config(TWO_PICTURES, 100)
     task = Task.model_validate({"data": {"left": "l.jpg", "right": "r.jpg"}})
-    return plan_task(task, config, Wishes(Asked(prompt)), AppSettings()).looks
+    return plan_task(task, config, Wishes(Asked(prompt)), settings or AppSettings()).looks
 
 
 def test_a_prompt_looks_at_the_pictures_whose_labels_it_names():
@@ -189,6 +189,40 @@ def test_a_prompt_looks_at_the_pictures_whose_labels_it_names():
     assert [plan.uri for plan in plans_of("dog . cat")] == ["l.jpg", "r.jpg"]
     with pytest.raises(PromptError, match="has 'cat', 'dog'"):
         plans_of("zebra")
+
+
+@pytest.mark.parametrize(
+    ("labels_there", "prompt", "label"),
+    [
+        (["US", "us"], "us", "us"),
+        (["us", "US"], "US", "US"),
+        (["us", "Us"], "US", "us"),
+        (["cat?", "Cat"], "cat", "Cat"),
+        (["cat?", "Cat"], "CAT?", "cat?"),
+        (["St. Straße", "cat"], "ST STRASSE", "St. Straße"),
+    ],
+)
+def test_the_closest_label_is_meant_whichever_control_it_stands_in(labels_there, prompt, label):
+    one, other = (f'<Label value="{each}"/>' for each in labels_there)
+    control = '<RectangleLabels name="{}" toName="image">{}</RectangleLabels>'
+    for tags in (
+        control.format("a", one + other),
+        control.format("a", one) + control.format("b", other),
+    ):
+        area, image = (
+            '<TextArea name="prompt" toName="image"/>',
+            '<Image name="image" value="$image"/>',
+        )
+        config = f"<View>{area}{image}{tags}</View>"
+        assert labels(plan([typed(prompt)], config=config)) == [label]
+
+
+def test_a_word_that_is_a_label_elsewhere_does_not_get_a_picture_s_first_label():
+    settings = AppSettings(unknown_phrases="first_label")
+    assert [plan.uri for plan in plans_of("cat", settings)] == ["l.jpg"]
+    left, right = plans_of("cat . zebra", settings)
+    assert (left.phrases, labels(left)) == (("cat", "zebra"), ["cat", "cat"])
+    assert (right.phrases, labels(right)) == (("cat", "zebra"), [None, "dog"])
 
 
 def test_a_label_with_a_dot_can_be_prompted():

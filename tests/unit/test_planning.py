@@ -242,6 +242,65 @@ def test_a_text_that_nobody_just_typed_and_no_label_knows_is_ignored(text):
     assert plan(drafts=[{"result": [typed(text)]}]).phrases == ("Cat", "car", "truck")
 
 
+OCR = CONFIG.replace('name="prompt"', 'name="caption" value="$ocr"')
+LONG = "lorem ipsum " * 400
+
+
+def test_a_long_text_that_a_task_brings_along_is_no_prompt():
+    config = parse_labeling_config(OCR, 100)
+    task = Task.model_validate({"data": {"image": "a.jpg", "ocr": LONG}})
+    wishes = Wishes.of(task, None, Asked("car"), config)
+    [look] = plan_task(task, config, wishes, AppSettings()).looks
+    assert look.phrases == ("car",)
+
+
+def test_a_prompt_that_is_too_long_is_an_error_only_where_it_was_just_typed():
+    assert plan(drafts=[{"result": [typed(LONG)]}]).phrases == ("Cat", "car", "truck")
+    assert plan(remembered=Asked(LONG)).phrases == ("Cat", "car", "truck")
+    with pytest.raises(PromptError, match="longer than 4000 characters"):
+        plan([typed(LONG)])
+
+
+def test_after_an_old_text_that_no_label_knows_the_next_one_counts():
+    drafts = [
+        {"result": [typed("blurry picture"), number(0.9)], "updated_at": "2026-01-02"},
+        {"result": [typed("truck")], "updated_at": "2026-01-01"},
+    ]
+    look = plan(drafts=drafts, remembered=Asked("cat"))
+    assert (look.phrases, look.thresholds.box) == (("truck",), 0.9)
+    assert plan(drafts=drafts[:1], remembered=Asked("cat")).phrases == ("cat",)
+
+
+UNREADABLE = ["\ufffd", "\u0301", "\ufe0f", "lorem ipsum " * 30]
+
+
+@pytest.mark.parametrize("phrase", UNREADABLE)
+def test_words_that_no_caption_can_hold_cost_the_rest_of_a_prompt_nothing(phrase):
+    for look in (plan([typed(f"cat . {phrase}")]), plan(remembered=Asked(f"{phrase} . cat"))):
+        assert look.phrases == ("cat",)
+
+
+@pytest.mark.parametrize("phrase", ["?", "🙂", *UNREADABLE])
+def test_an_old_prompt_for_labels_that_no_caption_can_hold_is_ignored(phrase):
+    config = CONFIG.replace('value="Cat"', f'value="Cat" alias="{phrase}"')
+    assert plan(remembered=Asked(phrase), config=config).phrases == ("Cat", "car", "truck")
+    assert plan(remembered=Asked(f"{phrase} . car"), config=config).phrases == ("car",)
+    assert asked_by_submit(submit(result=[typed(phrase)], config=config), AppSettings()) == NOBODY
+
+
+def test_a_label_that_no_caption_can_hold_is_not_left_out_in_silence_where_it_was_just_typed():
+    config = CONFIG.replace('value="Cat"', 'value="🙂"')
+    assert plan([typed("🙂 . car")], config=config).phrases == ("🙂", "car")
+
+
+def test_a_prompt_that_would_fail_every_later_task_is_not_remembered():
+    for prompt in ("car: " + "lorem ipsum " * 30, LONG + ". car"):
+        event = submit(result=[typed(prompt), number(0.2)])
+        assert asked_by_submit(event, AppSettings()) == Asked(None, 0.2)
+    event = submit(result=[typed("zebra . car")])
+    assert asked_by_submit(event, AppSettings(unknown_phrases="reject")) == NOBODY
+
+
 def test_a_list_of_annotations_is_welcome_and_says_nothing():
     event = WebhookRequest.model_validate(
         {"action": "ANNOTATIONS_CREATED", "project": {"id": 1}, "annotation": [{"result": []}]}

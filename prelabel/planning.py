@@ -114,23 +114,31 @@ def asked_by_submit(event: WebhookRequest, settings: AppSettings) -> Asked:
     """What a webhook's annotation asked for; nothing unless it was submitted just now.
 
     A text without any label of the project is not remembered: it is a comment, or a slip that
-    would fail every later task.
+    would fail every later task. Nor is one that nobody typed: what the task brought along, or its
+    prediction, which shows the prompt of its time.
     """
     annotation = event.annotation
     if event.action not in _SUBMITS or annotation is None or annotation.was_cancelled:
         return Asked()
+    data = event.task.data if event.task else {}
     try:
         config = parse_labeling_config(event.label_config or "", settings.max_labels)
-        config = config.for_task(event.task.data if event.task else {})
+        config = config.for_task(data)
     except RequestError:
         return Asked()  # what we could not serve is not worth remembering
-    asked = asked_in(annotation.result, config.ask_controls, strict=False)
-    if asked.prompt is not None and not _is_worth_keeping(asked.prompt, config, settings):
+    controls = config.ask_controls
+    shown = annotation.prediction.result if annotation.prediction else ()
+    brought = (config.prompt_of(data), asked_in(shown, controls, strict=False).prompt)
+    typed = [entry for entry in annotation.result if entry.origin != "prediction"]
+    asked = asked_in(typed, controls, strict=False)
+    if asked.prompt in brought or not _is_worth_keeping(asked.prompt, config, settings):
         return replace(asked, prompt=None)
     return asked
 
 
-def _is_worth_keeping(text: str, config: LabelingConfig, settings: AppSettings) -> bool:
+def _is_worth_keeping(text: str | None, config: LabelingConfig, settings: AppSettings) -> bool:
+    if text is None:
+        return False
     try:
         prompt = _read_prompt(text, config, settings)
         _check_known(prompt, config, settings)

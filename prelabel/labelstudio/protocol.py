@@ -17,6 +17,8 @@ from pydantic import (
     JsonValue,
     PlainValidator,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
@@ -40,16 +42,24 @@ def _number_or_none(value: object) -> object:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _text_or_none(value: object) -> object:
+    return value if isinstance(value, str) else None
+
+
 def _only_an_object(value: object) -> object:
     return value if isinstance(value, dict | BaseModel) else None
 
 
 class ResultEntry(_Wire):
-    """One entry of an annotation's result: a region, a text, a number."""
+    """One entry of an annotation's result: a region, a text, a number.
+
+    origin: "prediction" for what was taken over from one and not touched since.
+    """
 
     from_name: str | None = None
     type: str | None = None
     value: dict[str, JsonValue] | None = None
+    origin: Annotated[str | None, BeforeValidator(_text_or_none)] = None
 
 
 # Without FailFast, each wrong item of a list would be a fault of its own, larger than the item.
@@ -154,10 +164,24 @@ class TrainRequest(_Wire):
     annotations: list[JsonValue] | None = None
 
 
+def _none_if_odd(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return handler(value)
+    except ValidationError:
+        return None
+
+
+class WebhookPrediction(_Wire):
+    """The prediction that the task had when its annotation was made; {} without one."""
+
+    result: Entries = ()
+
+
 class WebhookAnnotation(_Wire):
     """The annotation of a webhook; `updated_at` orders the submits."""
 
     result: Entries = ()
+    prediction: Annotated[WebhookPrediction | None, WrapValidator(_none_if_odd)] = None
     updated_at: AwareDatetime | None = None
     was_cancelled: bool | None = None
 

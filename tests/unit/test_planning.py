@@ -3,6 +3,7 @@ import pytest
 from prelabel.errors import PromptError, RequestError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
+from prelabel.labelstudio.results import to_prediction
 from prelabel.planning import Wishes, asked_by_submit, plan_task
 from prelabel.settings import AppSettings
 from prelabel.types import Asked, PromptEcho, Thresholds
@@ -169,6 +170,50 @@ def test_other_events_say_nothing(event):
 def test_a_text_without_any_label_is_not_remembered(prompt, remembered):
     event = submit(result=[typed(prompt), number(0.2)])
     assert asked_by_submit(event, AppSettings()) == Asked(remembered, 0.2, None)
+
+
+def echoed(text):
+    return to_prediction([], "v1", PromptEcho("prompt", "image", text))["result"]
+
+
+def test_a_prompt_that_its_task_s_prediction_shows_is_not_submitted_anew():
+    shown = {"id": 1, "result": echoed("car"), "model_version": "v1", "task": 7}
+    event = submit(result=[*echoed("car"), number(0.2)], prediction=shown)
+    assert asked_by_submit(event, AppSettings()) == Asked(None, 0.2)
+    event = submit(result=[typed("cat")], prediction=shown)
+    assert asked_by_submit(event, AppSettings()) == Asked("cat")
+
+
+@pytest.mark.parametrize("odd", [None, {}, "v1", [], {"result": 1}, {"result": [{"value": 1}]}])
+def test_a_prediction_of_another_form_is_overlooked(odd):
+    event = submit(result=[typed("car")], prediction=odd)
+    assert asked_by_submit(event, AppSettings()) == Asked("car")
+
+
+@pytest.mark.parametrize(
+    ("origin", "remembered"),
+    [
+        ("prediction", None),
+        ("prediction-changed", "car"),
+        ("manual", "car"),
+        (None, "car"),
+        (7, "car"),
+    ],
+)
+def test_a_prompt_that_was_taken_over_from_a_prediction_counts_once_it_was_changed(
+    origin, remembered
+):
+    event = submit(result=[typed("car") | {"origin": origin}], prediction={})
+    assert asked_by_submit(event, AppSettings()) == Asked(remembered)
+
+
+def test_a_prompt_that_the_task_brought_along_is_not_remembered_for_the_project():
+    config = CONFIG.replace('name="prompt"', 'name="prompt" value="$ask"')
+    task = {"task": {"data": {"image": "a.jpg", "ask": "truck "}}}
+    for prompt, remembered in (("truck\n", None), ("cat", "cat")):
+        event = submit(result=[typed(prompt)], config=config).model_dump() | task
+        event = WebhookRequest.model_validate(event)
+        assert asked_by_submit(event, AppSettings()) == Asked(remembered)
 
 
 TWO_PICTURES = """<View>

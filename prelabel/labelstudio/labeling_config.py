@@ -350,16 +350,28 @@ def _closeness(name: str, wanted: str) -> int:
 
 def _what_is_missing(tags: Sequence[Element], images: Collection[str]) -> str:
     """Why a config cannot be served, and what to add."""
+    # Of a config that is filled in, only those are left whose list the task does not have.
+    repeater = next((tag for tag in tags if tag.tag == "Repeater" and not len(tag)), None)
     if not images:
+        if repeater is not None:
+            return _what_to_repeat(repeater)
         if any(tag.tag == "Image" for tag in tags):
             return 'has an Image without name or value. Write <Image name="image" value="$image"/>.'
         shown = next((tag.tag for tag in tags if tag.tag in _NOT_PICTURES), None)
         shows = f" (it shows {shown})" if shown else ""
         return f"has no Image{shows}, and boxes need a picture. {_HOW_TO_ADD_BOXES}"
-    drawn = [tag for tag in tags if tag.tag == "RectangleLabels"]
-    for tag in drawn:
-        return _what_is_wrong(tag, images)
-    if any(tag.tag == "Rectangle" for tag in tags):
+    for tag in tags:
+        if tag.tag == "RectangleLabels":
+            return _what_is_wrong(tag, images)
+    framed = {name for tag in tags if tag.tag == "Rectangle" for name in _to_names(tag)}
+    for tag in tags:
+        if tag.tag == "Labels" and any(
+            name in images for name in framed.intersection(_to_names(tag))
+        ):
+            return _what_is_wrong(tag, images)
+    if repeater is not None:
+        return _what_to_repeat(repeater)
+    if framed:
         return (
             "has a Rectangle, but no Labels for the same Image. Add "
             f'<Labels name="label" toName="{next(iter(images))}"><Label value="cat"/></Labels>.'
@@ -373,20 +385,28 @@ def _what_is_missing(tags: Sequence[Element], images: Collection[str]) -> str:
     )
 
 
+def _what_to_repeat(repeater: Element) -> str:
+    source = repeater.get("on") or ""
+    return (
+        f'repeats its tags for each item of <Repeater on="{source}">, where the task has none. '
+        "Import it with a list there."
+    )
+
+
 def _what_is_wrong(tag: Element, images: Collection[str]) -> str:
-    """Why a RectangleLabels draws nothing."""
-    name = tag.get("name")
+    """Why a control tag draws nothing."""
+    kind, name = tag.tag, tag.get("name")
     if not name:
-        return 'has RectangleLabels without a name. Write <RectangleLabels name="label" ...>.'
-    if not any(name in images for name in _to_names(tag)):
+        return f'has {kind} without a name. Write <{kind} name="label" ...>.'
+    if not any(each in images for each in _to_names(tag)):
         return (
-            f'has RectangleLabels name="{name}" with toName="{tag.get("toName") or ""}", and no '
-            f'Image of that name. Write toName="{next(iter(images))}".'
+            f'has {kind} name="{name}" with toName="{tag.get("toName") or ""}", and no Image of '
+            f'that name. Write toName="{next(iter(images))}".'
         )
     source = tag.get("value") or ""
     if "$" in source:
         return (
-            f'takes the labels of RectangleLabels name="{name}" from {source}, where the task has '
-            'none. Import it with a list there: [{"value": "cat"}].'
+            f'takes the labels of {kind} name="{name}" from {source}, where the task has none. '
+            'Import it with a list there: [{"value": "cat"}].'
         )
-    return f'has RectangleLabels name="{name}" without labels. Put <Label value="cat"/> into it.'
+    return f'has {kind} name="{name}" without labels. Put <Label value="cat"/> into it.'

@@ -193,3 +193,50 @@ def test_no_more_labels_from_a_task_than_from_a_config():
     data = {"l": [{"value": str(i)} for i in range(101)]}
     with pytest.raises(LabelingConfigError, match="more than 100 labels"):
         config.for_task(data)
+
+
+def pages(labels):
+    control = rectangles(labels, "boxes_{{idx}}", "page_{{idx}}")
+    image = '<Image name="page_{{idx}}" value="$pages[{{idx}}]"/>'
+    return view(f'<Repeater on="$pages">{image}{control}</Repeater>')
+
+
+def test_labels_are_counted_for_each_picture():
+    labels = "".join(f'<Label value="{n}"/>' for n in range(20))
+    config = parse(pages(labels)).for_task({"pages": ["a.jpg"] * 51})
+    assert len(config.controls) == 51
+    names = [f"page{n}" for n in range(30)]
+    images = "".join(f'<Image name="{name}" value="$image"/>' for name in names)
+    config = parse(view(images, rectangles(labels, to_name=",".join(names))))
+    assert len(config.controls) == 30
+    with pytest.raises(LabelingConfigError, match="more than 100 labels for one picture"):
+        parse(view(IMAGE, *(rectangles(labels, name=str(n)) for n in range(6))))
+
+
+def test_labels_of_all_pages_together_have_a_limit_of_their_own():
+    config = parse(pages(f'<Label value="cat" predicted_values="{"a," * 50}"/>'))
+    with pytest.raises(LabelingConfigError, match="many pages into several tasks"):
+        config.for_task({"pages": ["a.jpg"] * 1000})
+
+
+def test_a_repeater_of_too_many_pages_is_not_cut_in_silence():
+    config = parse(pages('<Label value="cat"/>'))
+    assert len(config.for_task({"pages": ["a.jpg"] * 1000}).images) == 1000
+    with pytest.raises(LabelingConfigError, match=r"more than 1000 items under '\$pages'"):
+        config.for_task({"pages": ["a.jpg"] * 1001})
+
+
+@pytest.mark.parametrize("threshold", [0.7, "0.7"])
+def test_a_label_from_the_task_has_its_threshold_as_a_number_or_a_text(threshold):
+    config = parse(view(IMAGE, rectangles("", attributes='value="$l"')))
+    label = {"value": "cat", "model_score_threshold": threshold}
+    [control] = config.for_task({"l": [label]}).controls
+    assert control.labels[0].score_threshold == 0.7
+
+
+@pytest.mark.parametrize("threshold", [7, 10**3000, float("inf"), True, [0.7], {}])
+def test_a_label_from_the_task_with_a_wrong_threshold_is_no_label_without_one(threshold):
+    config = parse(view(IMAGE, rectangles("", attributes='value="$l"')))
+    label = {"value": "cat", "model_score_threshold": threshold}
+    with pytest.raises(LabelingConfigError, match="model_score_threshold"):
+        config.for_task({"l": [label]})

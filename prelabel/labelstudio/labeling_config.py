@@ -221,9 +221,9 @@ def _controls(
     """The controls of each control tag, one for each picture that it draws on."""
     rectangles: dict[str, str] = {}
     for tag in tags:
-        if tag.tag == "Rectangle":
+        if tag.tag == "Rectangle" and (name := tag.get("name")):
             for to_name in _to_names(tag):
-                rectangles.setdefault(to_name, tag.get("name", ""))
+                rectangles.setdefault(to_name, name)
     seen: set[tuple[str, str]] = set()
     room = _Room(max_labels)
     for tag in tags:
@@ -233,7 +233,7 @@ def _controls(
         to_names = dict.fromkeys(each for each in _to_names(tag) if each in images)
         drawn: dict[str, str | None] = dict.fromkeys(to_names)
         if tag.tag == "Labels":
-            drawn = {each: rectangles[each] for each in to_names if rectangles.get(each)}
+            drawn = {each: rectangles[each] for each in to_names if each in rectangles}
         new = {each: by for each, by in drawn.items() if (name, each) not in seen}
         if not new:  # reading its labels is most of the work
             continue
@@ -363,7 +363,10 @@ def _what_is_missing(tags: Sequence[Element], images: Collection[str]) -> str:
     for tag in tags:
         if tag.tag == "RectangleLabels":
             return _what_is_wrong(tag, images)
-    framed = {name for tag in tags if tag.tag == "Rectangle" for name in _to_names(tag)}
+    rectangles = [tag for tag in tags if tag.tag == "Rectangle"]
+    if any(not tag.get("name") for tag in rectangles):
+        return 'has a Rectangle without a name. Write <Rectangle name="box" ...>.'
+    framed = {name for tag in rectangles for name in _to_names(tag)}
     for tag in tags:
         if tag.tag == "Labels" and any(
             name in images for name in framed.intersection(_to_names(tag))

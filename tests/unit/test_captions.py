@@ -36,6 +36,7 @@ def test_phrases_are_normalised(phrase, normal):
         ("\ud55c\uad6d\uc5b4 \ub77c\ubca8 " * 20, False),
         ("?", False),
     ],
+    ids=lambda given: given[:3] if isinstance(given, str) else None,
 )
 def test_a_phrase_fits_if_its_letters_do(phrase, fits):
     assert can_be_read(phrase) is fits

@@ -21,6 +21,7 @@ from prelabel.types import Asked, LookPlan, PromptEcho, Target, TaskPlan, Thresh
 
 _MOST_NAMES_SHOWN = 8
 _MOST_PICTURES = 1_000  # of one task
+_MOST_DRAFTS = 20  # of one task; each is another annotator's
 _NOTHING = Asked()
 _SUBMITS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
 
@@ -47,10 +48,11 @@ class Wishes:
     ) -> Wishes:
         """Collect them from a request."""
         drafts = sorted(task.drafts, key=lambda draft: draft.updated_at or "", reverse=True)
+        newest = drafts[:_MOST_DRAFTS]
         entries = context.result if context else ()
         return cls(
             asked_in(entries, config.ask_controls),
-            tuple(asked_in(draft.result, config.ask_controls, strict=False) for draft in drafts),
+            tuple(asked_in(draft.result, config.ask_controls, strict=False) for draft in newest),
             Asked(prompt=config.prompt_of(task.data)),
             remembered,
             config.thresholds,

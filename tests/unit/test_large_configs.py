@@ -12,6 +12,7 @@ from prelabel.labelstudio.protocol import Task
 from prelabel.planning import Wishes, plan_task
 from prelabel.settings import AppSettings
 from prelabel.types import Asked
+from tests.entries import typed
 
 SETTINGS = AppSettings()
 MOST_S = 3  # a second at most on a laptop
@@ -108,4 +109,13 @@ def test_planning_takes_time_in_proportion_to_config_and_prompt(name, prompt, pi
         return
     task = Task.model_validate({"data": picture})
     wishes = Wishes.of(task, None, Asked(prompt), config)
+    assert timed(lambda: plan_task(task, config, wishes, SETTINGS)) < MOST_S
+
+
+def test_a_task_of_many_drafts_is_planned_soon():
+    config = parse_labeling_config(CONFIGS["words for some pictures"], SETTINGS.max_labels)
+    unknown = PROMPT.removesuffix(".cat")
+    drafts = [{"result": [typed(f"{unknown}.{n}")]} for n in range(1000)]
+    task = Task.model_validate({"data": {"i": "a.jpg"}, "drafts": drafts})
+    wishes = Wishes.of(task, None, Asked(), config)
     assert timed(lambda: plan_task(task, config, wishes, SETTINGS)) < MOST_S

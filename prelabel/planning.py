@@ -126,11 +126,12 @@ def asked_by_submit(event: WebhookRequest, settings: AppSettings) -> Asked:
     try:
         config = parse_labeling_config(event.label_config or "", settings.max_labels)
         config = config.for_task(data)
+        of_task = config.prompt_of(data)
     except RequestError:
         return Asked()  # what we could not serve is not worth remembering
     controls = config.ask_controls
     shown = annotation.prediction.result if annotation.prediction else ()
-    brought = (config.prompt_of(data), asked_in(shown, controls, strict=False).prompt)
+    brought = (of_task, asked_in(shown, controls, strict=False).prompt)
     typed = [entry for entry in annotation.result if entry.origin != "prediction"]
     asked = asked_in(typed, controls, strict=False)
     if asked.prompt in brought or not _is_worth_keeping(asked.prompt, config, settings):

@@ -156,6 +156,10 @@ def test_a_submit_says_prompt_and_thresholds(action):
         submit("START_TRAINING", [typed("car")]),
         submit(result=[typed("car")], was_cancelled=True),
         submit(result=[typed("car")], config="<View/>"),
+        submit(
+            result=[typed("car")],
+            config=CONFIG.replace('name="prompt"', f'name="prompt" value="{"$a " * 5_000}"'),
+        ),
         WebhookRequest(action="PROJECT_UPDATED"),
     ],
 )

@@ -148,12 +148,18 @@ class Ingress:
             self._prompts.recall.remote(key)
 
     async def remember(self, event: WebhookRequest) -> None:
-        """Keep the prompt of a submitted annotation; other events are none of our business."""
+        """Keep the prompt of a submitted annotation; other events are none of our business.
+
+        Webhooks come from anybody: a stranger's labeling config is not even read, and no other
+        request waits while one is.
+        """
         project = event.project_key
         submitted_at = event.annotation.updated_at if event.annotation else None
         if not self.settings.remember_prompts or project is None or submitted_at is None:
             return
-        asked = asked_by_submit(event, self.settings)
+        if not await call(self._prompts.knows, project):
+            return
+        asked = await asyncio.to_thread(asked_by_submit, event, self.settings)
         if asked != Asked():
             await call(self._prompts.remember, project, submitted_at, asked)
             self._recalled.clear()

@@ -21,6 +21,10 @@ class PromptStore:
         """What is remembered for a project, which is known from now on."""
         return self._book.recall(project)
 
+    def knows(self, project: str) -> bool:
+        """Whether predictions were asked for a project, so that its submits count."""
+        return self._book.knows(project)
+
     def remember(self, project: str, submitted_at: datetime, asked: Asked) -> None:
         """Keep what a submitted annotation says."""
         self._book.remember(project, submitted_at, asked)

@@ -17,7 +17,9 @@ from prelabel.errors import PromptError
 SEPARATOR = " . "
 _SPECIAL_TOKENS = 2  # [CLS] and [SEP]
 _SEPARATOR_TOKENS = 1
-_SURELY_FITS = 250  # characters: a token has one at least, and BERT reads 256 tokens
+# Characters: a token has one at least, and BERT reads 256 tokens. It takes letters apart before it
+# counts (one of Hangul is up to three).
+_SURELY_FITS = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ def normalise_phrase(phrase: str) -> str:
 def can_be_read(phrase: str) -> bool:
     """Whether a caption surely has room for the phrase, and the phrase a letter or digit in it."""
     text = normalise_phrase(phrase)
-    return len(text) <= _SURELY_FITS and any(char.isalnum() for char in text)
+    apart = unicodedata.normalize("NFD", text)
+    return len(apart) <= _SURELY_FITS and any(char.isalnum() for char in text)
 
 
 def build_captions(

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+
+def tidy(name: str) -> str:
+    """The name as it is spelled, with its spaces evened out, and its accents written one way."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
 
 def fold(name: str) -> str:
-    """The name with its case and spaces evened out, to compare it with others."""
-    return " ".join(name.casefold().split())
+    """The name with its case evened out, too, to compare it with others."""
+    return tidy(tidy(name).casefold())

@@ -187,6 +187,11 @@ class PromptBook:
                 self._memory.put(project, replace(known, used_at=now))
         return known.asked
 
+    def knows(self, project: str) -> bool:
+        """Whether predictions were asked for it, so that its submits count."""
+        with self._one_at_a_time:
+            return self._memory.get(project) is not None
+
     def remember(self, project: str, submitted_at: datetime, asked: Asked) -> None:
         """Keep what a submitted annotation says, unless a newer one was there before.
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+import unicodedata
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from prelabel.errors import PromptError
-from prelabel.names import fold
+from prelabel.names import fold, tidy
 from prelabel.types import Asked
 
 _PHRASE_END = ",，、"  # within a line of a prompt
-_LINE_END = ".;。；\n\r"
+_LINE_END = ".;。；\n"
 _LABEL_END = ":："
 _ENDS = _PHRASE_END + _LINE_END + _LABEL_END
 
@@ -56,30 +57,67 @@ def split_prompt(prompt: str, max_chars: int, names: Collection[str] = ()) -> tu
     """
     if len(prompt) > max_chars:
         raise PromptError(f"The prompt is longer than {max_chars} characters. Shorten it.")
-    folded = prompt.casefold()
-    odd = (n for n in names if n.casefold() in folded and re.search(f"[{_ENDS}]", n))
-    whole = sorted(odd, key=len, reverse=True)
-    part = "|".join([*map(re.escape, whole), f"[^{_ENDS}]*"])
-    known = {fold(name) for name in names}
-    wanted: list[Wanted] = []
-    label, lonely = None, False
-    for text, end in re.findall(rf"\s*({part})[^\S\n\r]*([{_ENDS}]|$)", prompt, re.IGNORECASE):
-        phrase = " ".join(text.split())
+    reader = _Reader({fold(name) for name in names})
+    for phrase, end in _pieces(prompt, names):
+        reader.take(phrase, end)
+    return tuple(dict.fromkeys(reader.wanted))
+
+
+class _Reader:
+    """Reads a prompt piece by piece. known: the labels' names, folded."""
+
+    def __init__(self, known: Collection[str]) -> None:
+        self.wanted: list[Wanted] = []
+        self._known = known
+        self._label: str | None = None
+        self._is_alone = False  # nothing was said yet of what becomes the label
+        self._line_ended = False  # right behind the label's ":"
+
+    def take(self, phrase: str, end: str) -> None:
+        """A phrase, which may be empty, and what it ends with; nothing at the prompt's end."""
         if phrase and end and end in _LABEL_END:
-            label, lonely = phrase, True
-        elif phrase:
-            wanted.append(Wanted(phrase, label) if label else _underscored(phrase, known))
-            lonely = False
-        if not end or end in _LINE_END:
-            if label and lonely:  # "car:" and nothing behind it
-                wanted.append(Wanted(label))
-            label = None
-    return tuple(dict.fromkeys(wanted))
+            self._close()
+            self._label, self._is_alone = phrase, True
+            return
+        if phrase:
+            if self._line_ended and fold(phrase) in self._known:
+                self._close()  # a label in a line of its own, not one of the last one's phrases
+            said = Wanted(phrase, self._label) if self._label else self._underscored(phrase)
+            self.wanted.append(said)
+            self._is_alone = self._line_ended = False
+        if end == "\n" and self._is_alone and not self._line_ended:
+            self._line_ended = True  # its phrases may stand in the next line
+        elif not end or end in _LINE_END:
+            self._close()
+
+    def _close(self) -> None:
+        if self._label and self._is_alone:  # "car:" and nothing behind it
+            self.wanted.append(Wanted(self._label))
+        self._label, self._is_alone, self._line_ended = None, False, False
+
+    def _underscored(self, phrase: str) -> Wanted:
+        """Label Studio's own example backend writes "phrase_label"."""
+        start, _, label = phrase.rpartition("_")
+        if start.strip() and fold(label) in self._known and fold(phrase) not in self._known:
+            return Wanted(start.strip(), label.strip())
+        return Wanted(phrase)
 
 
-def _underscored(phrase: str, known: Collection[str]) -> Wanted:
-    """Label Studio's own example backend writes "phrase_label"."""
-    start, _, label = phrase.rpartition("_")
-    if start.strip() and fold(label) in known and fold(phrase) not in known:
-        return Wanted(start.strip(), label.strip())
-    return Wanted(phrase)
+def _pieces(prompt: str, names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Phrases, or nothing, and what each ends with."""
+    text = "\n".join(unicodedata.normalize("NFC", prompt).splitlines())
+    # Characters can become several when their case is evened out: "ß" is "ss".
+    folded = text.casefold()
+    place = [number for number, char in enumerate(text) for _ in char.casefold()]
+    part = "|".join([*_with_separators(names, folded), f"[^{_ENDS}]*"])
+    for found in re.finditer(rf"[^\S\n]*({part})[^\S\n]*([{_ENDS}]|\Z)", folded):
+        start, stop = (place[at] if at < len(place) else len(text) for at in found.span(1))
+        yield " ".join(text[start:stop].split()), found[2]
+
+
+def _with_separators(names: Collection[str], folded: str) -> Iterator[str]:
+    """Patterns of those names in a prompt that must stay whole, the longest first."""
+    spaced = " ".join(folded.split())
+    odd = {tidy(name).casefold() for name in names if re.search(f"[{_ENDS}]", name)}
+    for name in sorted((name for name in odd if name in spaced), key=len, reverse=True):
+        yield r"\s+".join(map(re.escape, name.split()))

@@ -49,7 +49,8 @@ def needs_task(tree: Element) -> bool:
 def fill_in(tree: Element, data: Mapping[str, JsonValue]) -> Element:
     """A copy in which Repeaters are repeated and labels from the task's data are Label tags.
 
-    Raises LabelingConfigError where it would be longer than a config may be.
+    A Repeater without a list stays, empty. Raises LabelingConfigError where it would be longer
+    than a config may be, or repeat its tags too often.
     """
     tree = copy.deepcopy(tree)
     room = _Room()
@@ -60,8 +61,15 @@ def fill_in(tree: Element, data: Mapping[str, JsonValue]) -> Element:
             for item in listed if isinstance(listed, list) else []:
                 if isinstance(item, dict):
                     attributes = {k: v for k, v in item.items() if isinstance(v, str)}
+                    attributes |= _threshold(item)
                     room.take(SubElement(tag, "Label", attributes))
     return tree
+
+
+def _threshold(item: Mapping[str, JsonValue]) -> Mapping[str, str]:
+    """A label's threshold that is a number, as an attribute; another one is seen to be none."""
+    threshold = item.get("model_score_threshold")
+    return {} if threshold is None else {"model_score_threshold": str(threshold)}
 
 
 class _Room:
@@ -96,13 +104,21 @@ def _repeat(tag: Element, data: Mapping[str, JsonValue], room: _Room) -> None:
     children: list[Element] = []
     for child in tag:
         _repeat(child, data, room)
-        children += _repeated(child, data, room) if child.tag == "Repeater" else [child]
+        if child.tag == "Repeater":
+            children += list(_repeated(child, data, room)) or [Element("Repeater", child.attrib)]
+        else:
+            children.append(child)
     tag[:] = children
 
 
 def _repeated(repeater: Element, data: Mapping[str, JsonValue], room: _Room) -> Iterator[Element]:
     items = resolve(repeater.get("on", ""), data)
-    count = min(len(items), _MOST_REPEATS) if isinstance(items, list) and len(repeater) else 0
+    count = len(items) if isinstance(items, list) and len(repeater) else 0
+    if count > _MOST_REPEATS:
+        raise LabelingConfigError(
+            f"The task has more than {_MOST_REPEATS} items under {repeater.get('on')!r}, for which "
+            "the labeling config repeats its tags. Split it into several tasks."
+        )
     flag = repeater.get("indexFlag") or "{{idx}}"
     for number in range(count):
         for part in repeater:

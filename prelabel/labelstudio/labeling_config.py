@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from xml.etree.ElementTree import Element
 
 from pydantic import JsonValue
 
-from prelabel.captions import normalise_phrase
 from prelabel.errors import LabelingConfigError, RequestError
 from prelabel.labelstudio.config_tree import fill_in, needs_task, parse_tree
+from prelabel.labelstudio.labels import BoxControl, Label, LabelNames
 from prelabel.labelstudio.protocol import AskControls
 from prelabel.labelstudio.task_values import resolve
-from prelabel.names import fold
+from prelabel.names import tidy
 from prelabel.types import Asked
 
 _HOW_TO_ADD_BOXES = (
@@ -31,48 +32,10 @@ _NOT_BOXES = (
 )
 _NOT_PICTURES = ("Text", "HyperText", "Audio", "Video", "Paragraphs", "TimeSeries", "Pdf", "Chat")
 _WORDS_PER_LABEL = 10
+_MOST_CONTROLS = 5_000  # of all pictures together; a task may have 1,000 pictures
+_MOST_WORDS = 50_000  # of the labels of all pictures together
 _LONGEST_NAME = 1_000  # characters
 _THRESHOLD_WORDS = ("threshold", "thresh", "score", "confidence")
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A value of a control tag.
-
-    value: what regions carry (the alias, where there is one, as Label Studio does);
-    phrases: what to look for when there is no prompt; names: what a prompt may call it, folded,
-    and captions: how these stand in captions; score_threshold: its `model_score_threshold`.
-    """
-
-    value: str
-    phrases: tuple[str, ...]
-    names: frozenset[str]
-    captions: frozenset[str]
-    score_threshold: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BoxControl:
-    """A control tag that draws labelled boxes on one object tag.
-
-    RectangleLabels; or Labels beside a Rectangle, whose name is `rectangle_name` then.
-    score_threshold: its `model_score_threshold`.
-    """
-
-    from_name: str
-    to_name: str
-    labels: tuple[Label, ...]
-    score_threshold: float | None = None
-    rectangle_name: str | None = None
-
-    def label_named(self, phrase: str) -> Label | None:
-        """The label that a prompt means by this phrase; case and what a caption drops (".", "?",
-        accents' spelling) do not matter, but the closer name wins.
-        """
-        name, caption = fold(phrase), normalise_phrase(phrase)
-        same = (label for label in self.labels if name in label.names)
-        close = (label for label in self.labels if caption in label.captions)
-        return next(same, None) or next(close, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +84,24 @@ class PromptArea:
 class LabelingConfig:
     """What a project's config asks for.
 
+    images: those that are drawn on, and by_image: the controls of each, by its name;
+    names: what the labels are called;
     thresholds: those that its Number tags begin with; template: what a task fills in, if anything.
     """
 
     controls: tuple[BoxControl, ...]
     images: tuple[ImageObject, ...]
+    by_image: Mapping[str, Sequence[BoxControl]] = field(repr=False, compare=False)
+    names: LabelNames = field(repr=False, compare=False)
     ask_controls: AskControls
     prompt_area: PromptArea | None
     thresholds: Asked
     max_labels: int
     template: Element | None = field(repr=False, compare=False)
 
-    def controls_of(self, image: ImageObject) -> tuple[BoxControl, ...]:
+    def controls_of(self, image: ImageObject) -> Sequence[BoxControl]:
         """The control tags that draw on this picture."""
-        return tuple(control for control in self.controls if control.to_name == image.name)
+        return self.by_image[image.name]
 
     def for_task(self, data: Mapping[str, JsonValue]) -> LabelingConfig:
         """With what the config takes from a task: labels from its data, repeated tags.
@@ -162,22 +129,22 @@ def parse_labeling_config(xml: str, max_labels: int) -> LabelingConfig:
 
 def _read(tree: Element, max_labels: int, *, filled_in: bool) -> LabelingConfig:
     tags = list(tree.iter())
-    images = tuple(_images(tags))
-    names = [image.name for image in images]
-    _check_labels(tags, max_labels)
-    controls: list[BoxControl] = []
-    for control in _controls(tags, frozenset(names), filled_in):
-        controls.append(control)
-        if sum(len(each.labels) for each in controls) > max_labels:
-            raise _too_many_labels(max_labels)
-    if not controls:
-        raise LabelingConfigError(f"The labeling config {_what_is_missing(tags, names)}")
-    used = {control.to_name for control in controls}
-    area = _prompt_area(tags, names)
-    box, text = _threshold_tags(tags)
+    _check_names(tags)
+    images = _images(tags)
+    by_tag = list(_controls(tags, images, max_labels, filled_in))
+    if not by_tag:
+        raise LabelingConfigError(f"The labeling config {_what_is_missing(tags, images)}")
+    by_image: dict[str, list[BoxControl]] = {}
+    controls = tuple(control for of_tag in by_tag for control in of_tag)
+    for control in controls:
+        by_image.setdefault(control.to_name, []).append(control)
+    area = _prompt_area(tags, images)
+    box, text = _threshold_tags(tags, area)
     return LabelingConfig(
-        controls=tuple(controls),
-        images=tuple(image for image in images if image.name in used),
+        controls=controls,
+        images=tuple(image for image in images.values() if image.name in by_image),
+        by_image=by_image,
+        names=LabelNames(by_tag),
         ask_controls=AskControls(
             prompt=area.name if area else "prompt",
             box_threshold="box_threshold" if box is None else box.get("name", ""),
@@ -190,44 +157,75 @@ def _read(tree: Element, max_labels: int, *, filled_in: bool) -> LabelingConfig:
     )
 
 
-def _images(tags: Sequence[Element]) -> Iterator[ImageObject]:
+def _images(tags: Sequence[Element]) -> dict[str, ImageObject]:
+    """By their names; of two of one name, the first."""
+    images: dict[str, ImageObject] = {}
     for tag in tags:
         name, many = tag.get("name"), tag.get("valueList") is not None
         value = tag.get("valueList") if many else tag.get("value")
         if tag.tag == "Image" and name and value:
-            yield ImageObject(name, value, many)
+            images.setdefault(name, ImageObject(name, value, many))
+    return images
 
 
-def _check_labels(tags: Sequence[Element], max_labels: int) -> None:
-    """Before any of them is read: a config has room for tens of thousands."""
-    labels = [tag for tag in tags if tag.tag == "Label" and (tag.get("value") or "").strip()]
-    words = sum(1 + (tag.get("predicted_values") or "").count(",") for tag in labels)
-    if len(labels) > max_labels or words > max_labels * _WORDS_PER_LABEL:
-        raise _too_many_labels(max_labels)
+def _check_names(tags: Sequence[Element]) -> None:
+    """Each box repeats them."""
     names = (tag.get(attribute) or "" for tag in tags for attribute in ("name", "alias"))
-    values = (label.get("value") or "" for label in labels)
-    if any(len(name) > _LONGEST_NAME for name in (*names, *values)):  # each box repeats them
+    values = (tag.get("value") or "" for tag in tags if tag.tag == "Label")
+    if any(len(name) > _LONGEST_NAME for name in (*names, *values)):
         raise LabelingConfigError(
             f"The labeling config has a name longer than {_LONGEST_NAME} characters. Shorten it."
         )
 
 
-def _too_many_labels(max_labels: int) -> LabelingConfigError:
-    return LabelingConfigError(
-        f"The labeling config has more than {max_labels} labels, or {_WORDS_PER_LABEL} times as "
-        "many predicted_values. Use fewer, or raise max_labels."
-    )
+class _Room:
+    """How many labels there may be, counted before any of them is read: a config has room for tens
+    of thousands, and a control tag for many pictures multiplies them.
+    """
+
+    def __init__(self, max_labels: int) -> None:
+        self._max_labels = max_labels
+        self._labels: Counter[str] = Counter()  # of each picture
+        self._words: Counter[str] = Counter()
+        self._controls = 0
+
+    def take(self, tag: Element, images: Collection[str]) -> None:
+        """Count a control tag's labels for each of these pictures. Raises LabelingConfigError."""
+        labels = [each for each in tag.iter("Label") if (each.get("value") or "").strip()]
+        words = sum(1 + (each.get("predicted_values") or "").count(",") for each in labels)
+        self._controls += len(images)
+        for image in images:
+            self._labels[image] += len(labels)
+            self._words[image] += words
+            if (
+                self._labels[image] > self._max_labels
+                or self._words[image] > self._max_labels * _WORDS_PER_LABEL
+            ):
+                raise LabelingConfigError(
+                    f"The labeling config has more than {self._max_labels} labels for one picture, "
+                    f"or {_WORDS_PER_LABEL} times as many predicted_values. Use fewer, or raise "
+                    "max_labels."
+                )
+        most_words = max(_MOST_WORDS, self._max_labels * _WORDS_PER_LABEL)
+        if self._controls > _MOST_CONTROLS or self._words.total() > most_words:
+            raise LabelingConfigError(
+                f"For all pictures together, the labeling config has more than {_MOST_CONTROLS} "
+                f"control tags, or {most_words} labels and predicted_values. Use fewer, or split "
+                "what has many pages into several tasks."
+            )
 
 
 def _controls(
-    tags: Sequence[Element], images: Collection[str], filled_in: bool
-) -> Iterator[BoxControl]:
+    tags: Sequence[Element], images: Container[str], max_labels: int, filled_in: bool
+) -> Iterator[tuple[BoxControl, ...]]:
+    """The controls of each control tag, one for each picture that it draws on."""
     rectangles: dict[str, str] = {}
     for tag in tags:
-        if tag.tag == "Rectangle":
+        if tag.tag == "Rectangle" and (name := tag.get("name")):
             for to_name in _to_names(tag):
-                rectangles.setdefault(to_name, tag.get("name", ""))
+                rectangles.setdefault(to_name, name)
     seen: set[tuple[str, str]] = set()
+    room = _Room(max_labels)
     for tag in tags:
         name = tag.get("name")
         if tag.tag not in ("RectangleLabels", "Labels") or not name:
@@ -235,15 +233,16 @@ def _controls(
         to_names = dict.fromkeys(each for each in _to_names(tag) if each in images)
         drawn: dict[str, str | None] = dict.fromkeys(to_names)
         if tag.tag == "Labels":
-            drawn = {each: rectangles[each] for each in to_names if rectangles.get(each)}
+            drawn = {each: rectangles[each] for each in to_names if each in rectangles}
         new = {each: by for each, by in drawn.items() if (name, each) not in seen}
         if not new:  # reading its labels is most of the work
             continue
+        room.take(tag, new)
         labels = _labels(tag)
         if labels or (not filled_in and needs_task(tag)):
             seen.update((name, each) for each in new)
-            for to_name, rectangle in new.items():
-                yield BoxControl(name, to_name, labels, _score_threshold(tag), rectangle)
+            threshold = _score_threshold(tag)
+            yield tuple(BoxControl(name, to, labels, threshold, by) for to, by in new.items())
 
 
 def _labels(tag: Element) -> tuple[Label, ...]:
@@ -256,7 +255,6 @@ def _labels(tag: Element) -> tuple[Label, ...]:
                 label.value,
                 tuple(dict.fromkeys(known.phrases + label.phrases)),
                 known.names | label.names,
-                known.captions | label.captions,
                 label.score_threshold if known.score_threshold is None else known.score_threshold,
             )
     return tuple(distinct.values())
@@ -267,9 +265,8 @@ def _label(tag: Element) -> Label:
     value = tag.get("alias") or tag.get("value") or ""
     predicted = (part.strip() for part in (tag.get("predicted_values") or "").split(","))
     phrases = tuple(part for part in predicted if part) or (word,)
-    names = frozenset(fold(name) for name in (word, value, *phrases))
-    captions = frozenset(normalise_phrase(name) for name in names) - {""}
-    return Label(value, phrases, names, captions, _score_threshold(tag))
+    names = frozenset(tidy(name) for name in (word, value, *phrases))
+    return Label(value, phrases, names, _score_threshold(tag))
 
 
 def _to_names(tag: Element) -> tuple[str, ...]:
@@ -295,7 +292,7 @@ def _fraction(tag: Element | None, attribute: str) -> float | None:
     return number if number is not None and 0 <= number <= 1 else None
 
 
-def _prompt_area(tags: Sequence[Element], images: Sequence[str]) -> PromptArea | None:
+def _prompt_area(tags: Sequence[Element], images: Container[str]) -> PromptArea | None:
     """The text area called "prompt"; else one with "prompt" in its name; else the first."""
     areas = [tag for tag in tags if tag.tag == "TextArea" and _is_asked_once(tag, images)]
     areas.sort(key=lambda tag: _closeness(tag.get("name", ""), "prompt"))
@@ -312,75 +309,107 @@ def _prompt_area(tags: Sequence[Element], images: Sequence[str]) -> PromptArea |
     )
 
 
-def _threshold_tags(tags: Sequence[Element]) -> tuple[Element | None, Element | None]:
-    """The Number tags that hold the box and the text threshold: by their names, or by their
-    bounds where a name does not tell.
+def _threshold_tags(
+    tags: Sequence[Element], area: PromptArea | None
+) -> tuple[Element | None, Element | None]:
+    """The Number tags that hold the box and the text threshold: by their names; where no name
+    tells, and there is a prompt for them to go with, by their bounds.
     """
-    numbers = [tag for tag in tags if tag.tag == "Number" and _is_threshold(tag)]
-    box = [tag for tag in numbers if "text" not in tag.get("name", "").lower()]
-    text = [tag for tag in numbers if tag not in box]
+    numbers = [tag for tag in tags if tag.tag == "Number" and _may_be_threshold(tag)]
+    named = [tag for tag in numbers if _is_called_threshold(tag)]
+    if not named and area is not None and "prompt" in area.name.lower():
+        named = [t for t in numbers if (_fraction(t, "min"), _fraction(t, "max")) == (0, 1)]
+    text = [tag for tag in named if "text" in tag.get("name", "").lower()]
+    box = [tag for tag in named if "text" not in tag.get("name", "").lower()]
     box.sort(key=lambda tag: _closeness(tag.get("name", ""), "box_threshold"))
     text.sort(key=lambda tag: _closeness(tag.get("name", ""), "text_threshold"))
     return next(iter(box), None), next(iter(text), None)
 
 
-def _is_threshold(tag: Element) -> bool:
-    name = tag.get("name", "").lower()
-    if not name or tag.get("perRegion") == "true":
-        return False
-    bounded = _fraction(tag, "min") == 0 and _fraction(tag, "max") == 1
-    return bounded or any(word in name for word in _THRESHOLD_WORDS)
+def _may_be_threshold(tag: Element) -> bool:
+    """Whether it is one number of the picture; one from 1 to 5, or to 100, is something else."""
+    fits = all(not tag.get(bound) or _fraction(tag, bound) is not None for bound in ("min", "max"))
+    wide = _fraction(tag, "min") != 1 and _fraction(tag, "max") != 0
+    return bool(tag.get("name")) and tag.get("perRegion") != "true" and fits and wide
 
 
-def _is_asked_once(tag: Element, images: Sequence[str]) -> bool:
+def _is_called_threshold(tag: Element) -> bool:
+    return any(word in tag.get("name", "").lower() for word in _THRESHOLD_WORDS)
+
+
+def _is_asked_once(tag: Element, images: Container[str]) -> bool:
     """Whether it is asked for the whole picture, and not for each region."""
     per_part = "true" in (tag.get("perRegion"), tag.get("perItem"))
-    return bool(tag.get("name")) and not per_part and bool(set(_to_names(tag)) & set(images))
+    on_picture = any(name in images for name in _to_names(tag))
+    return bool(tag.get("name")) and not per_part and on_picture
 
 
 def _closeness(name: str, wanted: str) -> int:
     return 0 if name == wanted else 1 if wanted in name.lower() else 2
 
 
-def _what_is_missing(tags: Sequence[Element], images: Sequence[str]) -> str:
+def _what_is_missing(tags: Sequence[Element], images: Collection[str]) -> str:
     """Why a config cannot be served, and what to add."""
+    # Of a config that is filled in, only those are left whose list the task does not have.
+    repeater = next((tag for tag in tags if tag.tag == "Repeater" and not len(tag)), None)
     if not images:
+        if repeater is not None:
+            return _what_to_repeat(repeater)
         if any(tag.tag == "Image" for tag in tags):
             return 'has an Image without name or value. Write <Image name="image" value="$image"/>.'
         shown = next((tag.tag for tag in tags if tag.tag in _NOT_PICTURES), None)
         shows = f" (it shows {shown})" if shown else ""
         return f"has no Image{shows}, and boxes need a picture. {_HOW_TO_ADD_BOXES}"
-    drawn = [tag for tag in tags if tag.tag == "RectangleLabels"]
-    for tag in drawn:
-        return _what_is_wrong(tag, images)
-    if any(tag.tag == "Rectangle" for tag in tags):
+    for tag in tags:
+        if tag.tag == "RectangleLabels":
+            return _what_is_wrong(tag, images)
+    rectangles = [tag for tag in tags if tag.tag == "Rectangle"]
+    if any(not tag.get("name") for tag in rectangles):
+        return 'has a Rectangle without a name. Write <Rectangle name="box" ...>.'
+    framed = {name for tag in rectangles for name in _to_names(tag)}
+    for tag in tags:
+        if tag.tag == "Labels" and any(
+            name in images for name in framed.intersection(_to_names(tag))
+        ):
+            return _what_is_wrong(tag, images)
+    if repeater is not None:
+        return _what_to_repeat(repeater)
+    if framed:
         return (
             "has a Rectangle, but no Labels for the same Image. Add "
-            f'<Labels name="label" toName="{images[0]}"><Label value="cat"/></Labels>.'
+            f'<Labels name="label" toName="{next(iter(images))}"><Label value="cat"/></Labels>.'
         )
     other = next((tag.tag for tag in tags if tag.tag in _NOT_BOXES), None)
     has = f"has {other}, but no RectangleLabels" if other else "has no RectangleLabels"
     return (
         f"{has} for boxes on its Image. Add "
-        f'<RectangleLabels name="boxes" toName="{images[0]}"><Label value="cat"/>'
+        f'<RectangleLabels name="boxes" toName="{next(iter(images))}"><Label value="cat"/>'
         "</RectangleLabels>."
     )
 
 
-def _what_is_wrong(tag: Element, images: Sequence[str]) -> str:
-    """Why a RectangleLabels draws nothing."""
-    name = tag.get("name")
+def _what_to_repeat(repeater: Element) -> str:
+    source = repeater.get("on") or ""
+    return (
+        f'repeats its tags for each item of <Repeater on="{source}">, where the task has none. '
+        "Import it with a list there."
+    )
+
+
+def _what_is_wrong(tag: Element, images: Collection[str]) -> str:
+    """Why a control tag draws nothing."""
+    kind, name = tag.tag, tag.get("name")
     if not name:
-        return 'has RectangleLabels without a name. Write <RectangleLabels name="label" ...>.'
-    if not set(_to_names(tag)) & set(images):
+        return f'has {kind} without a name. Write <{kind} name="label" ...>.'
+    if not any(each in images for each in _to_names(tag)):
         return (
-            f'has RectangleLabels name="{name}" with toName="{tag.get("toName") or ""}", and no '
-            f'Image of that name. Write toName="{images[0]}".'
+            f'has {kind} name="{name}" with toName="{tag.get("toName") or ""}", and no Image of '
+            f'that name. Write toName="{next(iter(images))}".'
         )
     source = tag.get("value") or ""
     if "$" in source:
         return (
-            f'takes the labels of RectangleLabels name="{name}" from {source}, where the task has '
-            'none. Import it with a list there: [{"value": "cat"}].'
+            f'takes the labels of {kind} name="{name}" from {source}, where the task has none. '
+            'Import it with a list there: [{"value": "cat"}].'
         )
-    return f'has RectangleLabels name="{name}" without labels. Put <Label value="cat"/> into it.'
+    return f'has {kind} name="{name}" without labels. Put <Label value="cat"/> into it.'

@@ -17,6 +17,8 @@ from pydantic import (
     JsonValue,
     PlainValidator,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
@@ -40,16 +42,24 @@ def _number_or_none(value: object) -> object:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def _text_or_none(value: object) -> object:
+    return value if isinstance(value, str) else None
+
+
 def _only_an_object(value: object) -> object:
     return value if isinstance(value, dict | BaseModel) else None
 
 
 class ResultEntry(_Wire):
-    """One entry of an annotation's result: a region, a text, a number."""
+    """One entry of an annotation's result: a region, a text, a number.
+
+    origin: "prediction" for what was taken over from one and not touched since.
+    """
 
     from_name: str | None = None
     type: str | None = None
     value: dict[str, JsonValue] | None = None
+    origin: Annotated[str | None, BeforeValidator(_text_or_none)] = None
 
 
 # Without FailFast, each wrong item of a list would be a fault of its own, larger than the item.
@@ -154,10 +164,24 @@ class TrainRequest(_Wire):
     annotations: list[JsonValue] | None = None
 
 
+def _none_if_odd(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return handler(value)
+    except ValidationError:
+        return None
+
+
+class WebhookPrediction(_Wire):
+    """The prediction that the task had when its annotation was made; {} without one."""
+
+    result: Entries = ()
+
+
 class WebhookAnnotation(_Wire):
     """The annotation of a webhook; `updated_at` orders the submits."""
 
     result: Entries = ()
+    prediction: Annotated[WebhookPrediction | None, WrapValidator(_none_if_odd)] = None
     updated_at: AwareDatetime | None = None
     was_cancelled: bool | None = None
 
@@ -282,24 +306,27 @@ class AskControls:
     text_threshold: str = "text_threshold"
 
 
-def asked_in(entries: Sequence[ResultEntry], controls: AskControls) -> Asked:
+def asked_in(
+    entries: Sequence[ResultEntry], controls: AskControls, *, strict: bool = True
+) -> Asked:
     """The prompt and thresholds that stand in an annotation's result, found by name.
 
-    Of several entries of one name, the last counts.
+    Of several entries of one name, the last counts. A number that is no threshold raises
+    RequestError; where nobody waits for its sentence (not strict), it says nothing.
     """
     asked = Asked()
     for entry in entries:
-        asked = _asked_by(entry, controls).or_else(asked)
+        asked = _asked_by(entry, controls, strict).or_else(asked)
     return asked
 
 
-def _asked_by(entry: ResultEntry, controls: AskControls) -> Asked:
+def _asked_by(entry: ResultEntry, controls: AskControls, strict: bool) -> Asked:
     if entry.type == "textarea" and entry.from_name == controls.prompt:
         return Asked(prompt=_text((entry.value or {}).get("text")))
     if entry.type == "number" and entry.from_name == controls.box_threshold:
-        return Asked(box_threshold=_fraction(entry))
+        return Asked(box_threshold=_fraction(entry, strict))
     if entry.type == "number" and entry.from_name == controls.text_threshold:
-        return Asked(text_threshold=_fraction(entry))
+        return Asked(text_threshold=_fraction(entry, strict))
     return Asked()
 
 
@@ -309,10 +336,12 @@ def _text(value: JsonValue) -> str | None:
     return text or None
 
 
-def _fraction(entry: ResultEntry) -> float | None:
+def _fraction(entry: ResultEntry, strict: bool) -> float | None:
     number = (entry.value or {}).get("number")
     if number is None:
         return None
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= 1:
+    if isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 1:
+        return float(number)
+    if strict:
         raise RequestError(f"{entry.from_name} is {number!r}. Use a number from 0 to 1.")
-    return float(number)
+    return None

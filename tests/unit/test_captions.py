@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prelabel.captions import build_captions, normalise_phrase
+from prelabel.captions import build_captions, can_be_read, normalise_phrase
 from prelabel.errors import PromptError
 
 
@@ -24,6 +24,22 @@ def words(text: str) -> int:
 )
 def test_phrases_are_normalised(phrase, normal):
     assert normalise_phrase(phrase) == normal
+
+
+@pytest.mark.parametrize(
+    ("phrase", "fits"),
+    [
+        ("x" * 250, True),
+        ("x" * 251, False),
+        ("\uac00" * 125, True),  # a syllable of two letters
+        ("\uac01" * 84, False),  # of three
+        ("\ud55c\uad6d\uc5b4 \ub77c\ubca8 " * 20, False),
+        ("?", False),
+    ],
+    ids=lambda given: given[:3] if isinstance(given, str) else None,
+)
+def test_a_phrase_fits_if_its_letters_do(phrase, fits):
+    assert can_be_read(phrase) is fits
 
 
 def test_every_phrase_ends_with_a_separator():

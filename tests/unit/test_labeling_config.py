@@ -34,6 +34,12 @@ def rectangles(labels, name="label", to_name="image", attributes=""):
     )
 
 
+def called(config, phrase):
+    """By picture: the control and the value of the label that the phrase means."""
+    found = config.names.called(phrase).items()
+    return {image: (control.from_name, label.value) for image, (control, label) in found}
+
+
 def test_the_tutorial_s_config_gives_its_labels_image_and_prompt():
     config = parse(TUTORIAL)
     [control] = config.controls
@@ -75,10 +81,8 @@ def test_a_control_for_two_images_counts_for_both():
 @pytest.mark.parametrize("spelling", ["Car", "car", " CAR ", "truck", "Pickup  Truck"])
 def test_a_label_answers_to_its_value_and_predicted_values_in_any_case(spelling):
     label = '<Label value="Car" predicted_values="truck, pickup truck"/>'
-    [control] = parse(view(IMAGE, rectangles(label))).controls
-    found = control.label_named(spelling)
-    assert found is not None
-    assert found.value == "Car"
+    config = parse(view(IMAGE, rectangles(label)))
+    assert called(config, spelling) == {"image": ("label", "Car")}
 
 
 def test_predicted_values_are_looked_for_in_place_of_the_value():
@@ -88,14 +92,14 @@ def test_predicted_values_are_looked_for_in_place_of_the_value():
 
 
 def test_a_label_s_name_is_not_found_inside_a_longer_word():
-    [control] = parse(view(IMAGE, rectangles('<Label value="car"/>'))).controls
-    assert control.label_named("carpet") is None
+    assert called(parse(view(IMAGE, rectangles('<Label value="car"/>'))), "carpet") == {}
 
 
 def test_an_alias_is_written_and_the_value_looked_for():
-    [control] = parse(view(IMAGE, rectangles('<Label value="cat" alias="C1"/>'))).controls
+    config = parse(view(IMAGE, rectangles('<Label value="cat" alias="C1"/>')))
+    [control] = config.controls
     assert (control.labels[0].value, control.labels[0].phrases) == ("C1", ("cat",))
-    assert control.label_named("cat") is control.labels[0]
+    assert called(config, "cat") == {"image": ("label", "C1")}
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("0.5", 0.5), ("1", 1.0)])
@@ -189,3 +193,50 @@ def test_no_more_labels_from_a_task_than_from_a_config():
     data = {"l": [{"value": str(i)} for i in range(101)]}
     with pytest.raises(LabelingConfigError, match="more than 100 labels"):
         config.for_task(data)
+
+
+def pages(labels):
+    control = rectangles(labels, "boxes_{{idx}}", "page_{{idx}}")
+    image = '<Image name="page_{{idx}}" value="$pages[{{idx}}]"/>'
+    return view(f'<Repeater on="$pages">{image}{control}</Repeater>')
+
+
+def test_labels_are_counted_for_each_picture():
+    labels = "".join(f'<Label value="{n}"/>' for n in range(20))
+    config = parse(pages(labels)).for_task({"pages": ["a.jpg"] * 51})
+    assert len(config.controls) == 51
+    names = [f"page{n}" for n in range(30)]
+    images = "".join(f'<Image name="{name}" value="$image"/>' for name in names)
+    config = parse(view(images, rectangles(labels, to_name=",".join(names))))
+    assert len(config.controls) == 30
+    with pytest.raises(LabelingConfigError, match="more than 100 labels for one picture"):
+        parse(view(IMAGE, *(rectangles(labels, name=str(n)) for n in range(6))))
+
+
+def test_labels_of_all_pages_together_have_a_limit_of_their_own():
+    config = parse(pages(f'<Label value="cat" predicted_values="{"a," * 50}"/>'))
+    with pytest.raises(LabelingConfigError, match="many pages into several tasks"):
+        config.for_task({"pages": ["a.jpg"] * 1000})
+
+
+def test_a_repeater_of_too_many_pages_is_not_cut_in_silence():
+    config = parse(pages('<Label value="cat"/>'))
+    assert len(config.for_task({"pages": ["a.jpg"] * 1000}).images) == 1000
+    with pytest.raises(LabelingConfigError, match=r"more than 1000 items under '\$pages'"):
+        config.for_task({"pages": ["a.jpg"] * 1001})
+
+
+@pytest.mark.parametrize("threshold", [0.7, "0.7"])
+def test_a_label_from_the_task_has_its_threshold_as_a_number_or_a_text(threshold):
+    config = parse(view(IMAGE, rectangles("", attributes='value="$l"')))
+    label = {"value": "cat", "model_score_threshold": threshold}
+    [control] = config.for_task({"l": [label]}).controls
+    assert control.labels[0].score_threshold == 0.7
+
+
+@pytest.mark.parametrize("threshold", [7, 10**30, float("inf"), True, [0.7], {}])
+def test_a_wrong_threshold_of_a_label_from_the_task_is_named(threshold):
+    config = parse(view(IMAGE, rectangles("", attributes='value="$l"')))
+    label = {"value": "cat", "model_score_threshold": threshold}
+    with pytest.raises(LabelingConfigError, match="model_score_threshold"):
+        config.for_task({"l": [label]})

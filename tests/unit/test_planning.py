@@ -1,8 +1,9 @@
 import pytest
 
-from prelabel.errors import PromptError
+from prelabel.errors import PromptError, RequestError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
+from prelabel.labelstudio.results import to_prediction
 from prelabel.planning import Wishes, asked_by_submit, plan_task
 from prelabel.settings import AppSettings
 from prelabel.types import Asked, PromptEcho, Thresholds
@@ -60,6 +61,16 @@ def test_a_smart_rectangle_takes_prompt_and_number_from_the_newest_draft():
     look = plan([rectangle], drafts)
     assert look.phrases == ("car",)
     assert look.thresholds.box == 0.7
+
+
+def test_a_number_that_is_no_threshold_is_an_error_only_where_it_was_just_typed():
+    with pytest.raises(RequestError, match="box_threshold is 4"):
+        plan([typed("cat"), number(4)])
+    look = plan(drafts=[{"result": [typed("cat"), number(4), number(0.5, "text_threshold")]}])
+    assert look.phrases == ("cat",)
+    assert look.thresholds == Thresholds(0.3, 0.5)
+    event = submit(result=[typed("cat"), number(4)])
+    assert asked_by_submit(event, AppSettings()) == Asked("cat")
 
 
 def test_the_remembered_prompt_counts_where_nothing_newer_is_said():
@@ -145,6 +156,10 @@ def test_a_submit_says_prompt_and_thresholds(action):
         submit("START_TRAINING", [typed("car")]),
         submit(result=[typed("car")], was_cancelled=True),
         submit(result=[typed("car")], config="<View/>"),
+        submit(
+            result=[typed("car")],
+            config=CONFIG.replace('name="prompt"', f'name="prompt" value="{"$a " * 5_000}"'),
+        ),
         WebhookRequest(action="PROJECT_UPDATED"),
     ],
 )
@@ -161,6 +176,50 @@ def test_a_text_without_any_label_is_not_remembered(prompt, remembered):
     assert asked_by_submit(event, AppSettings()) == Asked(remembered, 0.2, None)
 
 
+def echoed(text):
+    return to_prediction([], "v1", PromptEcho("prompt", "image", text))["result"]
+
+
+def test_a_prompt_that_its_task_s_prediction_shows_is_not_submitted_anew():
+    shown = {"id": 1, "result": echoed("car"), "model_version": "v1", "task": 7}
+    event = submit(result=[*echoed("car"), number(0.2)], prediction=shown)
+    assert asked_by_submit(event, AppSettings()) == Asked(None, 0.2)
+    event = submit(result=[typed("cat")], prediction=shown)
+    assert asked_by_submit(event, AppSettings()) == Asked("cat")
+
+
+@pytest.mark.parametrize("odd", [None, {}, "v1", [], {"result": 1}, {"result": [{"value": 1}]}])
+def test_a_prediction_of_another_form_is_overlooked(odd):
+    event = submit(result=[typed("car")], prediction=odd)
+    assert asked_by_submit(event, AppSettings()) == Asked("car")
+
+
+@pytest.mark.parametrize(
+    ("origin", "remembered"),
+    [
+        ("prediction", None),
+        ("prediction-changed", "car"),
+        ("manual", "car"),
+        (None, "car"),
+        (7, "car"),
+    ],
+)
+def test_a_prompt_that_was_taken_over_from_a_prediction_counts_once_it_was_changed(
+    origin, remembered
+):
+    event = submit(result=[typed("car") | {"origin": origin}], prediction={})
+    assert asked_by_submit(event, AppSettings()) == Asked(remembered)
+
+
+def test_a_prompt_that_the_task_brought_along_is_not_remembered_for_the_project():
+    config = CONFIG.replace('name="prompt"', 'name="prompt" value="$ask"')
+    task = {"task": {"data": {"image": "a.jpg", "ask": "truck "}}}
+    for prompt, remembered in (("truck\n", None), ("cat", "cat")):
+        event = submit(result=[typed(prompt)], config=config).model_dump() | task
+        event = WebhookRequest.model_validate(event)
+        assert asked_by_submit(event, AppSettings()) == Asked(remembered)
+
+
 TWO_PICTURES = """<View>
   <TextArea name="prompt" toName="a"/>
   <Image name="a" value="$left"/><Image name="b" value="$right"/>
@@ -168,10 +227,10 @@ TWO_PICTURES = """<View>
   <RectangleLabels name="lb" toName="b"><Label value="dog"/></RectangleLabels></View>"""
 
 
-def plans_of(prompt):
+def plans_of(prompt, settings=None):
     config = parse_labeling_config(TWO_PICTURES, 100)
     task = Task.model_validate({"data": {"left": "l.jpg", "right": "r.jpg"}})
-    return plan_task(task, config, Wishes(Asked(prompt)), AppSettings()).looks
+    return plan_task(task, config, Wishes(Asked(prompt)), settings or AppSettings()).looks
 
 
 def test_a_prompt_looks_at_the_pictures_whose_labels_it_names():
@@ -179,6 +238,40 @@ def test_a_prompt_looks_at_the_pictures_whose_labels_it_names():
     assert [plan.uri for plan in plans_of("dog . cat")] == ["l.jpg", "r.jpg"]
     with pytest.raises(PromptError, match="has 'cat', 'dog'"):
         plans_of("zebra")
+
+
+@pytest.mark.parametrize(
+    ("labels_there", "prompt", "label"),
+    [
+        (["US", "us"], "us", "us"),
+        (["us", "US"], "US", "US"),
+        (["us", "Us"], "US", "us"),
+        (["cat?", "Cat"], "cat", "Cat"),
+        (["cat?", "Cat"], "CAT?", "cat?"),
+        (["St. Straße", "cat"], "ST STRASSE", "St. Straße"),
+    ],
+)
+def test_the_closest_label_is_meant_whichever_control_it_stands_in(labels_there, prompt, label):
+    one, other = (f'<Label value="{each}"/>' for each in labels_there)
+    control = '<RectangleLabels name="{}" toName="image">{}</RectangleLabels>'
+    for tags in (
+        control.format("a", one + other),
+        control.format("a", one) + control.format("b", other),
+    ):
+        area, image = (
+            '<TextArea name="prompt" toName="image"/>',
+            '<Image name="image" value="$image"/>',
+        )
+        config = f"<View>{area}{image}{tags}</View>"
+        assert labels(plan([typed(prompt)], config=config)) == [label]
+
+
+def test_a_word_that_is_a_label_elsewhere_does_not_get_a_picture_s_first_label():
+    settings = AppSettings(unknown_phrases="first_label")
+    assert [plan.uri for plan in plans_of("cat", settings)] == ["l.jpg"]
+    left, right = plans_of("cat . zebra", settings)
+    assert (left.phrases, labels(left)) == (("cat", "zebra"), ["cat", "cat"])
+    assert (right.phrases, labels(right)) == (("cat", "zebra"), [None, "dog"])
 
 
 def test_a_label_with_a_dot_can_be_prompted():
@@ -196,6 +289,65 @@ def test_null_entries_of_a_draft_are_overlooked():
 def test_a_text_that_nobody_just_typed_and_no_label_knows_is_ignored(text):
     assert plan(remembered=Asked(text)).phrases == ("Cat", "car", "truck")
     assert plan(drafts=[{"result": [typed(text)]}]).phrases == ("Cat", "car", "truck")
+
+
+OCR = CONFIG.replace('name="prompt"', 'name="caption" value="$ocr"')
+LONG = "lorem ipsum " * 400
+
+
+def test_a_long_text_that_a_task_brings_along_is_no_prompt():
+    config = parse_labeling_config(OCR, 100)
+    task = Task.model_validate({"data": {"image": "a.jpg", "ocr": LONG}})
+    wishes = Wishes.of(task, None, Asked("car"), config)
+    [look] = plan_task(task, config, wishes, AppSettings()).looks
+    assert look.phrases == ("car",)
+
+
+def test_a_prompt_that_is_too_long_is_an_error_only_where_it_was_just_typed():
+    assert plan(drafts=[{"result": [typed(LONG)]}]).phrases == ("Cat", "car", "truck")
+    assert plan(remembered=Asked(LONG)).phrases == ("Cat", "car", "truck")
+    with pytest.raises(PromptError, match="longer than 4000 characters"):
+        plan([typed(LONG)])
+
+
+def test_after_an_old_text_that_no_label_knows_the_next_one_counts():
+    drafts = [
+        {"result": [typed("blurry picture"), number(0.9)], "updated_at": "2026-01-02"},
+        {"result": [typed("truck")], "updated_at": "2026-01-01"},
+    ]
+    look = plan(drafts=drafts, remembered=Asked("cat"))
+    assert (look.phrases, look.thresholds.box) == (("truck",), 0.9)
+    assert plan(drafts=drafts[:1], remembered=Asked("cat")).phrases == ("cat",)
+
+
+UNREADABLE = ["\ufffd", "\u0301", "\ufe0f", "lorem ipsum " * 30]
+
+
+@pytest.mark.parametrize("phrase", UNREADABLE)
+def test_words_that_no_caption_can_hold_cost_the_rest_of_a_prompt_nothing(phrase):
+    for look in (plan([typed(f"cat . {phrase}")]), plan(remembered=Asked(f"{phrase} . cat"))):
+        assert look.phrases == ("cat",)
+
+
+@pytest.mark.parametrize("phrase", ["?", "🙂", *UNREADABLE])
+def test_an_old_prompt_for_labels_that_no_caption_can_hold_is_ignored(phrase):
+    config = CONFIG.replace('value="Cat"', f'value="Cat" alias="{phrase}"')
+    assert plan(remembered=Asked(phrase), config=config).phrases == ("Cat", "car", "truck")
+    assert plan(remembered=Asked(f"{phrase} . car"), config=config).phrases == ("car",)
+    assert asked_by_submit(submit(result=[typed(phrase)], config=config), AppSettings()) == NOBODY
+
+
+def test_a_label_that_no_caption_can_hold_is_not_left_out_in_silence_where_it_was_just_typed():
+    config = CONFIG.replace('value="Cat"', 'value="🙂"')
+    assert plan([typed("🙂 . car")], config=config).phrases == ("🙂", "car")
+
+
+def test_a_prompt_that_would_fail_every_later_task_is_not_remembered():
+    for prompt in ("car: " + "lorem ipsum " * 30, LONG + ". car"):
+        event = submit(result=[typed(prompt), number(0.2)])
+        assert asked_by_submit(event, AppSettings()) == Asked(None, 0.2)
+    event = submit(result=[typed("zebra . car")])
+    assert asked_by_submit(event, AppSettings(unknown_phrases="reject")) == NOBODY
 
 
 def test_a_list_of_annotations_is_welcome_and_says_nothing():

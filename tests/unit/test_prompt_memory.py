@@ -48,6 +48,13 @@ def test_only_projects_that_were_asked_about_are_remembered(book):
     assert book.recall("1") == CAT
 
 
+def test_a_project_is_known_once_predictions_were_asked_for_it_and_not_by_its_webhooks(book):
+    book.remember("1", NOW, CAT)
+    assert not book.knows("1")
+    book.recall("1")
+    assert book.knows("1")
+
+
 @pytest.mark.parametrize(("later_s", "kept"), [(1, DOG), (0, DOG), (-1, CAT)])
 def test_the_newest_submit_counts_whenever_it_arrives(book, later_s, kept):
     book.recall("1")

@@ -1,6 +1,11 @@
+import time
+import unicodedata
+from itertools import product
+
 import pytest
 
 from prelabel.errors import PromptError
+from prelabel.names import fold, tidy
 from prelabel.prompts import Wanted, split_prompt, what_applies
 from prelabel.types import Asked
 
@@ -46,12 +51,65 @@ def test_a_label_with_a_separator_inside_stays_whole(prompt, expected):
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "Fußgänger, Radfahrer",
+        "Straße. X",
+        "St.  Bernard",
+        "St.\u00a0Bernard",
+        "İ. X",
+        "Cafe\u0301, noir",
+        "Caf\u00e9, noir",
+        "\u1fb3. x",
+        "a: b; c",
+        "?.",
+    ],
+)
+def test_a_label_with_a_separator_inside_stays_whole_in_its_own_spelling(name):
+    whole = tidy(name)
+    for spelled in (name, unicodedata.normalize("NFD", name), whole, f" {name} "):
+        assert phrases(spelled, [name]) == (whole,)
+        assert phrases(f"cat, {spelled} . dog", [name, "dog"]) == ("cat", whole, "dog")
+    assert [fold(each) for each in phrases(name.upper(), [name])] == [fold(name)]
+
+
+NESTED = ["a." * count for count in range(1, 501)]
+SPELLINGS = ["".join(case) for case in product("sS", repeat=12)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "names"),
+    [
+        ("a." * 2000, NESTED),
+        ("a. " * 1300, [" ".join(name) for name in NESTED]),
+        ("a." + " " * 3990 + "b", ["a. c", "a. b"]),
+        (" " * 4000, ["a. b"]),
+        ("ss.ss." * 600, [f"{name}.{name}" for name in SPELLINGS]),
+        ("ß." * 2000, [".".join(case) for case in product(("ß", "ss", "SS"), repeat=7)]),
+        ("\n" * 4000, []),
+    ],
+)
+def test_no_prompt_takes_long_to_split(prompt, names):
+    started = time.perf_counter()
+    split_prompt(prompt, 4000, names)
+    assert time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize(
     ("prompt", "expected"),
     [
         ("car: sedan, pickup . cat", [("sedan", "car"), ("pickup", "car"), ("cat", None)]),
         ("car: sedan\npickup", [("sedan", "car"), ("pickup", None)]),
         ("car: sedan, truck: lorry", [("sedan", "car"), ("lorry", "truck")]),
         ("car:\nsedan", [("sedan", "car")]),
+        ("car:\nsedan, pickup", [("sedan", "car"), ("pickup", "car")]),
+        ("car:\r\nsedan\r\nox", [("sedan", "car"), ("ox", None)]),
+        ("car:\nperson:", [("car", None), ("person", None)]),
+        ("car:\nperson: child", [("car", None), ("child", "person")]),
+        ("car:\n\nox", [("car", None), ("ox", None)]),
+        ("car:\ncats", [("car", None), ("cats", None)]),
+        ("car: sedan,\nox", [("sedan", "car"), ("ox", None)]),
+        ("car: truck: lorry", [("car", None), ("lorry", "truck")]),
         ("cat . car:", [("cat", None), ("car", None)]),
         (": cat", [("cat", None)]),
         ("size: large: ox, elephant", [("ox", "size: large"), ("elephant", "size: large")]),

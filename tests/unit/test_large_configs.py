@@ -1,0 +1,121 @@
+"""What the largest labeling configs cost: they come from anybody, see /webhook."""
+
+import time
+from contextlib import suppress
+
+import pytest
+
+from prelabel.errors import LabelingConfigError, RequestError
+from prelabel.labelstudio.config_tree import MAX_CONFIG_CHARS, MAX_TAGS
+from prelabel.labelstudio.labeling_config import parse_labeling_config
+from prelabel.labelstudio.protocol import Task
+from prelabel.planning import Wishes, plan_task
+from prelabel.settings import AppSettings
+from prelabel.types import Asked
+from tests.entries import typed
+
+SETTINGS = AppSettings()
+MOST_S = 3  # a second at most on a laptop
+
+CAT = '<Label value="cat"/>'
+CONTROL = f'<RectangleLabels name="z" toName="0">{CAT}</RectangleLabels>'
+# 1,900 phrases, none of which is a word of these configs, and one that is.
+PROMPT = ".".join(map(chr, range(0x4E00, 0x4E00 + 1900))) + ".cat"
+
+
+def pictures(count):
+    return "".join(f'<Image name="{n}" value="$i"/>' for n in range(count))
+
+
+def controls(count, images, labels="", **more):
+    attributes = "".join(f' {name}="{value}"' for name, value in more.items())
+    names = ",".join(map(str, range(images)))
+    return "".join(
+        f'<RectangleLabels name="c{n}" toName="{names}"{attributes}>{labels}</RectangleLabels>'
+        for n in range(count)
+    )
+
+
+def view(*tags):
+    return f"<View>{''.join(tags)}</View>"
+
+
+def each_its_own(count, labels=CAT):
+    return "".join(
+        f'<Image name="{n}" value="$i"/>'
+        f'<RectangleLabels name="c{n}" toName="{n}">{labels}</RectangleLabels>'
+        for n in range(count)
+    )
+
+
+WORDS = ",".join(f"w{n}" for n in range(9_000))
+
+CONFIGS = {
+    "controls for many pictures": view(pictures(5_000), controls(6, 5_000, value="$l")),
+    "more controls for many pictures": view(pictures(8_000), controls(14, 8_000, value="$l")),
+    "controls without labels": view(pictures(1), controls(15_000, 1), CONTROL),
+    "controls with labels from the task": view(pictures(1), controls(12_000, 1, value="$l")),
+    "numbers": view(pictures(1), CONTROL, '<Number name="score"/>' * 40_000),
+    "pictures and text areas": view(
+        pictures(18_000), CONTROL, '<TextArea name="t" toName="0"/>' * 14_000
+    ),
+    "rectangles": view(pictures(9_000), CONTROL, '<Rectangle name="r" toName="0"/>' * 18_000),
+    "a picture each": view(each_its_own(8_000)),
+    "a thousand pictures": view(each_its_own(1_000)),
+    "five thousand pictures": view(each_its_own(5_000)),
+    "a picture many times": view('<Image name="0" value="$i"/>' * 35_000, CONTROL),
+    "labels for many pictures": view(
+        pictures(1_000), controls(1, 1_000, "".join(f'<Label value="{n}"/>' for n in range(49)))
+    ),
+    "words for many pictures": view(
+        pictures(1_000), controls(1, 1_000, f'<Label value="cat" predicted_values="{WORDS}"/>')
+    ),
+    "words for some pictures": view(
+        pictures(5), controls(1, 5, f'<Label value="cat" predicted_values="{WORDS}"/>')
+    ),
+    "one name in all spellings": view(
+        pictures(1_000),
+        controls(1, 1_000, "".join(f'<Label value="cat{"." * n}"/>' for n in range(49))),
+    ),
+}
+
+
+def timed(work):
+    started = time.perf_counter()
+    with suppress(RequestError):
+        work()
+    return time.perf_counter() - started
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_reading_a_config_takes_time_in_proportion_to_its_length(name):
+    xml = CONFIGS[name]
+    assert len(xml) <= MAX_CONFIG_CHARS
+    assert xml.count("<") <= MAX_TAGS * 2
+    assert timed(lambda: parse_labeling_config.__wrapped__(xml, SETTINGS.max_labels)) < MOST_S
+
+
+@pytest.mark.parametrize("picture", [{"i": "a.jpg"}, {}], ids=["with pictures", "without"])
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "prompt",
+    [None, PROMPT, "cat:" + PROMPT.replace(".", ","), "cat.Cat.cAt.CAT.caT.CAt.cAT.CaT."],
+    ids=["no prompt", "unknown phrases", "phrases of one label", "spellings of one label"],
+)
+def test_planning_takes_time_in_proportion_to_config_and_prompt(name, prompt, picture):
+    try:
+        config = parse_labeling_config(CONFIGS[name], SETTINGS.max_labels).for_task(picture)
+    except LabelingConfigError:
+        return
+    task = Task.model_validate({"data": picture})
+    wishes = Wishes.of(task, None, Asked(prompt), config)
+    assert timed(lambda: plan_task(task, config, wishes, SETTINGS)) < MOST_S
+
+
+def test_a_task_of_many_drafts_is_planned_soon():
+    config = parse_labeling_config(CONFIGS["words for some pictures"], SETTINGS.max_labels)
+    unknown = PROMPT.removesuffix(".cat")
+    drafts = [{"result": [typed(f"{unknown}.{n}")]} for n in range(1000)]
+    task = Task.model_validate({"data": {"i": "a.jpg"}, "drafts": drafts})
+    wishes = Wishes.of(task, None, Asked(), config)
+    assert timed(lambda: plan_task(task, config, wishes, SETTINGS)) < MOST_S

@@ -80,7 +80,7 @@ class AppSettings(BaseModel):
         "cluster keeps them in Redis instead, see PROMPTS_REDIS_URL.",
     )
     max_prompt_chars: int = Field(4_000, ge=1, description="Longest prompt, in characters.")
-    max_labels: int = Field(1_000, ge=1, description="Most labels in one labeling config.")
+    max_labels: int = Field(1_000, ge=1, description="Most labels for one picture.")
     max_image_bytes: int = Field(50 * MIB, ge=1, description="Largest picture, in bytes.")
     max_image_pixels: int = Field(
         64_000_000,

@@ -19,6 +19,7 @@ from prelabel.engines.device import Placement
 from prelabel.engines.kernels import kernels, pointers, sizes
 
 _LOG = logging.getLogger(__name__)
+_SAME = 1e-3  # how far two ways to sum may be apart
 _MAX_WIDTH = 64  # of the kernel's heads, in channels
 
 
@@ -146,6 +147,8 @@ def sample_by_kernel(
 def choose_sampler(placement: Placement, head_width: int) -> Sampler:
     """The fastest that is right for heads of that many channels there."""
     on_cpu = placement.device.type == "cpu"
+    if placement.device.type == "cuda" and placement.weights == torch.float32:
+        return _triton_if_right(placement.device, head_width)
     if not on_cpu or placement.weights == torch.float64 or head_width > _MAX_WIDTH:
         return sample_by_torch
     if kernels() is None:
@@ -155,3 +158,34 @@ def choose_sampler(placement: Placement, head_width: int) -> Sampler:
         )
         return sample_by_torch
     return sample_by_kernel
+
+
+def _triton_if_right(device: torch.device, head_width: int) -> Sampler:
+    """Triton's kernel, once it was seen to compute what it should on this GPU: there are more kinds
+    of them, of drivers and of Triton than anybody tries.
+    """
+    try:
+        from prelabel.engines.deformable_triton import sample_by_triton
+
+        arguments = _trial(device, head_width)
+        difference = (sample_by_triton(*arguments) - sample_by_torch(*arguments)).abs().max()
+        if float(difference) < _SAME:
+            return sample_by_triton
+        fault = f"it is off by {float(difference):.2g}"
+    except Exception as error:  # noqa: BLE001  # a compiler and a driver raise what they like
+        fault = f"{type(error).__name__}: {error}"
+    _LOG.warning("The GPU computes deformable attention without Triton's kernel: %s", fault)
+    return sample_by_torch
+
+
+def _trial(device: torch.device, width: int) -> tuple[torch.Tensor, ...]:
+    """Arguments of a `Sampler`, for one item: places within, on and beyond all borders."""
+    numbers = torch.Generator().manual_seed(0)
+    levels_hw = torch.tensor([[7, 5], [4, 3], [2, 2], [1, 1]])
+    positions, queries, heads, points = int(levels_hw.prod(1).sum()), 16, 2, 4
+    offsets = 4 * torch.randn(1, queries, heads, len(levels_hw), points, 2, generator=numbers)
+    weights = torch.rand(offsets.shape[:-1], generator=numbers)
+    value = torch.randn(1, positions, heads, width, generator=numbers)
+    reference = torch.rand(1, queries, len(levels_hw), 4, generator=numbers)
+    trial = (value, levels_hw, reference, offsets, weights)
+    return tuple(tensor.to(device) for tensor in trial)

@@ -18,6 +18,7 @@ from prelabel.errors import PrelabelError
 from prelabel.images import decode_image
 from prelabel.scoring import select_detections
 from prelabel.settings import AppSettings
+from prelabel.stages import Observe, nobody, timed
 from prelabel.tiling import Tile, Tiling, merge_views
 from prelabel.turns import all_or_none
 from prelabel.types import DetectionQuery, Detections, ImageRGB, RawDetections
@@ -33,7 +34,7 @@ class PictureDetector:
     """Answers queries with one engine. All methods belong to one event loop.
 
     gate: in front of the engine; preparing_threads: to decode and resize in, beside the forward
-    pass of the batch before.
+    pass of the batch before; observe: told how long that takes.
     """
 
     def __init__(
@@ -42,18 +43,20 @@ class PictureDetector:
         engine: AnyEngine,
         gate: BatchGate[PreparedItem, RawDetections],
         preparing_threads: int,
+        observe: Observe = nobody,
     ) -> None:
+        self._observe = observe
         self._max_pixels = settings.max_image_pixels
         self._tiling = Tiling(settings.tile_size, settings.tile_overlap, settings.max_tiles)
         self._views_at_once = 2 * settings.max_batch_size  # of a picture: one batch runs, one waits
         self._engine = engine
         self._gate = gate
-        self._pictures: WorkCache[ImageRGB] = WorkCache(
+        self.pictures: WorkCache[ImageRGB] = WorkCache(
             lambda image: image.nbytes,
             max_bytes=settings.picture_cache_bytes,
             max_age_s=settings.picture_cache_s,
         )
-        self._seen: WorkCache[Seen] = WorkCache(_bytes_of, max_bytes=settings.result_cache_bytes)
+        self.seen: WorkCache[Seen] = WorkCache(_bytes_of, max_bytes=settings.result_cache_bytes)
         self._preparing = ThreadPoolExecutor(preparing_threads, thread_name_prefix="prepare")
         self._preparing_urgent = ThreadPoolExecutor(1, thread_name_prefix="prepare-urgent")
 
@@ -75,9 +78,10 @@ class PictureDetector:
         """The picture; kept while somebody works on it, who may ask again."""
 
         async def decode() -> ImageRGB:
-            return await self._in_preparing_thread(query, self._decode, query.image)
+            with timed(self._observe, "decode"):
+                return await self._in_preparing_thread(query, self._decode, query.image)
 
-        return await (self._pictures.get(digest, decode) if query.urgent else decode())
+        return await (self.pictures.get(digest, decode) if query.urgent else decode())
 
     async def _look(
         self,
@@ -95,7 +99,7 @@ class PictureDetector:
             return await self._see(query, image, view)
 
         async with room:
-            seen = await self._seen.get((digest, view, query.phrases), see, rank=query.urgent)
+            seen = await self.seen.get((digest, view, query.phrases), see, rank=query.urgent)
         return select_detections(seen, query.thresholds, view.wh)
 
     async def _see(self, query: DetectionQuery, image: ImageRGB, view: Tile) -> Seen:
@@ -103,7 +107,8 @@ class PictureDetector:
         no more parts be prepared than the gate takes soon.
         """
         part = image[view.top : view.bottom, view.left : view.right]
-        items = await self._in_preparing_thread(query, self._prepare, part, query.phrases)
+        with timed(self._observe, "prepare"):
+            items = await self._in_preparing_thread(query, self._prepare, part, query.phrases)
         seen = await all_or_none(
             self._gate.submit(item, item.bucket, urgent=query.urgent, request_id=query.request_id)
             for item in items

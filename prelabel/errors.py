@@ -14,6 +14,7 @@
     ├── ModelError               503  a checkpoint that is missing, damaged or does not fit its card
     ├── DeviceError              503  the device that was asked for is not there
     ├── DetectionError           500  the model failed on this item
+    │   └── DeviceMemoryError    500  it does not fit the device's memory, not even alone
     ├── OverloadedError          503  the queue is full
     ├── LabelStudioError         502  what Label Studio's API refused, or did not answer
     ├── PromptMemoryError    503  the place where prompts are remembered cannot be used
@@ -109,6 +110,10 @@ class DeviceError(PrelabelError):
 
 class DetectionError(PrelabelError):
     """The model failed on this item."""
+
+
+class DeviceMemoryError(DetectionError):
+    """The batch did not fit the device's memory; a smaller one may."""
 
 
 class OverloadedError(PrelabelError):

@@ -21,6 +21,7 @@ from transformers import GroundingDinoForObjectDetection
 
 from prelabel.cards import load_card
 from prelabel.engines.base import AnyEngine
+from prelabel.engines.pixels import normalised
 from training import WORK
 from training.card import write_card
 from training.evaluate import Scenes, load, load_scenes, measured_sets, tally
@@ -72,7 +73,7 @@ def constant_direction(
             [item] = engine.prepare(scene.image, scene.phrases)
             with torch.inference_mode():
                 model(
-                    pixel_values=item.pixels[None],
+                    pixel_values=normalised(item.pixels[None]),
                     input_ids=torch.tensor([item.caption.ids]),
                 )
     finally:

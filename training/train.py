@@ -178,7 +178,7 @@ class Batches(Dataset[TrainingBatch]):
         owner = pad_rows(owners, -1)
         phrases = max(len(scene.phrases) for scene in scenes)
         return TrainingBatch(
-            pixels=torch.stack([normalised(scene.image) for scene in scenes]),
+            pixels=normalised(torch.stack([torch.tensor(scene.image) for scene in scenes])),
             token_rows=pad_rows(rows, 0),
             targets=Targets(
                 boxes=[boxes_cxcywh(torch.tensor(scene.boxes), hw) for scene in scenes],

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from prelabel.cards import ModelCard, check_installed
-from prelabel.engines.base import AnyEngine
+from prelabel.engines.base import AnyEngine, warm_up
 
 
 class EngineLoader(Protocol):
@@ -42,10 +42,15 @@ def load_engine(
         keep_freed_memory()
     if cpu_threads is not None:
         use_cpu_threads(cpu_threads)
+    engine: AnyEngine
     if card.engine == "groundingdino":
         from prelabel.engines.groundingdino import load as load_groundingdino
 
-        return load_groundingdino(card, folder, placement)
-    from prelabel.engines.huggingface import load as load_huggingface
+        engine = load_groundingdino(card, folder, placement)
+    else:
+        from prelabel.engines.huggingface import load as load_huggingface
 
-    return load_huggingface(card, folder, placement)
+        engine = load_huggingface(card, folder, placement)
+    if placement.device.type == "cuda":
+        warm_up(engine)
+    return engine

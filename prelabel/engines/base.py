@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from prelabel.types import ImageRGB, RawDetections
 
 
@@ -39,3 +41,13 @@ class Engine(Protocol[ItemT]):
 
 
 AnyEngine = Engine[Any]
+
+# Of cameras, telephones and screens, upright and lying, in pixels. Their resized sizes are those
+# that a model meets most.
+USUAL_PICTURES_HW = ((480, 640), (640, 480), (600, 900), (720, 1280), (1280, 720), (640, 640))
+
+
+def warm_up(engine: AnyEngine) -> None:
+    """Run each usual size once: a GPU's libraries load, choose and compile at the first pass."""
+    for hw in USUAL_PICTURES_HW:
+        engine.detect(engine.prepare(np.zeros((*hw, 3), dtype=np.uint8), ("object",)))

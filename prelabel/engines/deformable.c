@@ -71,7 +71,7 @@ FOR_EACH_PROCESSOR static void sample_query(
 void sample(const float *value, const int64_t *hw, const float *reference, const float *offsets,
             const float *weights, float *out, int64_t B, int64_t S, int64_t H, int64_t C,
             int64_t Q, int64_t L, int64_t P, int64_t R) {
-#pragma omp parallel for collapse(2) schedule(static)
+#pragma omp parallel for collapse(2) schedule(dynamic, 32)
     for (int64_t b = 0; b < B; b++)
         for (int64_t q = 0; q < Q; q++) {
             int64_t i = b * Q + q;

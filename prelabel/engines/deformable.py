@@ -8,8 +8,7 @@ where there is a compiler; `sample_by_torch` is its oracle, and what runs withou
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -79,17 +78,6 @@ class DeformableAttention(nn.Module):
         found = self._sampler(value, levels_hw, reference, offsets, weights)
         attended: torch.Tensor = self.output_proj(found)
         return attended
-
-
-def replace_attention(
-    network: nn.Module,
-    theirs: type[nn.Module] | tuple[type[nn.Module], ...],
-    ours: Callable[[Any], DeformableAttention],
-) -> None:
-    """Put ours in place of every module of theirs."""
-    for name, child in list(network.named_modules()):
-        if isinstance(child, theirs):
-            network.set_submodule(name, ours(child))
 
 
 def sample_by_torch(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -40,6 +42,17 @@ class Placement:
 def at_least_float32(numbers: torch.Tensor) -> torch.Tensor:
     """The same numbers, float32 where they were of less precision."""
     return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+
+
+def replace_modules(
+    network: torch.nn.Module,
+    theirs: type[torch.nn.Module] | tuple[type[torch.nn.Module], ...],
+    ours: Callable[[Any], torch.nn.Module],
+) -> None:
+    """Put ours in place of every module of theirs."""
+    for name, child in list(network.named_modules()):
+        if isinstance(child, theirs):
+            network.set_submodule(name, ours(child))
 
 
 def guard_convolutions(network: torch.nn.Module) -> None:

@@ -6,12 +6,17 @@ built, and wraps it in a way that transformers 5 no longer supports.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from groundingdino.models.GroundingDINO.backbone.backbone import Joiner
 from groundingdino.models.GroundingDINO.backbone.position_encoding import PositionEmbeddingSineHW
-from groundingdino.models.GroundingDINO.backbone.swin_transformer import SwinTransformer
+from groundingdino.models.GroundingDINO.backbone.swin_transformer import (
+    SwinTransformer,
+    WindowAttention,
+)
+from groundingdino.models.GroundingDINO.fuse_modules import BiMultiHeadAttention
 from groundingdino.models.GroundingDINO.ms_deform_attn import MultiScaleDeformableAttention
 from groundingdino.models.GroundingDINO.transformer import Transformer, TransformerEncoderLayer
 from groundingdino.models.GroundingDINO.utils import MLP
@@ -23,9 +28,14 @@ from prelabel.cards import ModelCard, text_encoder_folder
 from prelabel.engines.deformable import (
     DeformableAttention,
     choose_sampler,
-    replace_attention,
 )
-from prelabel.engines.device import Placement, at_least_float32, guard_convolutions
+from prelabel.engines.device import (
+    Placement,
+    at_least_float32,
+    guard_convolutions,
+    replace_modules,
+)
+from prelabel.engines.fusion import BiAttention
 from prelabel.engines.groundingdino_keys import from_port
 from prelabel.engines.groundingdino_shape import (
     Shape,
@@ -35,7 +45,8 @@ from prelabel.engines.groundingdino_shape import (
 )
 from prelabel.engines.linear import tile_linears
 from prelabel.engines.text import CaptionTokenizer
-from prelabel.engines.torch_engine import Batch, TorchEngine
+from prelabel.engines.text_features import TextFeatures
+from prelabel.engines.torch_engine import PAD_ID, Batch, TorchEngine
 from prelabel.engines.weights import read_weights, require_keys
 from prelabel.errors import ModelError
 
@@ -71,13 +82,64 @@ class OriginalAttention(DeformableAttention):
         return self.attend(query, value, reference_points, spatial_shapes)
 
 
+class OriginalBiAttention(BiAttention):
+    """Attention between picture and text as groundingdino calls it."""
+
+    def __init__(self, theirs: BiMultiHeadAttention) -> None:
+        super().__init__(
+            theirs.num_heads,
+            image_query=theirs.v_proj,
+            image_value=theirs.values_v_proj,
+            image_out=theirs.out_v_proj,
+            text_key=theirs.l_proj,
+            text_value=theirs.values_l_proj,
+            text_out=theirs.out_l_proj,
+        )
+
+    def forward(
+        self,
+        v: torch.Tensor,
+        l: torch.Tensor,  # noqa: E741 - their name
+        attention_mask_l: torch.Tensor | None = None,
+        **_: object,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `BiAttention.attend`."""
+        return self.attend(v, l, attention_mask_l)
+
+
+class OriginalWindowAttention(nn.Module):
+    """Swin's attention within windows, in PyTorch's fused form, with groundingdino's weights."""
+
+    def __init__(self, theirs: WindowAttention) -> None:
+        super().__init__()
+        self.qkv, self.proj = theirs.qkv, theirs.proj
+        self._heads, self._scale = theirs.num_heads, theirs.scale
+        tokens = theirs.window_size[0] * theirs.window_size[1]
+        table, index = theirs.relative_position_bias_table, theirs.relative_position_index
+        bias = table.detach()[index.flatten()].view(tokens, tokens, -1).permute(2, 0, 1)
+        self.register_buffer("_bias", bias.contiguous()[None])
+
+    def forward(self, windows: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """windows [B * W, T, D]; mask [W, T, T], added, of the W windows of a picture."""
+        bias = self.get_buffer("_bias")
+        if mask is not None:
+            bias = (bias + mask[:, None]).repeat(len(windows) // len(mask), 1, 1, 1)
+        parts = torch.unflatten(self.qkv(windows), -1, (3, self._heads, -1))
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        attended = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias.to(query.dtype), scale=self._scale
+        )
+        answer: torch.Tensor = self.proj(attended.transpose(1, 2).flatten(2))
+        return answer
+
+
 class GroundingDinoNetwork(nn.Module):
     """The model behind `detector.Network`, with the weights' original names."""
 
     def __init__(self, shape: Shape, boundary_ids: tuple[int, ...]) -> None:
         super().__init__()
         self.num_queries = shape.num_queries
-        self.bert = BertModel(shape.bert, add_pooling_layer=False)
+        self.bert: nn.Module = BertModel(shape.bert, add_pooling_layer=False)
         self.feat_map = nn.Linear(shape.bert.hidden_size, shape.hidden_dim)
         swin = _swin(shape)
         self.backbone = Joiner(swin, _position_embedding(shape))
@@ -145,13 +207,19 @@ def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
     network.to(placement.device, placement.weights).eval()
     guard_convolutions(network)
     sampler = choose_sampler(placement, shape.hidden_dim // shape.heads)
-    replace_attention(
+    replace_modules(
         network,
         MultiScaleDeformableAttention,
         lambda theirs: OriginalAttention(theirs, theirs.num_heads, theirs.num_levels, sampler),
     )
+    replace_modules(network, BiMultiHeadAttention, OriginalBiAttention)
+    replace_modules(network, WindowAttention, OriginalWindowAttention)
+    for module in network.modules():
+        if isinstance(module, nn.MultiheadAttention):  # nobody looks at the weights
+            module.forward = partial(module.forward, need_weights=False)  # type: ignore[method-assign]
     if placement.tiles:
         tile_linears(network)
+    network.bert = TextFeatures(network.bert, PAD_ID)
     return TorchEngine(network, tokenizer, card.image_size, placement)
 
 

@@ -8,9 +8,11 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForZeroShotObjectDetection, PreTrainedModel
 from transformers.models.grounding_dino.modeling_grounding_dino import (
+    GroundingDinoBiMultiHeadAttention,
     GroundingDinoMultiscaleDeformableAttention,
 )
 from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
+    MMGroundingDinoBiMultiHeadAttention,
     MMGroundingDinoMultiscaleDeformableAttention,
 )
 from transformers.utils import logging
@@ -20,12 +22,18 @@ from prelabel.engines.deformable import (
     DeformableAttention,
     Sampler,
     choose_sampler,
-    replace_attention,
 )
-from prelabel.engines.device import Placement, at_least_float32, guard_convolutions
+from prelabel.engines.device import (
+    Placement,
+    at_least_float32,
+    guard_convolutions,
+    replace_modules,
+)
+from prelabel.engines.fusion import BiAttention
 from prelabel.engines.linear import tile_linears
 from prelabel.engines.text import CaptionTokenizer
-from prelabel.engines.torch_engine import Batch, TorchEngine
+from prelabel.engines.text_features import TextFeatures
+from prelabel.engines.torch_engine import PAD_ID, Batch, TorchEngine
 from prelabel.engines.weights import require_keys
 from prelabel.errors import ModelError
 
@@ -67,9 +75,35 @@ class PortAttention(DeformableAttention):
         return self.attend(queries, encoder_hidden_states, reference_points, spatial_shapes), None
 
 
+class PortBiAttention(BiAttention):
+    """Attention between picture and text as transformers calls it."""
+
+    def __init__(self, theirs: GroundingDinoBiMultiHeadAttention) -> None:
+        super().__init__(
+            theirs.num_heads,
+            image_query=theirs.vision_proj,
+            image_value=theirs.values_vision_proj,
+            image_out=theirs.out_vision_proj,
+            text_key=theirs.text_proj,
+            text_value=theirs.values_text_proj,
+            text_out=theirs.out_text_proj,
+        )
+
+    def forward(
+        self,
+        vision_features: torch.Tensor,
+        text_features: torch.Tensor,
+        text_attention_mask: torch.Tensor | None = None,
+        **_: object,
+    ) -> tuple[tuple[torch.Tensor, None], tuple[torch.Tensor, None]]:
+        """What each receives, and no weights. See `BiAttention.attend`."""
+        image, text = self.attend(vision_features, text_features, text_attention_mask)
+        return (image, None), (text, None)
+
+
 def replace_port_attention(model: torch.nn.Module, sampler: Sampler) -> None:
     """Let all deformable attention of the model sample so; its weights stay the same."""
-    replace_attention(
+    replace_modules(
         model,
         (GroundingDinoMultiscaleDeformableAttention, MMGroundingDinoMultiscaleDeformableAttention),
         lambda theirs: PortAttention(theirs, theirs.n_heads, theirs.n_levels, sampler),
@@ -83,8 +117,15 @@ class HuggingFaceNetwork:
         self.num_queries: int = model.config.num_queries
         head_width = model.config.d_model // model.config.decoder_attention_heads
         replace_port_attention(model, choose_sampler(placement, head_width))
+        replace_modules(
+            model,
+            (GroundingDinoBiMultiHeadAttention, MMGroundingDinoBiMultiHeadAttention),
+            PortBiAttention,
+        )
         if placement.tiles:
             tile_linears(model)
+        text = model.get_submodule("model")
+        text.add_module("text_backbone", TextFeatures(text.get_submodule("text_backbone"), PAD_ID))
         self._model = model
         guard_convolutions(model)
         heads = model.get_submodule("class_embed")

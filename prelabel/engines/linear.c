@@ -152,7 +152,7 @@ AMX static int run(const float *x, const uint16_t *packed, const float *bias, fl
         int64_t split_from = -1;
         _tile_storeconfig(&before);
         _tile_loadconfig(&ours);
-#pragma omp for collapse(2) schedule(static)
+#pragma omp for collapse(2) schedule(dynamic)
         for (int64_t from = 0; from < M; from += ROWS)
             for (int64_t c = 0; c < chunks; c++) {
                 int64_t rows = M - from < ROWS ? M - from : ROWS;

@@ -11,8 +11,7 @@ from prelabel.types import ImageRGB
 
 MIN_SIDE = 32  # pixels: one token on the backbone's coarsest level
 STRIDES = (8, 16, 32, 64)  # pixels per token, by feature level
-_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
-_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def resized_hw(image_hw: tuple[int, int], size: ImageSize, num_queries: int) -> tuple[int, int]:
@@ -38,15 +37,18 @@ def image_tokens(hw: tuple[int, int]) -> int:
 
 
 def to_pixels(image: ImageRGB, hw: tuple[int, int]) -> torch.Tensor:
-    """Resize (bilinear, antialiased) and normalise: float32 [3, H, W]."""
+    """Resize (bilinear, antialiased): uint8 [H, W, 3], a fourth of what the model computes with."""
     resized = Image.fromarray(image).resize((hw[1], hw[0]), Image.Resampling.BILINEAR)
-    return normalised(np.asarray(resized))
+    return torch.from_numpy(np.array(resized))
 
 
-def normalised(image: ImageRGB) -> torch.Tensor:
-    """The picture at its size: float32 [3, H, W]."""
-    pixels = (image.astype(np.float32) / 255 - _MEAN) / _STD
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+def normalised(pixels: torch.Tensor) -> torch.Tensor:
+    """Pictures as the backbones want them, where they lie: uint8 [B, H, W, 3] to float32
+    [B, 3, H, W].
+    """
+    planes = pixels.permute(0, 3, 1, 2).contiguous().float()
+    mean, std = (torch.tensor(each, device=pixels.device)[:, None, None] for each in (_MEAN, _STD))
+    return (planes / 255 - mean) / std
 
 
 def _scaled_hw(image_hw: tuple[int, int], size: ImageSize) -> tuple[int, int]:

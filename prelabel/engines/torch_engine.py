@@ -12,12 +12,12 @@ import torch
 from prelabel.boxes import cxcywh_to_xyxy
 from prelabel.cards import ImageSize
 from prelabel.engines.device import Placement
-from prelabel.engines.pixels import resized_hw, to_pixels
+from prelabel.engines.pixels import normalised, resized_hw, to_pixels
 from prelabel.engines.text import CaptionTokenizer, TokenisedCaption, phrase_max_mean
-from prelabel.errors import DetectionError
+from prelabel.errors import DetectionError, DeviceMemoryError
 from prelabel.types import Floats, ImageRGB, RawDetections
 
-_PAD_ID = 0  # of BERT's vocabularies; masked, so that its value does not matter
+PAD_ID = 0  # of BERT's vocabularies; masked, so that its value does not matter
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,9 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture with one caption. pixels: float32 [3, H, W], normalised, on the CPU."""
+    """One picture with one caption. pixels: uint8 [H, W, 3], resized, in the CPU's memory: that
+    from which a GPU reads by itself, where there is one.
+    """
 
     pixels: torch.Tensor
     caption: TokenisedCaption
@@ -51,7 +53,7 @@ class Item:
     @property
     def bucket(self) -> tuple[int, int]:
         """Resized height and width: padding would change results, so only equals share a batch."""
-        return self.pixels.shape[1], self.pixels.shape[2]
+        return self.pixels.shape[0], self.pixels.shape[1]
 
 
 class TorchEngine:
@@ -76,6 +78,8 @@ class TorchEngine:
             (image.shape[0], image.shape[1]), self._image_size, self._network.num_queries
         )
         pixels = to_pixels(image, hw)
+        if self._placement.device.type == "cuda":
+            pixels = pixels.pin_memory()
         return [Item(pixels, caption) for caption in captions]
 
     def detect(self, items: Sequence[Item]) -> list[RawDetections]:
@@ -96,20 +100,21 @@ class TorchEngine:
                 probs = logits.to(self._placement.weights).sigmoid()
                 return probs.cpu().numpy(), boxes.to(self._placement.weights).cpu().numpy()
         except torch.OutOfMemoryError as error:
-            raise DetectionError(
-                f"A batch of {len(batch.pixels)} did not fit the GPU's memory. "
-                "Lower max_batch_size."
+            torch.cuda.empty_cache()
+            raise DeviceMemoryError(
+                "The picture does not fit the GPU's memory. Take a GPU with more, or a smaller "
+                "model; see `prelabel models`."
             ) from error
 
 
 def _collate(items: Sequence[Item], placement: Placement) -> Batch:
     sequences = [torch.tensor(item.caption.ids) for item in items]
     lengths = torch.tensor([len(sequence) for sequence in sequences])
-    ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=_PAD_ID)
+    ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=PAD_ID)
     mask = torch.arange(ids.shape[1])[None] < lengths[:, None]
-    pixels = torch.stack([item.pixels for item in items])
+    pixels = [item.pixels.to(placement.device, non_blocking=True) for item in items]
     return Batch(
-        pixels=pixels.to(placement.device, placement.weights),
+        pixels=normalised(torch.stack(pixels)).to(placement.weights),
         token_ids=ids.to(placement.device),
         token_mask=mask.to(placement.device),
     )

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from prelabel.batching import BatchGate
-from prelabel.errors import DetectionError, PromptError
+from prelabel.errors import DetectionError, DeviceMemoryError, PromptError
 
 
 def run(coroutine):
@@ -251,3 +251,88 @@ def test_the_log_of_a_failed_batch_names_its_requests(caplog):
 
     run(scenario())
     assert "request-7" in caplog.text
+
+
+class SmallDevice(Recorder):
+    """Holds at most so many items; `room` can change."""
+
+    def __init__(self, room, seconds=0.01):
+        super().__init__(seconds)
+        self.room = room
+
+    def __call__(self, items):
+        doubled = super().__call__(items)
+        if len(items) > self.room:
+            raise DeviceMemoryError("does not fit")
+        return doubled
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing(caplog):
+    model = SmallDevice(room=3)
+
+    async def scenario():
+        gate = BatchGate(model, max_batch_size=8)
+        first, rest = await submit_while_busy(gate, range(2, 10))
+        answers = await asyncio.gather(first, *rest)
+        again_first, again = await submit_while_busy(gate, range(2, 6))
+        await asyncio.gather(again_first, *again)
+        return answers
+
+    assert run(scenario()) == [item * 2 for item in range(1, 10)]
+    assert [len(batch) for batch in model.batches[:5]] == [1, 8, 4, 2, 2]
+    assert max(len(batch) for batch in model.batches[8:]) <= 3
+    assert (
+        "a batch of 8 did not fit the device's memory; the next ones have at most 4" in caplog.text
+    )
+
+
+def test_an_item_that_does_not_fit_alone_says_so_and_harms_nobody():
+    class Device(Recorder):
+        def __call__(self, items):
+            if "large" in items:
+                raise DeviceMemoryError("does not fit")
+            return super().__call__(items)
+
+    async def scenario():
+        gate = BatchGate(Device(seconds=0.01), max_batch_size=8)
+        first, rest = await submit_while_busy(gate, [2, "large", 3, 4])
+        return await asyncio.gather(first, *rest, return_exceptions=True)
+
+    first, second, large, third, fourth = run(scenario())
+    assert (first, second, third, fourth) == (2, 4, 6, 8)
+    assert isinstance(large, DeviceMemoryError)
+
+
+def test_larger_batches_are_tried_again_in_time():
+    model = SmallDevice(room=2, seconds=0)
+
+    async def scenario():
+        gate = BatchGate(model, max_batch_size=4)
+        first, rest = await submit_while_busy(gate, range(2, 6))
+        await asyncio.gather(first, *rest)
+        model.room, model.batches = 4, []
+        await asyncio.gather(*(gate.submit(item, 0) for item in range(1200)))
+
+    run(scenario())
+    sizes = [len(batch) for batch in model.batches]
+    assert max(sizes[:90]) <= 2
+    assert max(sizes) == 4
+
+
+def test_waits_and_passes_are_told():
+    told = []
+
+    async def scenario():
+        gate = BatchGate(
+            Recorder(seconds=0.05), max_batch_size=8, observe=lambda *each: told.append(each)
+        )
+        first, rest = await submit_while_busy(gate, [2, 3])
+        assert gate.waiting == 2
+        await asyncio.gather(first, *rest)
+        assert gate.waiting == 0
+
+    run(scenario())
+    waits = [seconds for stage, seconds in told if stage == "queue"]
+    passes = [seconds for stage, seconds in told if stage == "forward"]
+    assert waits == pytest.approx([0, 0.04, 0.04], abs=0.03)
+    assert passes == pytest.approx([0.05, 0.05], abs=0.03)

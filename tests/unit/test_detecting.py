@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +28,11 @@ class Item:
 class CountingEngine:
     """Finds four boxes for each phrase, with falling scores; counts what it is given.
 
-    chunk: most phrases of an item; broken: it fails on everything.
+    chunk: most phrases of an item; broken: it fails on everything; seconds: that a pass takes.
     """
 
-    def __init__(self, chunk: int = 1000, *, broken: bool = False) -> None:
-        self._chunk, self._broken = chunk, broken
+    def __init__(self, chunk: int = 1000, *, broken: bool = False, seconds: float = 0) -> None:
+        self._chunk, self._broken, self._seconds = chunk, broken, seconds
         self.prepared: list[tuple[int, int]] = []
         self.seen = 0
 
@@ -42,6 +43,7 @@ class CountingEngine:
 
     def detect(self, items):
         self.seen += len(items)
+        time.sleep(self._seconds)
         if self._broken:
             raise DetectionError("broken")
         return [self._raw(len(item.phrases)) for item in items]
@@ -110,7 +112,8 @@ def test_equal_queries_under_way_are_one():
 
 
 def test_an_annotator_joins_no_bulk_s_wait():
-    _, engine = ask(query(urgent=False), query(urgent=True), at_once=True)
+    slow = CountingEngine(seconds=0.3)  # so that the one is under way when the other comes
+    _, engine = ask(query(urgent=False), query(urgent=True), at_once=True, engine=slow)
     assert engine.seen == 2
 
 

@@ -19,6 +19,7 @@ from benchmarks.models import library_model
 from prelabel.cards import ImageSize, ModelCard, ModelFile, load_card, model_folder
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
+from prelabel.engines.pixels import normalised
 from prelabel.engines.weights import read_weights
 from prelabel.errors import ModelError
 from prelabel.types import ImageRGB
@@ -208,7 +209,7 @@ def test_official_layout_of_full_size_gives_the_librarys_own_answer(
     (item,) = engine.prepare(scene, ("red circle", "blue square"))
     (raw,) = engine.detect([item])
     with torch.inference_mode():
-        pixels = item.pixels[None].double()
+        pixels = normalised(item.pixels[None]).double()
         expected = reference.double()(pixels, captions=["red circle . blue square ."])
     probs = expected["pred_logits"][0].sigmoid().numpy()
     centres_xy = expected["pred_boxes"][0, :, :2].numpy()

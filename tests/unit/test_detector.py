@@ -1,0 +1,33 @@
+import asyncio
+import threading
+
+from deployments.detector import Detector
+from deployments.placement import DetectorPlace
+from prelabel.cards import load_card
+from prelabel.settings import AppSettings
+from prelabel.types import Detections
+from tests.unit.test_detecting import CountingEngine, query
+
+
+def test_the_thread_that_loads_a_model_is_the_only_one_that_runs_it():
+    threads = []
+
+    class Engine(CountingEngine):
+        def detect(self, items):
+            threads.append(threading.get_ident())
+            return super().detect(items)
+
+    def load(card, folder, *, device, precision, cpu_threads):
+        assert (device, cpu_threads) == ("cpu", 2)
+        threads.append(threading.get_ident())
+        return Engine()
+
+    async def ask():
+        place = DetectorPlace("cpu", {}, 2)
+        detector = Detector(AppSettings(), load_card("demo"), place, load)
+        return [await detector.pictures.detect(query(phrases=(word,))) for word in ("cat", "dog")]
+
+    assert all(isinstance(found, Detections) for found in asyncio.run(ask()))
+    assert len(threads) == 3
+    assert len(set(threads)) == 1
+    assert threading.get_ident() not in threads

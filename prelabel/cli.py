@@ -160,6 +160,48 @@ def preflight(
 
 
 @app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A model that is installed.")] = "demo",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    models_dir: ModelsDir = Path("models"),
+) -> None:
+    """Measure what batches cost on this machine; propose the settings that follow."""
+    from prelabel.batching import MAX_BATCH_S
+    from prelabel.calibrating import measure, propose
+    from prelabel.cards import load_card, model_folder
+    from prelabel.engines import load_engine
+
+    card = load_card(model)
+    folder = model_folder(card, models_dir)
+    engine = load_engine(card, folder, device=device, precision=precision)
+    buckets = []
+    for bucket in measure(engine):
+        buckets.append(bucket)
+        size, most, cost = _wh(bucket.resized_hw), max(bucket.seconds), bucket.cost
+        _console.print(
+            f"{_wh(bucket.picture_hw)} as {size}: a batch of n takes {cost.base_s * 1000:.0f} + "
+            f"{cost.item_s * 1000:.0f} n ms: {cost.per_s(1):.1f} pictures/s one by one, "
+            f"{cost.per_s(most):.1f} by {most}.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    proposal = propose(buckets, MAX_BATCH_S)
+    _console.print(
+        "For serve_config.yaml, with nothing else running here while it was measured:\n"
+        f"  args: max_batch_size: {proposal.max_batch_size}\n"
+        "  Detector, autoscaling_config: "
+        f"target_ongoing_requests: {proposal.target_ongoing_requests}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _wh(hw: tuple[int, int]) -> str:
+    return f"{hw[1]}x{hw[0]}"
+
+
+@app.command()
 def connect(
     project: Annotated[int, typer.Option(min=1, help="Its number, as in /projects/NUMBER.")],
     url: Annotated[

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from PIL import Image
 from prelabel.labelstudio.interactive import labeling_config, prompt_request
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import AskControls, PredictRequest, asked_in
+from prelabel.settings import AppSettings
 from prelabel.types import Asked
 
 PRELABEL = Path(sys.executable).with_name("prelabel")
@@ -16,7 +18,7 @@ PRELABEL = Path(sys.executable).with_name("prelabel")
 
 def prelabel(*arguments):
     return subprocess.run(
-        [PRELABEL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+        [PRELABEL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
     )
 
 
@@ -75,6 +77,22 @@ def test_models_lists_the_shipped_cards(tmp_path):
     listed = prelabel("models", "--models-dir", tmp_path).stdout
     for name in ("demo", "grounding-dino-swin-t", "grounding-dino-swin-b", "llmdet-tiny"):
         assert name in listed
+
+
+def test_calibrate_proposes_what_the_config_takes():
+    done = prelabel("calibrate", "demo", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"640x480 as 256x192: a batch of n takes \d+ \+ \d+ n ms", done.stdout)
+    proposed = int(re.search(r"max_batch_size: (\d+)", done.stdout)[1])
+    assert AppSettings(max_batch_size=proposed).max_batch_size == proposed
+    target = int(re.search(r"target_ongoing_requests: (\d+)", done.stdout)[1])
+    assert proposed < target
+
+
+def test_calibrate_says_what_a_missing_model_needs(tmp_path):
+    done = prelabel("calibrate", "grounding-dino-swin-t", "--models-dir", tmp_path)
+    assert done.returncode == 1
+    assert "prelabel download grounding-dino-swin-t" in done.stderr
 
 
 def test_the_command_line_starts_without_torch():

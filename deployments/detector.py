@@ -6,11 +6,11 @@ import asyncio
 import logging
 
 from ray import serve
-from ray.util.metrics import Histogram
 
 from deployments.logs import use_serve_log
+from deployments.metrics import DetectorMetrics
 from deployments.placement import DetectorPlace
-from prelabel.batching import BatchGate
+from prelabel.batching import BatchGate, device_thread
 from prelabel.cards import ModelCard, model_folder
 from prelabel.detecting import Outcome, PictureDetector
 from prelabel.engines import EngineLoader
@@ -32,29 +32,39 @@ class Detector:
         self, settings: AppSettings, card: ModelCard, place: DetectorPlace, load: EngineLoader
     ) -> None:
         use_serve_log(settings.log_level)
-        engine = load(
+        device = device_thread()
+        engine = device.submit(
+            load,
             card,
             model_folder(card, settings.models_dir),
             device=place.device,
             precision=settings.precision,
             cpu_threads=place.cpu_threads,
-        )
-        sizes = Histogram(
-            "prelabel_batch_size",
-            description="Pictures in one pass through the model.",
-            boundaries=[1, 2, 4, 8, 16, 32, 64, 128],
-        )
+        ).result()
+        self._metrics = DetectorMetrics()
         self._gate: BatchGate[PreparedItem, RawDetections] = BatchGate(
-            engine.detect, max_batch_size=settings.max_batch_size, on_batch=sizes.observe
+            engine.detect,
+            max_batch_size=settings.max_batch_size,
+            on_batch=self._metrics.batch,
+            observe=self._metrics.observe,
+            device=device,
         )
         threads = _PREPARING_THREADS[place.device]
-        self._pictures = PictureDetector(settings, engine, self._gate, threads)
+        self.pictures = PictureDetector(
+            settings, engine, self._gate, threads, self._metrics.observe
+        )
         logger.info("%s is ready on %s: %s. %s", card.name, place.device, card.title, card.limits)
 
     async def __call__(self, query: DetectionQuery) -> Outcome:
         """Detections of one picture; an error is a value here, so that it arrives as it left."""
         admitted: asyncio.Task[Outcome] = await self._admit(query)
-        return await admitted
+        self._metrics.waiting(self._gate.waiting)
+        try:
+            return await admitted
+        finally:
+            self._metrics.waiting(self._gate.waiting)
+            self._metrics.cache("results", self.pictures.seen)
+            self._metrics.cache("decoded", self.pictures.pictures)
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
     async def _admit(self, queries: list[DetectionQuery]) -> list[asyncio.Task[Outcome]]:
@@ -63,7 +73,7 @@ class Detector:
         So nobody waits for the slowest of those that came with him, and a caller who goes away
         cancels his own work alone, while it waits at the gate.
         """
-        return [asyncio.create_task(self._pictures.detect(query)) for query in queries]
+        return [asyncio.create_task(self.pictures.detect(query)) for query in queries]
 
     def check_health(self) -> None:
         """Serve replaces the replica when this raises."""

@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.api import build_api
 from deployments.calls import call
 from deployments.logs import use_serve_log
+from deployments.metrics import IngressMetrics
 from prelabel.caching import WorkCache
 from prelabel.cards import ModelCard
 from prelabel.fetching import FetchLimits, ImageFetcher
@@ -30,6 +31,7 @@ from prelabel.pipeline import Entry, Predictor, Steps, report_on
 from prelabel.planning import asked_by_submit
 from prelabel.prompt_memory import Remembered
 from prelabel.settings import AppSettings, Environment
+from prelabel.stages import timed
 from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
 
 _LONGEST_KEPT_ADDRESS = 4096
@@ -93,6 +95,7 @@ class Ingress:
             allowed_hosts=settings.allowed_image_hosts,
             trusted_url=environment.label_studio_url,
         )
+        self._metrics = IngressMetrics()
         self._predictor = Predictor(
             settings,
             model_version,
@@ -107,15 +110,18 @@ class Ingress:
         """One entry per task, in order."""
         started = time.monotonic()
         self._tasks_in_progress += len(request.tasks)
+        self._metrics.in_progress(self._tasks_in_progress)
         try:
             entries = await self._predictor.predict(request, request_id)
         finally:
             self._tasks_in_progress -= len(request.tasks)
+            self._metrics.in_progress(self._tasks_in_progress)
         self.note(report_on(request, entries, request_id, time.monotonic() - started))
         return entries
 
     def note(self, report: Report) -> None:
         """Put it into the journal soon; waits for nothing."""
+        self._metrics.count(report)
         self._reports.append(report)
         if self._reporting is None or self._reporting.done():
             self._reporting = asyncio.create_task(self._report_soon())
@@ -182,9 +188,10 @@ class Ingress:
 
     async def _fetch(self, uri: str, task_id: int | None) -> bytes:
         async def fetch() -> bytes:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._fetching, self._fetch_now, uri, task_id
-            )
+            with timed(self._metrics.observe, "fetch"):
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._fetching, self._fetch_now, uri, task_id
+                )
 
         if len(uri) > _LONGEST_KEPT_ADDRESS or uri.startswith("data:"):  # it holds the picture
             return await fetch()
@@ -201,4 +208,5 @@ class Ingress:
         return cast("Detections", await call(self._detector, query))
 
     async def _postprocess(self, plan: TaskPlan, found: Sequence[Detections]) -> Prediction:
-        return cast("Prediction", await call(self._postprocessor, plan, found))
+        with timed(self._metrics.observe, "postprocess"):
+            return cast("Prediction", await call(self._postprocessor, plan, found))

@@ -1,0 +1,157 @@
+"""Metrics of the running service as a real Prometheus reads them, and what the dashboard asks."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import requests
+import yaml
+
+from tests.serve.conftest import ROOT, Service, fresh
+
+MONITORING = ROOT / "deploy" / "monitoring"
+UNPACKED = ROOT / "artifacts" / "prometheus" / "usr" / "bin"
+DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
+ALERTS = (MONITORING / "alerts.yml").read_text()
+BROKEN = "data:image/png;base64,bm8gcGljdHVyZQ=="
+PATIENCE_S = 90
+
+
+def program(name: str) -> str:
+    found = shutil.which(name) or shutil.which(name, path=str(UNPACKED))
+    if found is None:
+        pytest.skip("needs Prometheus: apt-get install prometheus, or deploy/monitoring/fetch.sh")
+    return found
+
+
+class Prometheus:
+    def __init__(self, url: str) -> None:
+        self._url = f"{url}/api/v1"
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        answer = self._session.get(f"{self._url}/{path}", params=parameters, timeout=10)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+    def query(self, expression: str) -> list[float]:
+        found = self.ask("query", query=expression)["result"]
+        return [float(each["value"][1]) for each in found]
+
+
+@pytest.fixture(scope="module")
+def prometheus(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    [job] = config["scrape_configs"]
+    [node] = ray.nodes()  # type: ignore[no-untyped-call]
+    job["static_configs"] = [{"targets": [f"127.0.0.1:{node['MetricsExportPort']}"]}]
+    del job["file_sd_configs"]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    shutil.copy(MONITORING / "alerts.yml", folder)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    command = [
+        program("prometheus"),
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address={address}",
+    ]
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
+        try:
+            _wait_for(f"http://{address}/-/ready", folder / "log")
+            yield Prometheus(f"http://{address}")
+        finally:
+            process.terminate()
+
+
+def _wait_for(address: str, log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            if requests.get(address, timeout=2).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.2)
+    raise TimeoutError(log.read_text()[-2000:])
+
+
+def panels() -> list[tuple[str, str]]:
+    """Titles and queries of all panels, but of those that need a GPU."""
+    found: list[tuple[str, str]] = []
+    for panel in DASHBOARD["panels"]:
+        if panel["title"] == "GPUs":
+            break
+        found += [(panel["title"], each["expr"]) for each in panel.get("targets", ())]
+    return found
+
+
+def test_every_panel_shows_something_after_some_requests(
+    service: Service, prometheus: Prometheus
+) -> None:
+    missing = dict.fromkeys(expression for _, expression in panels())
+    assert len(missing) > 10
+    deadline = time.monotonic() + PATIENCE_S
+    while missing and time.monotonic() < deadline:
+        picture = fresh()[0]
+        service.predict(picture)  # an annotator's
+        service.predict(picture, *fresh(2), BROKEN)  # a bulk, with something known and an error
+        time.sleep(1)
+        for expression in list(missing):
+            values = prometheus.query(expression.replace("$__rate_interval", "1m"))
+            if any(value == value and value >= 0 for value in values):  # NaN is no answer
+                del missing[expression]
+    assert not missing
+
+
+def test_prometheus_counts_what_was_asked(service: Service, prometheus: Prometheus) -> None:
+    names = ("tasks", "tasks_failed", "regions", "requests")
+
+    def totals() -> list[float]:
+        label = '{application="prelabel"}'
+        return [sum(prometheus.query(f"ray_prelabel_{name}_total{label}")) for name in names]
+
+    before, last = totals(), [-1.0]
+    while before != last:  # what was asked earlier arrives up to ten seconds later
+        time.sleep(12)
+        before, last = totals(), before
+    entries = service.predict(*fresh(4), BROKEN)
+    boxes = sum(len(entry.get("result", ())) for entry in entries)
+    assert boxes == 8
+    wanted = [total + new for total, new in zip(before, (5, 1, boxes, 1), strict=True)]
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := totals()) != wanted and time.monotonic() < deadline:
+        time.sleep(1)
+    assert found == wanted
+
+
+def test_alerts_are_understood_and_ask_for_what_there_is(prometheus: Prometheus) -> None:
+    wanted = {alert["alert"] for alert in yaml.safe_load(ALERTS)["groups"][0]["rules"]}
+    deadline = time.monotonic() + PATIENCE_S
+    healthy: set[str] = set()
+    while healthy != wanted and time.monotonic() < deadline:
+        [group] = prometheus.ask("rules")["groups"]
+        healthy = {rule["name"] for rule in group["rules"] if rule["health"] == "ok"}
+        time.sleep(0.5)
+    assert healthy == wanted
+    names = set(prometheus.ask("label/__name__/values"))
+    assert set(re.findall(r"\bray_\w+", ALERTS)) <= names
+
+
+def test_every_alert_is_explained() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    for name in re.findall(r"alert: (\w+)", ALERTS):
+        assert f"### {name}" in text

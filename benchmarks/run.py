@@ -17,6 +17,7 @@ from benchmarks.service_figures import (
     Figures,
     demo_figures,
     full_size_figures,
+    hop_figures,
     memory_figures,
     scaling_figures,
 )
@@ -29,6 +30,7 @@ _PARTS: dict[str, Callable[[], Figures]] = {
     "engine": lambda: engine_figures(_WORK),
     "full_size": lambda: full_size_figures(_WORK),
     "demo": demo_figures,
+    "hops": hop_figures,
     "scaling": scaling_figures,
     "memory": memory_figures,
 }

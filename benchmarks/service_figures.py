@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.bodies import picture, request, requests_for, unseen
 from benchmarks.cost_app import BASE_S, ITEM_S
@@ -16,10 +19,17 @@ from benchmarks.timing import Client, Load, closed_loop, in_turns, open_loop, pe
 from prelabel.cards import load_card, model_folder
 from prelabel.engines import load_engine
 from prelabel.images import decode_image
+from prelabel.labelstudio.client import LabelStudioClient
+from prelabel.labelstudio.labeling_config import parse_labeling_config
+from prelabel.labelstudio.protocol import Prediction, PredictRequest, Task
+from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
+from prelabel.planning import Wishes, plan_task
 from prelabel.settings import AppSettings
+from prelabel.types import Asked, Detections, TaskPlan
 
 _MOST_PIXELS = 10**8
 _COST_APP = "benchmarks.cost_app:build_cost_app"
+_EMPTY_APP = "benchmarks.empty_app:build_empty_app"
 _SLOW_APP = "benchmarks.cost_app:build_slow_app"
 Figures = Iterator[tuple[str, float]]
 
@@ -60,10 +70,12 @@ def full_size_figures(folder: Path) -> Figures:
                 "service": lambda: closed_loop(url, 16, requests_for(16, 2, encoded)).per_s,
                 "bare": lambda: bare.per_s(encoded, 1, 10),
             },
-            3,
+            2,
         )
         yield "service_efficiency_16", _ratio(found["service"], found["bare"])
-        yield "rethreshold_speedup", _rethreshold(url, encoded)
+    card = write_full_size(folder, 800, 1333)  # as the model is shipped
+    with service({"model": str(card), "request_deadline_s": 300}) as url:
+        yield "rethreshold_speedup", _rethreshold(url, picture())
 
 
 def _rethreshold(url: str, encoded: bytes) -> float:
@@ -82,7 +94,7 @@ def demo_figures() -> Figures:
     with service({}) as ours, flask_server("demo") as flask:
         yield from _overhead(ours, bare, encoded)
         for clients in (1, 8, 16, 32):
-            load = partial(_load, clients=clients, each=max(4, 96 // clients), encoded=encoded)
+            load = partial(_load, clients=clients, each=max(4, 64 // clients), encoded=encoded)
             latencies: list[float] = []
             found = in_turns(
                 {
@@ -91,7 +103,7 @@ def demo_figures() -> Figures:
                     "one": lambda: bare.per_s(encoded, 1, 20),
                     "eight": lambda: bare.per_s(encoded, 8, 4),
                 },
-                3,
+                2,
             )
             yield f"demo_service_per_s_{clients}", statistics.median(found["service"])
             yield f"demo_over_flask_{clients}", _ratio(found["service"], found["flask"])
@@ -117,9 +129,55 @@ def _overhead(url: str, bare: BareEngine, encoded: bytes) -> Figures:
             },
             60,
         )
+        asked = request(unseen(encoded))
+        again = in_turns({"kept": lambda: client.post(asked)}, 60)
     service_s, health_s, engine_s = map(statistics.median, found.values())
     yield "overhead_p50_ms", (service_s - engine_s) * 1000
     yield "overhead_http_p50_ms", health_s * 1000
+    yield "overhead_without_pass_p50_ms", statistics.median(again["kept"]) * 1000
+    for part, work in overhead_parts(encoded).items():
+        taken = in_turns({part: partial(seconds, work)}, 30)
+        yield f"overhead_{part}_p50_ms", statistics.median(taken[part]) * 1000
+
+
+def overhead_parts(encoded: bytes) -> dict[str, Callable[[], object]]:
+    """What the service itself does of a request, without model and hops."""
+    settings, body = AppSettings(), request(encoded)
+    asked = PredictRequest.model_validate(json.loads(body))
+    [task] = asked.tasks
+    assert isinstance(task, Task)
+    client = LabelStudioClient(None, None, max_image_bytes=10**8, connect_timeout_s=1, timeout_s=1)
+    wishes = partial(Wishes.of, task, asked.context, Asked())
+
+    def plan() -> TaskPlan:
+        config = parse_labeling_config(asked.label_config, settings.max_labels)
+        config = config.for_task(task.data)
+        return plan_task(task, config, wishes(config), settings)
+
+    look = plan().looks[0]
+    boxes = np.array([[10, 10, 50, 50]] * 5, np.float64) + 60 * np.arange(5)[:, None]
+    found = Detections(boxes, np.linspace(0.9, 0.5, 5), np.arange(5) % 2, (640, 480))
+    suppression = Suppression(iou_threshold=0.7, class_agnostic=False, max_boxes=300, min_box_px=1)
+
+    def postprocess() -> Prediction:
+        return to_prediction(to_regions(look, found, suppression), "version")
+
+    return {
+        "parse": lambda: PredictRequest.model_validate(json.loads(body)),
+        "plan": plan,
+        "fetch": lambda: client.locate(look.uri, task.id),
+        "decode": lambda: decode_image(encoded, max_pixels=_MOST_PIXELS),
+        "postprocess": postprocess,
+        "serialise": partial(json.dumps, {"results": [postprocess()]}),
+    }
+
+
+def hop_figures() -> Figures:
+    """An application of the same shape that does nothing, for the same requests."""
+    encoded = picture()
+    with service({}, import_path=_EMPTY_APP) as url, Client(url) as client:
+        found = in_turns({"": lambda: client.post(request(unseen(encoded)))}, 60)
+        yield "overhead_serve_alone_p50_ms", statistics.median(found[""]) * 1000
 
 
 def memory_figures() -> Figures:

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.bodies import picture, request, requests_for, unseen
 from benchmarks.cost_app import CostEngine
 from benchmarks.run import table
+from benchmarks.service_figures import overhead_parts
 from benchmarks.timing import closed_loop, in_turns, medians, open_loop, percentile
 from prelabel.images import decode_image
 
@@ -106,3 +107,13 @@ def test_the_table_says_what_is_demanded():
     text = table({"scale_4_replicas": 3.71, "other": 2.0})
     assert "| `scale_4_replicas` | 3.71 | >= 3.6 |" in text
     assert "| `other` | 2 | - |" in text
+
+
+def test_the_parts_of_a_request_are_the_services_own():
+    parts = overhead_parts(picture())
+    assert list(parts) == ["parse", "plan", "fetch", "decode", "postprocess", "serialise"]
+    assert len(parts["plan"]().looks) == 1
+    assert parts["fetch"]() == picture()
+    assert parts["decode"]().shape == (480, 640, 3)
+    assert len(parts["postprocess"]()["result"]) == 5
+    assert '"rectanglelabels"' in parts["serialise"]()

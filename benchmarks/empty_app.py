@@ -1,0 +1,56 @@
+"""An application of the service's shape that does nothing: what Ray Serve itself takes.
+
+No `from __future__ import annotations` here, as in serve_app.py.
+"""
+
+import base64
+import json
+from typing import Any
+
+from fastapi import FastAPI, Request
+from ray import serve
+from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
+
+api = FastAPI()
+
+
+@serve.deployment
+class Nothing:
+    """Answers at once."""
+
+    async def __call__(self, given: bytes) -> bytes:
+        """The first byte."""
+        return given[:1]
+
+
+@serve.deployment(name="Ingress")
+@serve.ingress(api)
+class Edge:
+    """Reads the request, and hands the picture to one deployment and the answer to another."""
+
+    def __init__(self, detector: DeploymentHandle, mapper: DeploymentHandle, *_: object) -> None:
+        self._detector, self._mapper = detector, mapper
+
+    @api.get("/health")
+    def health(self) -> dict[str, str]:
+        """As the service has it."""
+        return {"status": "UP"}
+
+    @api.post("/predict")
+    async def predict(self, request: Request) -> dict[str, Any]:
+        """A request of one task."""
+        task = json.loads(await request.body())["tasks"][0]
+        picture = base64.b64decode(task["data"]["image"].partition(",")[2])
+        found = await self._detector.remote(picture)
+        return {"results": [(await self._mapper.remote(found)).decode("latin-1")]}
+
+
+def build_empty_app(_: dict[str, object]) -> Application:
+    """With a deployment for each name of serve_config.yaml."""
+    rest = [
+        Nothing.options(name=name).bind()
+        for name in ("Detector", "Postprocessor", "PromptStore", "Journal")
+    ]
+    application: Application = Edge.bind(*rest)
+    return application

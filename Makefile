@@ -7,13 +7,16 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 CONFIG ?= serve_config.yaml
+PRODUCTION ?= serve_config.production.yaml
+CLUSTER ?= cluster.yaml
 RECIPE ?= full
 BIN := .venv/bin
 PIP_FLAGS := --disable-pip-version-check --require-hashes --no-deps
 export RAY_USAGE_STATS_ENABLED := 0
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help serve test lint e2e train-demo measure-demo bench lock format docs image-test clean
+.PHONY: help serve test lint e2e train-demo measure-demo bench lock format docs image-test clean \
+    cluster-up cluster-tunnel cluster-deploy cluster-down
 
 help:  ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -50,6 +53,21 @@ measure-demo: .venv/train.stamp  ## Measure the demo model on held-out scenes (A
 bench: .venv/bench.stamp  ## Measure speed, beside the bare model and the alternatives (15 minutes; ARGS="--parts engine")
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
+cluster-up: .venv/cluster.stamp $(HOME)/.ray/auth_token  ## Start or repair the Ray cluster of cluster.yaml (CLUSTER=deploy/cluster.gcp.yaml)
+	RAY_AUTH_MODE=token $(BIN)/ray up --yes $(CLUSTER)
+
+cluster-tunnel: .venv/cluster.stamp  ## Reach the cluster's dashboard at localhost:8265; leave it open
+	RAY_AUTH_MODE=token $(BIN)/ray dashboard $(CLUSTER)
+
+cluster-deploy: .venv/cluster.stamp  ## Deploy serve_config.production.yaml through the tunnel, again for every change
+	RAY_AUTH_MODE=token $(BIN)/serve deploy $(PRODUCTION)
+
+cluster-down: .venv/cluster.stamp  ## End the cluster, with all its nodes
+	RAY_AUTH_MODE=token $(BIN)/ray down --yes $(CLUSTER)
+
+$(HOME)/.ray/auth_token: | .venv/serve.stamp
+	RAY_AUTH_MODE=token $(BIN)/ray get-auth-token --generate > /dev/null
+
 docs: .venv/serve.stamp  ## Write the table of settings into README.md
 	$(BIN)/python docs/settings_table.py
 
@@ -58,7 +76,7 @@ image-test:  ## Build the container image with buildah and ask it for /health
 
 lock:  ## Resolve the requirements anew (needs uv)
 	@command -v uv >/dev/null || { echo "Locking needs uv: pip install uv"; exit 1; }
-	cd requirements && for name in build serve train bench test labelstudio reference; do \
+	cd requirements && for name in build serve train bench cluster test labelstudio reference; do \
 	    uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 	        --no-emit-index-url --no-header --override overrides.in $$name.in -o $$name.txt; \
 	done
@@ -89,6 +107,10 @@ clean:  ## Remove the virtual environments and everything that was built
 
 .venv/bench.stamp: .venv/serve.stamp requirements/bench.txt
 	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r requirements/bench.txt
+	@touch $@
+
+.venv/cluster.stamp: .venv/serve.stamp requirements/cluster.txt
+	$(BIN)/pip install $(PIP_FLAGS) -r requirements/cluster.txt
 	@touch $@
 
 # Label Studio and the old SDK's server pin packages of their own: each lives by itself.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 import subprocess
 import sys
@@ -15,13 +17,16 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
-from prelabel.settings import Environment
+from prelabel.settings import AppSettings, Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-CLUSTER_TEXT = (ROOT / "cluster.yaml").read_text()
-CLUSTER = yaml.safe_load(CLUSTER_TEXT)
+CLUSTERS: dict[str, dict[str, Any]] = {
+    path: yaml.safe_load((ROOT / path).read_text())
+    for path in ("cluster.yaml", "deploy/cluster.gcp.yaml")
+}
+PRODUCTION = yaml.safe_load((ROOT / "serve_config.production.yaml").read_text())
 SECRETS = ("LABEL_STUDIO_ACCESS_TOKEN", "BASIC_AUTH_USER", "BASIC_AUTH_PASS")
 
 
@@ -160,39 +165,96 @@ class TestCompose:
 
 
 class TestCluster:
-    def test_passes_rays_own_validation(self) -> None:
-        validate_config(prepare_config(yaml.safe_load(CLUSTER_TEXT)))
+    @pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS)
+    def test_passes_rays_own_validation(self, cluster: dict[str, Any]) -> None:
+        validate_config(prepare_config(copy.deepcopy(cluster)))
 
-    def test_gpu_nodes_start_from_zero_and_the_head_has_none(self) -> None:
-        types = CLUSTER["available_node_types"]
-        workers = types["gpu_worker"]
-        assert (workers["min_workers"], workers["max_workers"]) == (0, CLUSTER["max_workers"])
-        assert workers["resources"]["GPU"] == 1
-        assert "GPU" not in types[CLUSTER["head_node_type"]]["resources"]
+    @pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS)
+    def test_gpu_nodes_start_from_zero_and_the_head_has_none(self, cluster: dict[str, Any]) -> None:
+        types = cluster["available_node_types"]
+        for name in ("spot_gpu_worker", "gpu_worker"):
+            workers = types[name]
+            assert (workers["min_workers"], workers["max_workers"]) == (0, cluster["max_workers"])
+            assert workers["resources"]["GPU"] == 1
+        assert "GPU" not in types[cluster["head_node_type"]]["resources"]
 
-    def test_dashboard_stays_on_loopback_and_a_token_is_wanted(self) -> None:
-        head = " ".join(CLUSTER["head_start_ray_commands"])
+    @pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS)
+    def test_spot_nodes_are_asked_for_first(self, cluster: dict[str, Any]) -> None:
+        types = cluster["available_node_types"]
+        assert types["spot_gpu_worker"]["priority"] > types["gpu_worker"].get("priority", 0)
+        configs = [json.dumps(types[n]["node_config"]) for n in ("spot_gpu_worker", "gpu_worker")]
+        assert [bool(re.search('"spot"|"preemptible": true', each)) for each in configs] == [
+            True,
+            False,
+        ]
+
+    @pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS)
+    def test_dashboard_stays_on_loopback_and_a_token_is_wanted(
+        self, cluster: dict[str, Any]
+    ) -> None:
+        head = " ".join(cluster["head_start_ray_commands"])
         assert "--dashboard-host=127.0.0.1" in head
-        assert "RAY_AUTH_MODE=token" in CLUSTER["initialization_commands"][0]
-        assert CLUSTER["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+        assert "RAY_AUTH_MODE=token" in cluster["initialization_commands"][0]
+        assert cluster["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
-    def test_every_file_that_nodes_need_is_carried(self) -> None:
-        local = [path for path in CLUSTER["file_mounts"].values() if not path.startswith("~")]
+    @pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS)
+    def test_every_file_that_nodes_need_is_carried(self, cluster: dict[str, Any]) -> None:
+        local = [path for path in cluster["file_mounts"].values() if not path.startswith("~")]
         assert [path for path in local if not (ROOT / path).exists()] == []
         ignore = (ROOT / ".dockerignore").read_text()
         in_image = set(re.findall(r"^!([a-z_.]+)", ignore, re.MULTILINE))
         assert in_image - set(local) == {"deploy", "serve_config.yaml"}
 
-    def test_commands_survive_yaml(self) -> None:
-        for name in CLUSTER:
+    @pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS)
+    def test_commands_survive_yaml(self, cluster: dict[str, Any]) -> None:
+        for name in cluster:
             if not name.endswith("_commands"):
                 continue
-            for command in CLUSTER[name]:
+            for command in cluster[name]:
                 subprocess.run(["bash", "-n", "-c", command], check=True)
 
-    def test_config_of_its_comment_asks_for_gpus_and_listens_to_all(self) -> None:
-        derived = run_sed(CLUSTER_TEXT)
-        ServeDeploySchema.model_validate(derived)
-        assert derived["http_options"]["host"] == "0.0.0.0"
-        assert derived["applications"][0]["args"]["device"] == "cuda"
-        assert derived["proxy_location"] == "HeadOnly"
+    @pytest.mark.parametrize("target", ["cluster-up", "cluster-deploy", "cluster-down"])
+    def test_the_targets_name_files_that_exist(self, target: str) -> None:
+        command = ["make", "--dry-run", "--silent", target, "CLUSTER=deploy/cluster.gcp.yaml"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        last = done.stdout.strip().splitlines()[-1]
+        assert last.startswith("RAY_AUTH_MODE=token ")
+        assert (ROOT / last.split()[-1]).is_file()
+
+
+class TestProduction:
+    def test_serve_accepts_the_config(self) -> None:
+        schema = ServeDeploySchema.model_validate(PRODUCTION)
+        settings = AppSettings.model_validate(schema.applications[0].args)
+        assert settings.device == "cuda"
+        assert settings.request_deadline_s < PRODUCTION["http_options"]["request_timeout_s"]
+
+    def test_it_has_the_deployments_of_the_other_config(self) -> None:
+        other = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+        names = [
+            [deployment["name"] for deployment in config["applications"][0]["deployments"]]
+            for config in (PRODUCTION, other)
+        ]
+        assert names[0] == names[1]
+
+    def test_requests_in_flight_outlive_a_rollout(self) -> None:
+        deployments = {d["name"]: d for d in PRODUCTION["applications"][0]["deployments"]}
+        longest = AppSettings.model_validate(PRODUCTION["applications"][0]["args"])
+        assert deployments["Ingress"]["graceful_shutdown_timeout_s"] >= longest.request_deadline_s
+        assert deployments["Ingress"]["autoscaling_config"]["min_replicas"] >= 2
+
+    def test_who_comes_too_many_is_told_when_to_come_again(self) -> None:
+        ingress = PRODUCTION["applications"][0]["deployments"][0]
+        assert ingress["max_queued_requests"] > 0
+        assert ingress["backpressure_config"] == {"status_code": 503, "retry_after_s": 5}
+
+    def test_every_option_is_explained_here_or_there(self) -> None:
+        explained: set[str] = set()
+        found: set[str] = set()
+        for name in ("serve_config.yaml", "serve_config.production.yaml"):
+            for line in (ROOT / name).read_text().splitlines():
+                option = re.match(r" *(?:- )?(\w+): [^#{\s]", line)
+                if option:
+                    found.add(option[1])
+                    explained |= {option[1]} if "#" in line else set()
+        assert found - explained == {"name"}

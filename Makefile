@@ -25,7 +25,7 @@ serve: .venv/serve.stamp  ## Run the service on port 9090 (CONFIG=other.yaml for
 	@$(BIN)/prelabel preflight $(CONFIG)
 	exec $(BIN)/serve run $(CONFIG)
 
-test: .venv/test.stamp .venv-reference/stamp  ## Unit and service tests (a real local Ray, the embedded model)
+test: .venv/test.stamp .venv-reference/stamp .venv-sbom/stamp  ## Unit and service tests (a real local Ray, the embedded model)
 	$(BIN)/pytest $(ARGS)
 
 lint: .venv/test.stamp  ## ruff, mypy --strict, import-linter
@@ -71,12 +71,12 @@ $(HOME)/.ray/auth_token: | .venv/serve.stamp
 docs: .venv/serve.stamp  ## Write the table of settings into README.md
 	$(BIN)/python docs/settings_table.py
 
-image-test:  ## Build the container image with buildah and ask it for /health
+image-test:  ## Build the container image with buildah, run it and look what it does (DEVICE=gpu for the other)
 	deploy/image_test.sh
 
 lock:  ## Resolve the requirements anew (needs uv)
 	@command -v uv >/dev/null || { echo "Locking needs uv: pip install uv"; exit 1; }
-	cd requirements && for name in build serve train bench cluster test labelstudio reference; do \
+	cd requirements && for name in build serve train bench cluster test labelstudio reference sbom; do \
 	    uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 	        --no-emit-index-url --no-header --override overrides.in $$name.in -o $$name.txt; \
 	done

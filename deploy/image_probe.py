@@ -1,6 +1,7 @@
 """Start the image's own command inside a container and check what only a running one can show.
 
-`python image_probe.py COMMAND...`, as the container's user. Used by image_test.sh.
+`python image_probe.py MODEL COMMAND...`, as the container's user, with the network and the mounts
+that image_test.sh makes.
 """
 
 import base64
@@ -8,43 +9,103 @@ import http.client
 import io
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 START_LIMIT_S = 180
 STOP_LIMIT_S = 90
 LISTENING = "0A"
 SERVICE_PORT = 9090
 DASHBOARD_PORT = 8265
+DEMO = "demo"
+SBOM = Path("/usr/share/doc/prelabel/sbom.cdx.json")
+BUILD_TOOLS = ("gcc", "cc", "make", "cyclonedx-py")
+GPU_TOOLS = ("gcc", "cc")  # Triton's
 LABEL_CONFIG = """
 <View>
   <Image name="image" value="$image"/>
-  <RectangleLabels name="label" toName="image"><Label value="red circle"/></RectangleLabels>
+  <RectangleLabels name="label" toName="image">
+    <Label value="red circle"/><Label value="blue square"/>
+  </RectangleLabels>
 </View>
 """
 
 
-def main(command: list[str]) -> None:
+def main(model: str, command: list[str]) -> None:
     """Exit with a sentence at the first thing that is not as it should be."""
-    check(os.getuid() != 0, "The container runs as root.")
-    check(not Path.home().joinpath(".ray").exists(), "The image holds a Ray token.")
-    check(not os.access("/app", os.W_OK), "The service could change its own code.")
-    check(os.access("/models", os.W_OK), "The service cannot write downloaded models.")
-    check(os.access("/data", os.W_OK), "The service cannot write remembered prompts.")
+    check_rights()
+    check_contents(model)
     # What a shell starts in the background ignores Ctrl-C, and would have its children ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     service = subprocess.Popen(command)  # noqa: S603 - the image's own CMD
     try:
         say(f"first answer after {wait_until_healthy(service):.0f} s")
-        say(f"/health: {ask('GET', SERVICE_PORT, '/health')}")
-        say(f"boxes of the demo model: {detect_circle()}")
+        say(f"/health: {ask('127.0.0.1', SERVICE_PORT, '/health')}")
+        check_prediction(model)
         check_ports()
+        check_control_plane()
+        check_metrics()
     finally:
         service.send_signal(signal.SIGINT)
     say(f"stopped with status {service.wait(STOP_LIMIT_S)}")
+
+
+def check_rights() -> None:
+    """What the service may do to its container."""
+    check(os.getuid() == os.getgid() == 1000, "The container does not run as user 1000.")
+    read_only = os.statvfs("/").f_flag & os.ST_RDONLY
+    check(bool(read_only), "The root is not read-only.")
+    capabilities = re.findall(
+        r"^Cap(?:Eff|Bnd):\s+(\w+)$", Path("/proc/self/status").read_text(), re.M
+    )
+    check([int(each, 16) for each in capabilities] == [0, 0], "The container has capabilities.")
+    foreign = [each for each in ("/app", "/opt/venv", "/app/models") if Path(each).stat().st_uid]
+    check(foreign == [], f"The service could change {foreign}.")
+    check(os.access("/models", os.W_OK), "The service cannot write downloaded models.")
+    check(os.access("/data", os.W_OK), "The service cannot write remembered prompts.")
+    say("user 1000, no capabilities, read-only root")
+
+
+def check_contents(model: str) -> None:
+    """What the image holds, and what it must not."""
+    check(Path.cwd() == Path("/app"), "The working directory is not /app.")
+    for name in ("ray", "serve", "prelabel", "python"):
+        check(shutil.which(name) is not None, f"{name} is not on the PATH.")
+    allowed = GPU_TOOLS if find_spec("triton") else ()
+    tools = tuple(each for each in BUILD_TOOLS if shutil.which(each))
+    check(tools == allowed, f"Of build tools, the image holds {tools}.")
+    tokens = [each for each in ("/home/prelabel/.ray", "/root/.ray") if os.path.lexists(each)]
+    check(tokens == [], "The image holds a Ray token.")
+    check(Path("serve_config.production.yaml").is_file(), "The production config is missing.")
+    verify = ["prelabel", "download", model, "--models-dir", "/app/models"]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)  # noqa: S603
+    check(done.returncode == 0, f"The weights are not whole: {done.stderr}")
+    components = {
+        each["name"]: each["version"] for each in json.loads(SBOM.read_text())["components"]
+    }
+    for name in ("torch", "ray", "python", "libc6", "dpkg"):
+        check(name in components, f"The bill of materials lacks {name}.")
+    say(
+        f"bill of materials: {len(components)} packages, torch {components['torch']}, "
+        f"ray {components['ray']}, python {components['python']}, libc6 {components['libc6']}"
+    )
+    # In a process of its own: the checks of the network want this one small.
+    look = (
+        "import torch; from prelabel.engines.kernels import kernels; "
+        "print(torch.__version__, torch.cuda.is_available(), kernels() is not None)"
+    )
+    seen = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", look], capture_output=True, text=True, check=True
+    ).stdout.split()
+    check(seen[1:] == ["False", "True"], f"PyTorch, a GPU, the kernels: {seen}")
+    say(f"PyTorch {seen[0]} loads without a GPU, and so do the kernels")
 
 
 def wait_until_healthy(service: subprocess.Popen[bytes]) -> float:
@@ -57,32 +118,96 @@ def wait_until_healthy(service: subprocess.Popen[bytes]) -> float:
     return time.monotonic() - start
 
 
-def detect_circle() -> list[dict[str, object]]:
-    """Regions that the service finds in a drawing of one red circle, as Label Studio asks it."""
+def check_prediction(model: str) -> None:
+    """A drawing of a red circle and a blue square, as Label Studio asks for it."""
     from PIL import Image, ImageDraw
 
-    drawing = Image.new("RGB", (112, 112), "grey")
-    ImageDraw.Draw(drawing).ellipse((20, 30, 70, 80), fill="red")
+    drawing = Image.new("RGB", (224, 224), "grey")
+    ImageDraw.Draw(drawing).ellipse((20, 30, 90, 100), fill="red")
+    ImageDraw.Draw(drawing).rectangle((120, 110, 200, 190), fill="blue")
     png = io.BytesIO()
     drawing.save(png, "PNG")
     address = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
     request = {"tasks": [{"id": 1, "data": {"image": address}}], "label_config": LABEL_CONFIG}
-    status, body = ask("POST", SERVICE_PORT, "/predict", json.dumps(request))
+    status, body = ask("127.0.0.1", SERVICE_PORT, "/predict", json.dumps(request))
     check(status == 200, f"/predict answers {status}: {body!r}")
-    regions = json.loads(body)["results"][0]["result"]
-    labels = [region["value"]["rectanglelabels"] for region in regions]
-    check(labels == [["red circle"]], f"Not one red circle, but {labels}.")
-    return [region["value"] for region in regions]
+    (prediction,) = json.loads(body)["results"]
+    check(model in prediction["model_version"], f"Not {model}, but {prediction}.")
+    seen = {}
+    for region in prediction["result"]:
+        value = region["value"]
+        (label,) = value["rectanglelabels"]
+        seen[label] = (value["x"] + value["width"] / 2, value["y"] + value["height"] / 2)
+    say(f"{prediction['model_version']} sees {seen}")
+    # Under another name, the demo's weights get pictures in sizes that they do not know.
+    if model == DEMO:
+        check(set(seen) == {"red circle", "blue square"}, f"Not the two shapes, but {seen}.")
+        for label, middle in (("red circle", (25, 29)), ("blue square", (71, 67))):
+            near = max(abs(a - b) for a, b in zip(seen[label], middle, strict=True)) < 5
+            check(near, f"The {label} is not at {middle} percent, but at {seen[label]}.")
 
 
 def check_ports() -> None:
-    """The service is for others, Ray's dashboard for itself, and it asks for a token."""
+    """The service is for others, Ray's dashboard for itself."""
     addresses = listening_addresses()
     check("00000000" in addresses.get(SERVICE_PORT, set()), "The service is closed to others.")
     check(addresses.get(DASHBOARD_PORT) == {"0100007F"}, "Ray's dashboard is open to others.")
-    status, _ = ask("GET", DASHBOARD_PORT, "/api/cluster_status")
-    check(status in (401, 403), f"Ray's dashboard answers {status} without a token.")
-    say("Ray's dashboard is on loopback and wants a token")
+
+
+def check_control_plane() -> None:
+    """Whoever reaches Ray's ports gets nowhere without the token."""
+    for path in ("/api/cluster_status", "/api/jobs/", "/api/serve/applications/"):
+        status, _ = ask("127.0.0.1", DASHBOARD_PORT, path)
+        check(status == 401, f"Ray's dashboard answers {status} at {path} without a token.")
+    job = json.dumps({"entrypoint": "touch /tmp/intruder"})
+    status, _ = ask("127.0.0.1", DASHBOARD_PORT, "/api/jobs/", job)
+    check(status == 401, f"Ray's dashboard answers a job without a token by {status}.")
+    token = Path.home().joinpath(".ray/auth_token").read_text().strip()
+    gcs = Path("/tmp/ray/ray_current_cluster").read_text().strip()  # noqa: S108
+    without, wrong, right = (call_gcs(gcs, each) for each in ("", "0" * 64, token))
+    check((without, wrong) == ("UNAUTHENTICATED",) * 2, f"gRPC at {gcs}: {without}, {wrong}")
+    check(right == "OK", f"gRPC at {gcs} answers the token by {right}")
+    say(f"Ray's dashboard, job API and gRPC ({gcs}) want the token")
+
+
+def call_gcs(address: str, token: str) -> str:
+    """The status of a call to Ray's control store: its list of nodes."""
+    import grpc
+    from ray.core.generated import gcs_service_pb2
+
+    with grpc.insecure_channel(address) as channel:
+        call = channel.unary_unary(
+            "/ray.rpc.NodeInfoGcsService/GetAllNodeInfo",
+            request_serializer=gcs_service_pb2.GetAllNodeInfoRequest.SerializeToString,
+            response_deserializer=gcs_service_pb2.GetAllNodeInfoReply.FromString,
+        )
+        metadata = [("authorization", f"Bearer {token}")] if token else []
+        try:
+            call(gcs_service_pb2.GetAllNodeInfoRequest(), metadata=metadata, timeout=10)
+        except grpc.RpcError as error:
+            status: str = error.code().name
+            return status
+    return "OK"
+
+
+def check_metrics() -> None:
+    """Prometheus finds Ray's metrics port where compose mounts its address, and may read it."""
+    targets: list[Any] = []
+    deadline = time.monotonic() + 60
+    found = Path("/tmp/ray/prom_metrics_service_discovery.json")  # noqa: S108
+    while not targets and time.monotonic() < deadline:
+        if found.exists():
+            targets = [each for group in json.loads(found.read_text()) for each in group["targets"]]
+        time.sleep(1)
+    check(bool(targets), "Ray does not write the address of its metrics port.")
+    check(found.stat().st_mode & 0o004 != 0, "Prometheus could not read it.")
+    inside = [each for each in targets if not each.startswith("127.")]
+    check(bool(inside), f"Other containers cannot reach the metrics at {targets}.")
+    host, port = inside[0].rsplit(":", 1)
+    while b"ray_prelabel_requests_total" not in ask(host, int(port), "/metrics")[1]:
+        check(time.monotonic() < deadline, "Ray's metrics lack this service's.")
+        time.sleep(2)
+    say(f"metrics at {inside[0]}")
 
 
 def listening_addresses() -> dict[int, set[str]]:
@@ -96,11 +221,13 @@ def listening_addresses() -> dict[int, set[str]]:
     return addresses
 
 
-def ask(method: str, port: int, path: str, body: str | None = None) -> tuple[int, bytes]:
+def ask(host: str, port: int, path: str, body: str | None = None) -> tuple[int, bytes]:
     """Status and body of the answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=100)
+    connection = http.client.HTTPConnection(host, port, timeout=100)
     try:
-        connection.request(method, path, body, {"Content-Type": "application/json"})
+        connection.request(
+            "GET" if body is None else "POST", path, body, {"Content-Type": "application/json"}
+        )
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -120,4 +247,4 @@ def say(sentence: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])

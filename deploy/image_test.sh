@@ -1,52 +1,125 @@
 #!/usr/bin/env bash
 # Build the image for real, without Docker, and run it: `sudo make image-test`.
 # Needs Debian or Ubuntu, and 25 GB in $TMPDIR (/var/tmp). Leaves nothing behind.
+# DEVICE=gpu tests the image for GPUs instead, as far as that goes without one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+device=${DEVICE:-cpu}
 
 if [ "$(id -u)" != 0 ]; then
     echo "Building an image without Docker needs root: sudo make image-test" >&2
     exit 1
 fi
-if ! type buildah debootstrap unshare ip > /dev/null 2>&1; then
+if ! type buildah debootstrap unshare ip python3 > /dev/null 2>&1; then
     apt-get update
-    apt-get install -y --no-install-recommends buildah debootstrap util-linux iproute2
+    apt-get install -y --no-install-recommends buildah debootstrap util-linux iproute2 python3
 fi
 
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/prelabel-image.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-mkdir "$work/tmp"
-export TMPDIR=$work/tmp
+mkdir "$work/tmp" "$work/storage" "$work/volumes"
+export TMPDIR=$work/tmp BUILDAH_ISOLATION=chroot
+hub=
+leave() {
+    [ -z "$hub" ] || kill "$hub"
+    image rm --all > /dev/null 2>&1 || true
+    umount "$work/storage/overlay" 2> /dev/null || true
+    rm -rf "$work"
+}
+trap leave EXIT
 
-# A storage of its own, so that this machine's images stay as they are. chroot and vfs work where
-# namespaces and overlays do not, such as inside another container.
-storage=(--root "$work/storage" --runroot "$work/run" --storage-driver vfs)
-export BUILDAH_ISOLATION=chroot
+# A storage of its own, so that this machine's images stay as they are. vfs works where overlays do
+# not, such as inside another container, but holds every layer in full.
+driver=vfs
+mkdir "$work"/{lower,upper,layer,merged}
+if mount -t overlay overlay "$work/merged" \
+    -o "lowerdir=$work/lower,upperdir=$work/upper,workdir=$work/layer" 2> /dev/null; then
+    umount "$work/merged"
+    driver=overlay
+fi
+image() { buildah --root "$work/storage" --runroot "$work/run" --storage-driver "$driver" "$@"; }
 step() { printf -- '--- %(%T)T %s\n' -1 "$*"; }
 
-step "base: a minimal Debian with Python 3.11, in place of one from a registry"
-debootstrap --variant=minbase --include=ca-certificates,python3-venv bookworm "$work/base" \
-    > "$work/base.log" || { cat "$work/base.log"; exit 1; }
-container=$(buildah "${storage[@]}" from scratch)
-buildah "${storage[@]}" add --quiet "$container" "$work/base" / > /dev/null
-buildah "${storage[@]}" commit --quiet --rm "$container" prelabel-base > /dev/null
-rm -rf "$work/base"
-
-step "build"
 # What this machine's pip needs to reach an index is lent to the build and no part of the image.
 lent=()
 for path in /etc/pip.conf /etc/ssl/certs; do
     [ ! -e "$path" ] || lent+=(--volume "$path:$path:ro")
 done
-buildah "${storage[@]}" build --quiet --pull-never --format docker \
-    --build-arg BASE_IMAGE=localhost/prelabel-base "${lent[@]}" --tag prelabel . > /dev/null
-step "size: $(buildah "${storage[@]}" images --format '{{.Size}}' prelabel)"
+build() { # TAG CONTEXT ARGUMENTS...
+    local tag=$1 context=$2 started=$SECONDS
+    shift 2
+    image build --pull-never --format docker --layers --build-arg BASE_IMAGE=localhost/prelabel-base \
+        --build-arg "DEVICE=$device" "${lent[@]}" "$@" --tag "$tag" "$context" \
+        > "$work/build.log" 2>&1 || { tail -n 50 "$work/build.log"; exit 1; }
+    step "$tag was built in $((SECONDS - started)) s; its layers, without those of the one before:"
+    image inspect --type image "$tag" | python3 deploy/docker/layers.py "$work/storage" "$work/layers"
+}
 
-step "run, in a network of its own that leads nowhere: the demo model needs none"
-container=$(buildah "${storage[@]}" from --pull-never prelabel)
-read -ra command < <(buildah "${storage[@]}" inspect \
-    --format '{{range .OCIv1.Config.Cmd}}{{.}} {{end}}{{"\n"}}' "$container")
-unshare --net --pid --fork --kill-child --mount-proc sh -c 'ip link set lo up && exec "$@"' sh \
-    buildah "${storage[@]}" run "$container" -- \
-    python -c "$(cat deploy/image_probe.py)" "${command[@]}"
-step "done"
+# As compose runs it: nothing to write to but volumes and memory, no capabilities, a network of its
+# own. It leads nowhere, for the demo model needs none, but has an address that is not loopback.
+run() { # TAG MODEL
+    local container root command environment
+    container=$(image from --pull-never "$1")
+    root=$(image mount "$container")
+    mapfile -t environment < <(image inspect --format '{{range .OCIv1.Config.Env}}{{println .}}{{end}}' "$container" | grep =)
+    mapfile -t command < <(image inspect --format '{{range .OCIv1.Config.Cmd}}{{println .}}{{end}}' "$container" | grep .)
+    printf '127.0.0.1 localhost\n192.0.2.2 %s\n' "$(hostname)" > "$root/etc/hosts"
+    cp -a "$root/models" "$root/data" "$work/volumes/"
+    step "run $1"
+    unshare --net --mount --pid --fork --kill-child sh -euc '
+        root=$1 volumes=$2
+        shift 2
+        ip link set lo up
+        ip address add 192.0.2.2/32 dev lo
+        ip route add default dev lo src 192.0.2.2
+        mount --bind "$root" "$root"
+        mount -o remount,bind,ro "$root"
+        mount -t proc proc "$root/proc"
+        mount -t sysfs -o ro sysfs "$root/sys"
+        mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+        for each in null zero full random urandom; do
+            touch "$root/dev/$each"
+            mount --bind "/dev/$each" "$root/dev/$each"
+        done
+        mkdir "$root/dev/shm"
+        mount -t tmpfs -o mode=1777,size=2g tmpfs "$root/dev/shm"
+        mount -t tmpfs -o mode=1777,noexec,nosuid,nodev tmpfs "$root/tmp"
+        mkdir "$root/tmp/ray"
+        mount -t tmpfs -o size=2g,mode=1777,nosuid,nodev tmpfs "$root/tmp/ray"
+        mount -t tmpfs -o uid=1000,gid=1000,mode=0700 tmpfs "$root/home/prelabel"
+        for each in models data; do mount --bind "$volumes/$each" "$root/$each"; done
+        exec chroot "$root" setpriv --reuid=1000 --regid=1000 --clear-groups --no-new-privs \
+            --inh-caps=-all --bounding-set=-all env -i "$@"' sh "$root" "$work/volumes" \
+        "${environment[@]}" sh -c 'cd /app && exec "$@"' sh \
+        python -c "$(cat deploy/image_probe.py)" "$2" "${command[@]}"
+    image umount "$container" > /dev/null
+    image rm "$container" > /dev/null
+    rm -rf "$work"/volumes/*
+}
+
+step "base: a minimal Debian with Python 3.11, in place of one from a registry"
+debootstrap --variant=minbase --include=ca-certificates,python3-venv bookworm "$work/base" \
+    > "$work/base.log" || { cat "$work/base.log"; exit 1; }
+container=$(image from scratch)
+image add --quiet "$container" "$work/base" / > /dev/null
+image commit --quiet --rm "$container" prelabel-base > /dev/null
+rm -rf "$work/base"
+
+step "the image for $device, with the demo model"
+build prelabel .
+run prelabel demo
+
+step "a change of the code"
+mkdir "$work/context"
+cp -a Dockerfile .dockerignore pyproject.toml README.md LICENSE serve_app.py serve_config*.yaml \
+    deploy deployments models prelabel requirements "$work/context"
+echo "# changed" >> "$work/context/prelabel/pipeline.py"
+build prelabel:changed "$work/context"
+
+step "weights baked in, from a hub on loopback that has the demo's under another name"
+python3 deploy/docker/hub.py "$work/port" iSEE-Laboratory/llmdet_tiny models/demo 2> "$work/hub.log" &
+hub=$!
+until [ -s "$work/port" ]; do sleep 0.1; done
+build prelabel:baked . --build-arg MODEL=llmdet-tiny \
+    --build-arg "HF_ENDPOINT=http://127.0.0.1:$(cat "$work/port")"
+run prelabel:baked llmdet-tiny
+step "done in $SECONDS s"

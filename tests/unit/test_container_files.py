@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import json
+import platform
 import re
+import shutil
+import signal
 import subprocess
 import sys
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,6 +22,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
+from prelabel import __version__
+from prelabel.cards import models_path
 from prelabel.settings import AppSettings, Environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +35,9 @@ CLUSTERS: dict[str, dict[str, Any]] = {
 }
 PRODUCTION = yaml.safe_load((ROOT / "serve_config.production.yaml").read_text())
 SECRETS = ("LABEL_STUDIO_ACCESS_TOKEN", "BASIC_AUTH_USER", "BASIC_AUTH_PASS")
+BACKENDS = ("prelabel", "prelabel-gpu")
+BIN = Path(sys.executable).parent
+SBOM_BIN = ROOT / ".venv-sbom/bin"
 
 
 def instructions(name: str) -> list[str]:
@@ -36,15 +46,43 @@ def instructions(name: str) -> list[str]:
     return re.findall(rf"^{name}\s+(.*)$", joined, flags=re.MULTILINE)
 
 
-def run_sed(text: str) -> dict[str, Any]:
-    """What the first sed command in `text` makes of serve_config.yaml."""
-    found = re.search(r"\bsed -e .*?serve_config\.yaml", text.replace("\\\n", " "))
+def derived_config(model: str) -> dict[str, Any]:
+    """What the Dockerfile makes of serve_config.yaml for that model."""
+    joined = DOCKERFILE.replace("\\\n", " ")
+    found = re.search(r'if \[ "\$MODEL" = demo \]; then models=.*?serve_config\.yaml', joined)
     assert found is not None
-    output = subprocess.run(
-        ["sh", "-c", found.group()], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    command = ["sh", "-c", f"MODEL={model}; {found.group()}"]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     derived: dict[str, Any] = yaml.safe_load(output.stdout)
     return derived
+
+
+def lock_for_cpus() -> str:
+    """What the Dockerfile leaves of serve.txt."""
+    found = re.search(r"sed -i (-E '.*?') /build/serve\.txt", DOCKERFILE)
+    assert found is not None
+    command = ["sh", "-c", f"sed {found[1]} requirements/serve.txt"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def locked(text: str) -> dict[str, list[str]]:
+    """Package -> its hashes."""
+    entries = re.findall(r"^([\w.-]+)==.*\n((?:    --hash=.*\n)+)", text, re.MULTILINE)
+    return {name: re.findall(r"sha256:(\w+)", hashes) for name, hashes in entries}
+
+
+def lint(dockerfile: Path) -> tuple[int, str]:
+    """hadolint's status and what it said, ShellCheck's opinion of the commands included."""
+    command = [BIN / "hadolint", "--config", ROOT / ".hadolint.yaml", "--no-color", dockerfile]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def check_compose(path: Path) -> tuple[int, str]:
+    """Status and output of the compose specification's own schema."""
+    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
 def published(service: str) -> list[str]:
@@ -53,6 +91,30 @@ def published(service: str) -> list[str]:
 
 
 class TestImage:
+    def test_hadolint_finds_nothing(self) -> None:
+        assert lint(ROOT / "Dockerfile") == (0, "")
+
+    @pytest.mark.parametrize(
+        ("line", "rule"),
+        [
+            ("FROM debian", "DL3006"),
+            ("FROM debian:12\nRUN pip install ray", "DL3013"),
+            ("FROM debian:12\nRUN cd $HOME && ls", "DL3003"),
+            ("FROM debian:12\nRUN rm $HOME/x", "SC2086"),
+        ],
+    )
+    def test_hadolint_would_find_it(self, tmp_path: Path, line: str, rule: str) -> None:
+        (tmp_path / "Dockerfile").write_text(line + "\n")
+        status, said = lint(tmp_path / "Dockerfile")
+        assert status == 1
+        assert rule in said
+
+    def test_every_rule_that_hadolint_ignores_has_its_reason(self) -> None:
+        text = (ROOT / ".hadolint.yaml").read_text()
+        rules = yaml.safe_load(text)["ignored"]
+        explained = re.findall(r"^  # .*\n  - (\w+)$", text, flags=re.MULTILINE)
+        assert rules == explained
+
     def test_service_is_a_numbered_user_other_than_root(self) -> None:
         assert instructions("USER") == ["1000:1000"]
         assert DOCKERFILE.index("\nUSER") < DOCKERFILE.index("\nCMD")
@@ -60,14 +122,39 @@ class TestImage:
     def test_every_download_is_held_to_a_hash(self) -> None:
         assert instructions("ADD") == []
         installs = re.findall(r"pip install ([^&|]*)", " ".join(instructions("RUN")))
-        assert len(installs) == 2
+        assert len(installs) == 3
         for options in installs:
             assert "--require-hashes" in options or "--editable ." in options
             assert "--no-deps" in options
-            assert "--no-build-isolation" in options
+        assert sum("--no-build-isolation" in options for options in installs) == 2
 
-    def test_packages_come_before_the_code_so_that_their_layer_is_kept(self) -> None:
-        assert DOCKERFILE.index("--require-hashes") < DOCKERFILE.index("COPY . .")
+    def test_image_for_cpus_lacks_what_only_gpus_need_and_nothing_else(self) -> None:
+        whole, left = locked((ROOT / "requirements/serve.txt").read_text()), locked(lock_for_cpus())
+        gone = whole.keys() - left.keys()
+        assert {"triton", "nvidia-cublas", "nvidia-cudnn-cu13", "cuda-bindings"} <= gone
+        assert all(re.match("nvidia-|cuda-|triton$", name) for name in gone)
+        assert {name for name in left if re.match("nvidia|cuda|triton", name)} == {
+            "nvidia-cuda-runtime"
+        }
+        assert left == {name: hashes for name, hashes in whole.items() if name not in gone}
+
+    def test_image_for_cpus_sees_no_gpu(self) -> None:
+        (cpu,) = (each for each in instructions("ENV") if "CUDA" in each)
+        assert 'CUDA_VISIBLE_DEVICES=""' in cpu
+        assert DOCKERFILE.index("AS cpu") < DOCKERFILE.index(cpu[:20]) < DOCKERFILE.index("AS gpu")
+        assert instructions("ARG").count("DEVICE=cpu") == 1
+
+    def test_a_change_of_code_leaves_heavy_layers_as_they_are(self) -> None:
+        final = DOCKERFILE[DOCKERFILE.rindex("\nFROM runtime") :]
+        order = [final.index(f"COPY --from={stage}") for stage in ("packages", "models", "code")]
+        assert order == sorted(order)
+        before_code = DOCKERFILE[: DOCKERFILE.index("AS code")]
+        assert not re.search(r"^COPY .*(prelabel|deployments|serve_app)", before_code, re.MULTILINE)
+
+    def test_final_stage_runs_nothing_and_so_leaves_no_tool_behind(self) -> None:
+        final = DOCKERFILE[DOCKERFILE.rindex("\nFROM runtime") :]
+        assert "\nRUN" not in final
+        assert "\nFROM ${DEVICE} AS runtime\n" in DOCKERFILE
 
     def test_no_secret_and_no_token_in_a_layer(self) -> None:
         given = " ".join(instructions("ENV") + instructions("ARG"))
@@ -80,22 +167,171 @@ class TestImage:
         assert rules[0] == "*"
         assert not any(rule in ("!.env", "!models", "!.git", "!*") for rule in rules)
 
+    def test_everything_that_is_copied_is_in_the_build_context(self) -> None:
+        ignore = (ROOT / ".dockerignore").read_text()
+        allowed = re.findall(r"^!(\S+)$", ignore, flags=re.MULTILINE)
+        sources = [
+            source
+            for line in instructions("COPY")
+            if not line.startswith("--from")
+            for source in line.split()[:-1]
+        ]
+        assert len(sources) > 10
+        for source in sources:
+            assert (ROOT / source).exists()
+            assert any(fnmatch(source, each) or source.startswith(f"{each}/") for each in allowed)
+
     def test_only_the_service_port_is_exposed(self) -> None:
         assert instructions("EXPOSE") == ["9090"]
 
-    def test_derived_config_listens_to_all_and_is_otherwise_the_shipped_one(self) -> None:
+    @pytest.mark.parametrize(
+        ("model", "models_dir"), [("demo", "/models"), ("grounding-dino-swin-t", "models")]
+    )
+    def test_derived_config_is_the_shipped_one_but_for_host_model_and_places(
+        self, model: str, models_dir: str
+    ) -> None:
         shipped = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-        derived = run_sed(DOCKERFILE)
+        derived = derived_config(model)
         ServeDeploySchema.model_validate(derived)
         assert derived["http_options"].pop("host") == "0.0.0.0"
         assert shipped["http_options"].pop("host") == "127.0.0.1"
-        assert derived["applications"][0]["args"].pop("models_dir") == "/models"
-        assert derived["applications"][0]["args"].pop("prompts_file") == "/data/prompts.sqlite"
+        args = derived["applications"][0]["args"]
+        assert args["model"] == model
+        assert args.pop("models_dir") == models_dir
+        assert args.pop("prompts_file") == "/data/prompts.sqlite"
+        args["model"] = "demo"
         assert derived == shipped
+
+    def test_baked_models_are_where_the_production_config_looks(self) -> None:
+        assert "COPY --from=models /baked /app/models" in DOCKERFILE
+        assert "models_dir" not in PRODUCTION["applications"][0]["args"]
+        assert models_path(AppSettings().models_dir) == ROOT / "models"
 
     def test_derived_config_is_the_one_that_runs(self) -> None:
         assert "> serve_config.docker.yaml" in DOCKERFILE
         assert instructions("CMD")[-1] == '["serve", "run", "serve_config.docker.yaml"]'
+
+    def test_labels_tell_the_version(self) -> None:
+        (labels,) = instructions("LABEL")
+        assert f"org.opencontainers.image.version={__version__} " in labels
+
+
+class TestStandins:
+    def test_library_loads_without_the_one_that_it_was_linked_to(self, tmp_path: Path) -> None:
+        torch = self.link_without_cublas(tmp_path)
+        loading = [sys.executable, "-c", f"import ctypes; torch = ctypes.CDLL({str(torch)!r})"]
+        assert self.run(*loading).returncode == 1
+        assert "1 libraries and their 2 symbols" in self.make_standins(tmp_path).stdout
+        assert self.run(*loading).returncode == 0
+
+    def test_who_calls_one_is_told_and_ended(self, tmp_path: Path) -> None:
+        torch = self.link_without_cublas(tmp_path)
+        self.make_standins(tmp_path)
+        calling = f"import ctypes; ctypes.CDLL({str(torch)!r}).multiply()"
+        done = self.run(sys.executable, "-c", calling)
+        assert done.returncode == -signal.SIGABRT
+        assert "DEVICE=gpu" in done.stderr
+
+    def test_what_is_there_is_not_stood_in_for(self, tmp_path: Path) -> None:
+        torch = self.link_without_cublas(tmp_path)
+        present = tmp_path / "nvidia/cu13/lib/libcublas.so.99"
+        present.parent.mkdir(parents=True)
+        present.touch()
+        assert "0 libraries and their 1 symbols" in self.make_standins(tmp_path).stdout
+        assert [path.name for path in torch.parent.iterdir() if path.is_symlink()] == []
+
+    @classmethod
+    def link_without_cublas(cls, folder: Path) -> Path:
+        """A library that lacks libcublas.so.99, from which it wants one symbol with a version."""
+        (folder / "versions").write_text("libcublas.so.99 { global: cublasCreate; };\n")
+        (folder / "cublas.c").write_text("void cublasCreate(void) {}\nvoid ncclSend(void) {}\n")
+        (folder / "torch.c").write_text(
+            "void cublasCreate(void); void ncclSend(void);\n"
+            "void multiply(void) { cublasCreate(); }\nvoid send(void) { ncclSend(); }\n"
+        )
+        torch = folder / "torch/lib/libtorch_cuda.so"
+        torch.parent.mkdir(parents=True)
+        cublas = folder / "libcublas.so.99"
+        shared = ("gcc", "-shared", "-fPIC", "-Wl,--disable-new-dtags")
+        script = f"-Wl,--version-script={folder / 'versions'}"
+        cls.run(*shared, script, "-Wl,-soname,libcublas.so.99", folder / "cublas.c", "-o", cublas)
+        cls.run(*shared, "-Wl,-rpath,$ORIGIN", folder / "torch.c", cublas, "-o", torch)
+        cublas.unlink()
+        return torch
+
+    @classmethod
+    def make_standins(cls, folder: Path) -> subprocess.CompletedProcess[str]:
+        done = cls.run(sys.executable, ROOT / "deploy/docker/standins.py", folder)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    @staticmethod
+    def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+class TestBillOfMaterials:
+    """Of this environment, made as the image's is."""
+
+    STATUS = (
+        "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\n"
+        "Version: 2.36-9+deb12u10\nDescription: GNU C Library\n shared libraries\n\n"
+        "Package: gone\nStatus: deinstall ok config-files\nArchitecture: all\nVersion: 1:2.0\n\n"
+        "Package: tzdata\nStatus: install ok installed\nArchitecture: all\nVersion: 1:2.0~a\n"
+    )
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        folder = tmp_path_factory.mktemp("sbom")
+        (folder / "status").write_text(cls.STATUS)
+        (folder / "os-release").write_text('ID=debian\nVERSION_ID="12"\n')
+        (folder / "__init__.py").write_text((ROOT / "prelabel/__init__.py").read_text())
+        target = folder / "python.cdx.json"
+        options = ["--output-reproducible", "--no-validate", "-o", target]
+        command = [SBOM_BIN / "cyclonedx-py", "environment", *options, sys.executable]
+        subprocess.run(command, check=True, capture_output=True)
+        # Links take a minute to validate, and are of no interest here.
+        bom = json.loads(target.read_text())
+        for each in bom["components"] + bom["metadata"]["tools"]["components"]:
+            each.pop("externalReferences", None)
+        target.write_text(json.dumps(bom))
+        return folder
+
+    @staticmethod
+    def make(folder: Path) -> subprocess.CompletedProcess[str]:
+        command = [SBOM_BIN / "python", ROOT / "deploy/docker/sbom.py", folder]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def test_valid_and_names_packages_of_python_and_of_the_base(self, folder: Path) -> None:
+        done = self.make(folder)
+        assert done.returncode == 0, done.stderr
+        bom = json.loads(done.stdout)
+        assert (bom["bomFormat"], bom["specVersion"]) == ("CycloneDX", "1.6")
+        assert bom["metadata"]["component"]["version"] == __version__
+        versions = {each["name"]: each["version"] for each in bom["components"]}
+        for name in ("torch", "ray"):
+            assert versions[name] == importlib.metadata.version(name)
+        assert versions["python"] == platform.python_version()
+        assert versions["libc6"] == "2.36-9+deb12u10"
+        assert "gone" not in versions
+
+    def test_package_addresses_keep_their_letters(self, folder: Path) -> None:
+        components = json.loads(self.make(folder).stdout)["components"]
+        addresses = [each["purl"] for each in components if "pkg:deb" in each.get("purl", "")]
+        assert addresses == [
+            "pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64&distro=debian-12",
+            "pkg:deb/debian/tzdata@1%3A2.0~a?arch=all&distro=debian-12",
+        ]
+
+    def test_what_is_not_valid_does_not_come_out(self, folder: Path, tmp_path: Path) -> None:
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        bom = json.loads((folder / "python.cdx.json").read_text())
+        bom["components"][0]["type"] = "thing"
+        (tmp_path / "python.cdx.json").write_text(json.dumps(bom))
+        done = self.make(tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "not valid CycloneDX" in done.stderr
 
 
 class TestHealthcheck:
@@ -133,26 +369,91 @@ class TestHealthcheck:
 
 
 class TestCompose:
+    def test_is_what_the_compose_specification_allows(self) -> None:
+        status, said = check_compose(ROOT / "docker-compose.yml")
+        assert status == 0, said
+
+    @pytest.mark.parametrize(
+        "change", [{"ports": 9090}, {"read-only": True}, {"build": {"arguments": {}}}]
+    )
+    def test_the_specification_would_not_allow_it(
+        self, tmp_path: Path, change: dict[str, Any]
+    ) -> None:
+        wrong = copy.deepcopy(COMPOSE)
+        wrong["services"]["prelabel"] |= change
+        (tmp_path / "docker-compose.yml").write_text(yaml.safe_dump(wrong))
+        assert check_compose(tmp_path / "docker-compose.yml")[0] == 1
+
     def test_label_studio_may_reach_a_private_address(self) -> None:
         environment = COMPOSE["services"]["label-studio"]["environment"]
         assert environment["ML_BLOCK_LOCAL_IP"] == "false"
         assert environment["SSRF_PROTECTION_ENABLED"] == "false"
 
     def test_label_studio_calls_by_a_host_with_a_dot_so_that_it_makes_a_webhook(self) -> None:
-        (alias,) = COMPOSE["services"]["prelabel"]["networks"]["default"]["aliases"]
-        assert "." in alias
-        told = (ROOT / "docs/docker.md").read_text()
-        assert set(re.findall(r"http://prelabel[^\s`]*", told)) == {f"http://{alias}:9090"}
+        for name in BACKENDS:
+            (alias,) = COMPOSE["services"][name]["networks"]["default"]["aliases"]
+            assert "." in alias
+            told = (ROOT / "docs/docker.md").read_text()
+            assert set(re.findall(r"http://prelabel[^\s`]*", told)) == {f"http://{alias}:9090"}
 
-    def test_nothing_but_the_two_web_ports_is_published_and_only_on_this_machine(self) -> None:
-        assert published("prelabel") == ["127.0.0.1:9090:9090"]
-        assert published("label-studio") == ["127.0.0.1:8080:8080"]
+    def test_without_profiles_it_is_the_backend_for_cpus_and_label_studio(self) -> None:
+        services = COMPOSE["services"].items()
+        profiles = {
+            name: service["profiles"] for name, service in services if "profiles" in service
+        }
+        assert COMPOSE["services"].keys() - profiles.keys() == {"prelabel", "label-studio"}
+        assert profiles == {
+            "prelabel-gpu": ["gpu"],
+            "redis": ["redis"],
+            "prometheus": ["monitoring"],
+            "grafana": ["monitoring"],
+        }
+
+    def test_the_backends_differ_by_image_and_gpu_alone(self) -> None:
+        cpu, gpu = (copy.deepcopy(COMPOSE["services"][name]) for name in BACKENDS)
+        assert (cpu["build"]["args"].pop("DEVICE"), cpu.pop("image")) == ("cpu", "prelabel")
+        assert (gpu["build"]["args"].pop("DEVICE"), gpu.pop("image")) == ("gpu", "prelabel:gpu")
+        (device,) = gpu.pop("deploy")["resources"]["reservations"]["devices"]
+        assert device["capabilities"] == ["gpu"]
+        gpu.pop("profiles")
+        assert cpu == gpu
+
+    def test_nothing_but_web_ports_is_published_and_only_on_this_machine(self) -> None:
+        ports = {
+            name: service["ports"]
+            for name, service in COMPOSE["services"].items()
+            if "ports" in service
+        }
+        assert ports == {
+            "prelabel": ["127.0.0.1:9090:9090"],
+            "prelabel-gpu": ["127.0.0.1:9090:9090"],
+            "label-studio": ["127.0.0.1:8080:8080"],
+            "prometheus": ["127.0.0.1:9091:9090"],
+            "grafana": ["127.0.0.1:3000:3000"],
+        }
         assert all("network_mode" not in service for service in COMPOSE["services"].values())
 
+    def test_all_but_label_studio_have_a_read_only_root_and_no_capabilities(self) -> None:
+        for name, service in COMPOSE["services"].items():
+            if name != "label-studio":
+                assert service["read_only"] is True
+                assert service["cap_drop"] == ["ALL"]
+                assert service["security_opt"] == ["no-new-privileges:true"]
+
+    def test_the_service_can_write_where_ray_and_its_home_are(self) -> None:
+        for name in BACKENDS:
+            service = COMPOSE["services"][name]
+            memory = {each.split(":")[0]: each.split(":")[-1] for each in service["tmpfs"]}
+            assert memory.keys() == {"/tmp", "/home/prelabel"}
+            assert memory["/home/prelabel"].split(",")[:2] == ["uid=1000", "gid=1000"]
+            assert "HOME=/home/prelabel" in " ".join(instructions("ENV"))
+            assert "ray:/tmp/ray" in service["volumes"]
+
     def test_secrets_come_from_outside_and_are_empty_by_default(self) -> None:
-        environment = COMPOSE["services"]["prelabel"]["environment"]
-        for name in SECRETS:
-            assert environment[name] == f"${{{name}:-}}"
+        for name in BACKENDS:
+            environment = COMPOSE["services"][name]["environment"]
+            for secret in SECRETS:
+                assert environment[secret] == f"${{{secret}:-}}"
 
     def test_every_variable_of_the_service_can_be_given(self) -> None:
         given = COMPOSE["services"]["prelabel"]["environment"]
@@ -160,8 +461,51 @@ class TestCompose:
         chosen = Environment.model_validate(values).model_dump()
         assert [name for name, value in chosen.items() if value is None] == []
 
-    def test_downloaded_models_outlive_the_container(self) -> None:
-        assert COMPOSE["services"]["prelabel"]["volumes"] == ["models:/models", "prompts:/data"]
+    def test_downloaded_models_and_prompts_outlive_the_container(self) -> None:
+        volumes = COMPOSE["services"]["prelabel"]["volumes"]
+        assert volumes[:2] == ["models:/models", "prompts:/data"]
+        assert COMPOSE["volumes"]["models"] is COMPOSE["volumes"]["prompts"] is None
+
+    def test_prometheus_reads_where_ray_writes_and_what_operations_have(self) -> None:
+        prometheus = COMPOSE["services"]["prometheus"]
+        mounts = dict(each.split(":")[:2] for each in prometheus["volumes"])
+        assert mounts["ray"] == "/tmp/ray"
+        scraped = yaml.safe_load((ROOT / "deploy/monitoring/prometheus.yml").read_text())
+        (files,) = (each["files"] for each in scraped["scrape_configs"][0]["file_sd_configs"])
+        assert all(each.startswith("/tmp/ray/") for each in files)
+        for rules in scraped["rule_files"]:
+            assert mounts[f"./deploy/monitoring/{rules}"] == f"/etc/prometheus/{rules}"
+
+    def test_grafana_has_the_dashboard_and_no_password(self) -> None:
+        grafana = COMPOSE["services"]["grafana"]
+        mounts = {
+            target: ROOT / source
+            for source, target in (each.split(":")[:2] for each in grafana["volumes"])
+        }
+        provider = yaml.safe_load(
+            mounts["/etc/grafana/provisioning/dashboards/prelabel.yml"].read_text()
+        )
+        (path,) = (each["options"]["path"] for each in provider["providers"])
+        dashboard = json.loads(mounts[f"{path}/prelabel.json"].read_text())
+        (variable,) = dashboard["templating"]["list"]
+        source = yaml.safe_load(
+            mounts["/etc/grafana/provisioning/datasources/prelabel.yml"].read_text()
+        )
+        (prometheus,) = source["datasources"]
+        assert prometheus["type"] == variable["query"]
+        assert prometheus["url"] == "http://prometheus:9090"
+        environment = grafana["environment"]
+        assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+        assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+        assert not any("PASSWORD" in name for name in environment)
+
+    def test_every_mounted_file_exists_and_every_image_has_a_version(self) -> None:
+        for service in COMPOSE["services"].values():
+            for mount in service.get("volumes", []):
+                source = mount.split(":")[0]
+                assert (ROOT / source).is_file() or source in COMPOSE["volumes"]
+            if "build" not in service:
+                assert re.search(r":v?\d+\.\d+", service["image"])
 
 
 class TestCluster:
@@ -203,7 +547,11 @@ class TestCluster:
         assert [path for path in local if not (ROOT / path).exists()] == []
         ignore = (ROOT / ".dockerignore").read_text()
         in_image = set(re.findall(r"^!([a-z_.]+)", ignore, re.MULTILINE))
-        assert in_image - set(local) == {"deploy", "serve_config.yaml"}
+        assert in_image - set(local) == {
+            "deploy",
+            "serve_config.yaml",
+            "serve_config.production.yaml",
+        }
 
     @pytest.mark.parametrize("cluster", CLUSTERS.values(), ids=CLUSTERS)
     def test_commands_survive_yaml(self, cluster: dict[str, Any]) -> None:

@@ -22,7 +22,8 @@ FROM base AS cpu
 ENV CUDA_VISIBLE_DEVICES="" \
     NVIDIA_VISIBLE_DEVICES=void
 
-# The compiler is Triton's: it compiles its way to the GPU's driver when a detector starts.
+# The compiler is Triton's: it compiles its way to the GPU's driver when a detector starts. It wants
+# Python's headers, too, which Python's own images have.
 FROM base AS gpu
 RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends gcc libc6-dev \
@@ -44,6 +45,8 @@ RUN if [ "$DEVICE" = cpu ]; then \
     done \
     && if [ "$DEVICE" = cpu ]; then \
         python /build/standins.py /opt/venv/lib/python3*/site-packages; \
+    else \
+        ls "$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"; \
     fi
 
 # Editable, so that the models in /app/models are found beside the code. What the installation adds

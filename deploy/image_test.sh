@@ -60,11 +60,12 @@ run() { # TAG MODEL
     local container root command environment
     container=$(image from --pull-never "$1")
     root=$(image mount "$container")
-    mapfile -t environment < <(image inspect --format '{{range .OCIv1.Config.Env}}{{println .}}{{end}}' "$container" | grep =)
+    mapfile -t environment < <(image inspect --format '{{range .OCIv1.Config.Env}}{{println .}}{{end}}' "$container" | grep '=')
     mapfile -t command < <(image inspect --format '{{range .OCIv1.Config.Cmd}}{{println .}}{{end}}' "$container" | grep .)
     printf '127.0.0.1 localhost\n192.0.2.2 %s\n' "$(hostname)" > "$root/etc/hosts"
     cp -a "$root/models" "$root/data" "$work/volumes/"
     step "run $1"
+    # shellcheck disable=SC2016 # the inner shell expands
     unshare --net --mount --pid --fork --kill-child sh -euc '
         root=$1 volumes=$2
         shift 2
@@ -97,7 +98,9 @@ run() { # TAG MODEL
 }
 
 step "base: a minimal Debian with Python 3.11, in place of one from a registry"
-debootstrap --variant=minbase --include=ca-certificates,python3-venv bookworm "$work/base" \
+packages=ca-certificates,python3-venv
+[ "$device" = cpu ] || packages+=,libpython3-dev
+debootstrap --variant=minbase "--include=$packages" bookworm "$work/base" \
     > "$work/base.log" || { cat "$work/base.log"; exit 1; }
 container=$(image from scratch)
 image add --quiet "$container" "$work/base" / > /dev/null

@@ -64,6 +64,10 @@ run() { # TAG MODEL
     mapfile -t command < <(image inspect --format '{{range .OCIv1.Config.Cmd}}{{println .}}{{end}}' "$container" | grep .)
     printf '127.0.0.1 localhost\n192.0.2.2 %s\n' "$(hostname)" > "$root/etc/hosts"
     cp -a "$root/models" "$root/data" "$work/volumes/"
+    if [ -e "$root/home/prelabel/.ray" ]; then
+        echo "The image holds a Ray token." >&2
+        exit 1
+    fi
     step "run $1"
     # shellcheck disable=SC2016 # the inner shell expands
     unshare --net --mount --pid --fork --kill-child sh -euc '
@@ -104,6 +108,7 @@ debootstrap --variant=minbase "--include=$packages" bookworm "$work/base" \
     > "$work/base.log" || { cat "$work/base.log"; exit 1; }
 container=$(image from scratch)
 image add --quiet "$container" "$work/base" / > /dev/null
+image config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
 image commit --quiet --rm "$container" prelabel-base > /dev/null
 rm -rf "$work/base"
 

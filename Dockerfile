@@ -9,12 +9,18 @@ FROM ${BASE_IMAGE} AS base
 # itself.
 RUN useradd --uid 1000 --user-group --create-home prelabel \
     && install --directory --owner=1000 --group=1000 /models /data
-# Ray makes its own token in HOME when the container starts; none is part of the image.
+# Ray makes its own token in HOME when the container starts; none is part of the image. The other
+# RAY_ variables are those of deploy/ray.env, which explains them.
 ENV HOME=/home/prelabel \
     PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     RAY_AUTH_MODE=token \
-    RAY_USAGE_STATS_ENABLED=0
+    RAY_USAGE_STATS_ENABLED=0 \
+    RAY_SERVE_ENABLE_HA_PROXY=1 \
+    RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=2 \
+    RAY_worker_niceness=0 \
+    RAY_SERVE_CONTROL_LOOP_INTERVAL_S=0.5 \
+    RAY_SERVE_METRICS_EXPORT_INTERVAL_MS=1000
 WORKDIR /app
 
 # PyTorch must see no GPU here, for this image cannot use one.

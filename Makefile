@@ -12,7 +12,8 @@ CLUSTER ?= cluster.yaml
 RECIPE ?= full
 BIN := .venv/bin
 PIP_FLAGS := --disable-pip-version-check --require-hashes --no-deps
-export RAY_USAGE_STATS_ENABLED := 0
+include deploy/ray.env
+export $(shell sed -n 's/^\(RAY_[A-Za-z_]*\)=.*/\1/p' deploy/ray.env)
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help serve test lint e2e train-demo measure-demo bench lock format docs image-test clean \

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from ray import serve
 
 from deployments.logs import use_serve_log
 from deployments.metrics import DetectorMetrics
-from deployments.placement import DetectorPlace
+from deployments.placement import DetectorPlace, threads_here
 from prelabel.batching import BatchGate, device_thread
 from prelabel.cards import ModelCard, model_folder
 from prelabel.detecting import Outcome, PictureDetector
@@ -29,7 +30,12 @@ class Detector:
     """One checkpoint on one device."""
 
     def __init__(
-        self, settings: AppSettings, card: ModelCard, place: DetectorPlace, load: EngineLoader
+        self,
+        settings: AppSettings,
+        card: ModelCard,
+        place: DetectorPlace,
+        load: EngineLoader,
+        cpu_threads: Callable[[], int] = threads_here,
     ) -> None:
         use_serve_log(settings.log_level)
         device = device_thread()
@@ -39,7 +45,7 @@ class Detector:
             model_folder(card, settings.models_dir),
             device=place.device,
             precision=settings.precision,
-            cpu_threads=place.cpu_threads,
+            cpu_threads=cpu_threads() if place.device == "cpu" else None,
         ).result()
         self._metrics = DetectorMetrics()
         self._gate: BatchGate[PreparedItem, RawDetections] = BatchGate(

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import ray
+
 # glibc gives each thread a pool of its own and unmaps what gets free in all but the main thread's,
 # which Serve does not let replicas compute in: each pass would map hundreds of megabytes anew.
 _ONE_POOL_OF_MEMORY = {"env_vars": {"MALLOC_ARENA_MAX": "1"}}
@@ -13,24 +15,41 @@ _ONE_POOL_OF_MEMORY = {"env_vars": {"MALLOC_ARENA_MAX": "1"}}
 
 @dataclass(frozen=True, slots=True)
 class DetectorPlace:
-    """device; options: a replica's `ray_actor_options`; cpu_threads: to compute with, on a CPU."""
+    """device; options: a replica's `ray_actor_options`."""
 
     device: Literal["cpu", "cuda"]
     options: dict[str, Any]
-    cpu_threads: int | None
 
 
 def place_detector(device: str, nodes: Sequence[Mapping[str, Any]]) -> DetectorPlace:
     """What the `device` setting means on these nodes, as `ray.nodes()` gives them.
 
     `auto` takes GPUs if a node has one now. On a CPU a replica reserves all of a node's cores but
-    one, which the other deployments share, and computes with all: a second detector beside it
-    would only slow both down.
+    one, which the other deployments share: a second detector beside it would only slow both down.
     """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     has_gpu = any(found.get("GPU", 0) > 0 for found in resources)
     if device == "cuda" or (device == "auto" and has_gpu):
-        return DetectorPlace("cuda", {"num_cpus": 1, "num_gpus": 1}, None)
+        return DetectorPlace("cuda", {"num_cpus": 1, "num_gpus": 1})
     cores = max((found.get("CPU", 0) for found in resources), default=0)
     options = {"num_cpus": max(cores - 1, 0.5), "runtime_env": _ONE_POOL_OF_MEMORY}
-    return DetectorPlace("cpu", options, max(int(cores), 1))
+    return DetectorPlace("cpu", options)
+
+
+def threads_for(reserved_cpus: float, node_cpus: float) -> int:
+    """How many threads a detector computes with on a CPU: all of the node's, where it has reserved
+    at least half of it and is alone but for those who only wait; else what it has reserved.
+    """
+    return max(1, int(node_cpus if 2 * reserved_cpus >= node_cpus else reserved_cpus))
+
+
+def threads_here() -> int:
+    """`threads_for` the replica that asks; its node may be younger than the application."""
+    context = ray.get_runtime_context()
+    reserved = context.get_assigned_resources().get("CPU", 0.0)
+    [node] = [
+        node
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["NodeID"] == context.get_node_id()
+    ]
+    return threads_for(reserved, node["Resources"].get("CPU", 0.0))

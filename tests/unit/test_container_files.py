@@ -18,6 +18,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
@@ -506,6 +507,32 @@ class TestCompose:
                 assert (ROOT / source).is_file() or source in COMPOSE["volumes"]
             if "build" not in service:
                 assert re.search(r":v?\d+\.\d+", service["image"])
+
+
+RAY_ENV = dict(re.findall(r"^(RAY_\w+)=(.+)$", (ROOT / "deploy/ray.env").read_text(), re.MULTILINE))
+
+
+class TestRaysEnvironment:
+    def test_every_variable_is_one_that_ray_reads(self) -> None:
+        text = "".join(
+            (Path(ray.__file__).parent / path).read_text()
+            for path in ("serve/_private/constants.py", "_common/usage/usage_constants.py")
+        )
+        defaults = (Path(ray.__file__).parent / "core/src/ray/raylet/raylet").read_bytes()
+        for name in RAY_ENV:
+            assert name in text or name.removeprefix("RAY_").encode() in defaults
+
+    def test_image_clusters_and_make_have_it(self) -> None:
+        in_image = dict(re.findall(r"(RAY_\w+)=(\S+)", instructions("ENV")[0]))
+        assert in_image == {"RAY_AUTH_MODE": "token", **RAY_ENV}
+        for cluster in CLUSTERS.values():
+            assert cluster["file_mounts"]["~/app/deploy/ray.env"] == "deploy/ray.env"
+            for who in ("head", "worker"):
+                start = cluster[f"{who}_start_ray_commands"][-1]
+                assert "set -a && . ./deploy/ray.env && " in start
+        command = ["make", "--dry-run", "--print-data-base", "help"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert RAY_ENV.items() <= dict(re.findall(r"^(RAY_\w+) = (.+)$", done.stdout, re.M)).items()
 
 
 class TestCluster:

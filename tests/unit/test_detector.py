@@ -23,8 +23,8 @@ def test_the_thread_that_loads_a_model_is_the_only_one_that_runs_it():
         return Engine()
 
     async def ask():
-        place = DetectorPlace("cpu", {}, 2)
-        detector = Detector(AppSettings(), load_card("demo"), place, load)
+        place = DetectorPlace("cpu", {})
+        detector = Detector(AppSettings(), load_card("demo"), place, load, cpu_threads=lambda: 2)
         return [await detector.pictures.detect(query(phrases=(word,))) for word in ("cat", "dog")]
 
     assert all(isinstance(found, Detections) for found in asyncio.run(ask()))

@@ -1,6 +1,7 @@
 """The files beside the code keep their promises."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.placement import DetectorPlace, place_detector
+from deployments.placement import DetectorPlace, place_detector, threads_for
 from prelabel.settings import AppSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,13 +52,13 @@ def test_every_option_is_explained_where_it_stands_first():
 @pytest.mark.parametrize(
     ("device", "nodes", "placed"),
     [
-        ("auto", [node(2)], ("cpu", {"num_cpus": 1}, 2)),
-        ("auto", [node(1)], ("cpu", {"num_cpus": 0.5}, 1)),
-        ("auto", [node(2), node(16)], ("cpu", {"num_cpus": 15}, 16)),
-        ("auto", [node(8), node(8, gpus=1)], ("cuda", {"num_cpus": 1, "num_gpus": 1}, None)),
-        ("auto", [node(8), node(8, gpus=1, alive=False)], ("cpu", {"num_cpus": 7}, 8)),
-        ("cpu", [node(8, gpus=1)], ("cpu", {"num_cpus": 7}, 8)),
-        ("cuda", [node(2)], ("cuda", {"num_cpus": 1, "num_gpus": 1}, None)),
+        ("auto", [node(2)], ("cpu", {"num_cpus": 1})),
+        ("auto", [node(1)], ("cpu", {"num_cpus": 0.5})),
+        ("auto", [node(2), node(16)], ("cpu", {"num_cpus": 15})),
+        ("auto", [node(8), node(8, gpus=1)], ("cuda", {"num_cpus": 1, "num_gpus": 1})),
+        ("auto", [node(8), node(8, gpus=1, alive=False)], ("cpu", {"num_cpus": 7})),
+        ("cpu", [node(8, gpus=1)], ("cpu", {"num_cpus": 7})),
+        ("cuda", [node(2)], ("cuda", {"num_cpus": 1, "num_gpus": 1})),
     ],
 )
 def test_detectors_are_placed(device, nodes, placed):
@@ -68,6 +69,23 @@ def test_detectors_are_placed(device, nodes, placed):
     assert environment == (
         {"env_vars": {"MALLOC_ARENA_MAX": "1"}} if place.device == "cpu" else None
     )
+
+
+@pytest.mark.parametrize(
+    ("reserved", "node_cpus", "threads"),
+    [
+        (1, 2, 2),
+        (0.5, 1, 1),
+        (15, 16, 16),
+        (4, 8, 8),
+        (2, 8, 2),
+        (3.5, 16, 3),
+        (0.1, 2, 1),
+        (0, 0, 1),
+    ],
+)
+def test_a_detector_computes_with_a_whole_node_only_where_it_has_it(reserved, node_cpus, threads):
+    assert threads_for(reserved, node_cpus) == threads
 
 
 def test_the_readme_s_tables_are_up_to_date():
@@ -122,7 +140,9 @@ def test_a_python_that_does_not_fit_is_named(tmp_path):
         f"#!/bin/sh\nexec {sys.executable} -c 'import sys\nsys.version_info = (3, 9)\n'\"$2\"\n"
     )
     python.chmod(0o755)
-    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    (tmp_path / "deploy").mkdir()
+    for name in ("Makefile", "deploy/ray.env"):
+        shutil.copy(ROOT / name, tmp_path / name)
     done = make(".venv/bin/python", f"PYTHON={python}", cwd=tmp_path)
     assert done.returncode != 0
     assert "needs Python 3.11 or 3.12" in done.stderr

@@ -16,6 +16,7 @@ from deployments.api import build_api
 from deployments.calls import call
 from deployments.logs import use_serve_log
 from deployments.metrics import IngressMetrics
+from deployments.recalling import Recall
 from prelabel.caching import WorkCache
 from prelabel.cards import ModelCard
 from prelabel.fetching import FetchLimits, ImageFetcher
@@ -36,8 +37,6 @@ from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
 
 _LONGEST_KEPT_ADDRESS = 4096
 _REPORT_AFTER_S = 0.5
-_RECALLED_FOR_S = 0.5
-_LONGEST_PROMPT_BYTES, _PROMPTS_BYTES = 20_000, 10_000_000
 _FETCHING_THREADS = 64  # twice what one request may have under way (task_concurrency)
 
 
@@ -68,10 +67,7 @@ class Ingress:
         self._tasks_in_progress = 0
         self._reports: list[Report] = []
         self._reporting: asyncio.Task[None] | None = None
-        # For a burst of requests of one project; another ingress may know of a newer prompt.
-        self._recalled: WorkCache[Asked] = WorkCache(
-            lambda _: _LONGEST_PROMPT_BYTES, max_bytes=_PROMPTS_BYTES, max_age_s=_RECALLED_FOR_S
-        )
+        self._recall = Recall(prompt_store)
         self._fetching = ThreadPoolExecutor(_FETCHING_THREADS, thread_name_prefix="fetch")
         self._pictures: WorkCache[bytes] = WorkCache(
             len,
@@ -168,7 +164,7 @@ class Ingress:
         asked = await asyncio.to_thread(asked_by_submit, event, self.settings)
         if asked != Asked():
             await call(self._prompts.remember, project, submitted_at, asked)
-            self._recalled.clear()
+            self._recall.forget()
 
     async def remembered(self, project: str | None) -> dict[str, Remembered]:
         """What is remembered for projects, by their keys."""
@@ -177,14 +173,8 @@ class Ingress:
     async def forget(self, project: str) -> int:
         """Forget it; for how many projects of that id."""
         forgotten = cast("int", await call(self._prompts.forget, project))
-        self._recalled.clear()
+        self._recall.forget()
         return forgotten
-
-    async def _recall(self, project: str) -> Asked:
-        async def recall() -> Asked:
-            return cast("Asked", await call(self._prompts.recall, project))
-
-        return await self._recalled.get(project, recall)
 
     async def _fetch(self, uri: str, task_id: int | None) -> bytes:
         async def fetch() -> bytes:

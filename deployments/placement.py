@@ -46,7 +46,7 @@ def threads_for(reserved_cpus: float, node_cpus: float) -> int:
 def threads_here() -> int:
     """`threads_for` the replica that asks; its node may be younger than the application."""
     context = ray.get_runtime_context()
-    reserved = context.get_assigned_resources().get("CPU", 0.0)
+    reserved = context.get_assigned_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
     [node] = [
         node
         for node in ray.nodes()  # type: ignore[no-untyped-call]

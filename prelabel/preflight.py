@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prelabel.cards import check_installed, load_card, model_folder
 from prelabel.errors import PrelabelError
-from prelabel.settings import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment, ServeEnvironment
 
 
 class PreflightError(PrelabelError):
@@ -46,7 +46,12 @@ def preflight(config: Path) -> None:
         settings = _with_environment(application.args)
         card = load_card(settings.model)
         check_installed(card, model_folder(card, settings.models_dir))
-    _check_port(parsed.http_options.host, parsed.http_options.port, config)
+    where = f"under http_options in {config}"
+    _check_port(parsed.http_options.host, parsed.http_options.port, where)
+    serve = ServeEnvironment()
+    if serve.enable_ha_proxy:
+        _check_port("127.0.0.1", serve.haproxy_metrics_port, "in RAY_SERVE_HAPROXY_METRICS_PORT")
+        _check_port("127.0.0.1", serve.haproxy_stats_port, "in RAY_SERVE_HAPROXY_STATS_PORT")
 
 
 def _read(config: Path) -> _ServeConfig:
@@ -87,7 +92,7 @@ def _first(error: ValidationError) -> str:
     return f"{'.'.join(str(part) for part in first['loc']) or 'the top'}: {first['msg']}"
 
 
-def _check_port(host: str, port: int, config: Path) -> None:
+def _check_port(host: str, port: int, where: str) -> None:
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -96,9 +101,8 @@ def _check_port(host: str, port: int, config: Path) -> None:
         if error.errno == errno.EADDRINUSE:
             raise PreflightError(
                 f"Port {port} on {host} is taken. Stop what listens there, or set another port "
-                f"under http_options in {config}."
+                f"{where}."
             ) from error
         raise PreflightError(
-            f"Cannot listen on {host}:{port} ({error.strerror}). Set another host or port under "
-            f"http_options in {config}."
+            f"Cannot listen on {host}:{port} ({error.strerror}). Set another host or port {where}."
         ) from error

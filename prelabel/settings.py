@@ -224,3 +224,15 @@ class Environment(BaseSettings):
             given["allowed_image_hosts"] = tuple(host for host in hosts if host)
         changed = {name: value for name, value in given.items() if value is not None}
         return AppSettings.model_validate(settings.model_dump() | changed)
+
+
+class ServeEnvironment(BaseSettings):
+    """What Serve itself reads of the environment, as far as it decides which ports are taken; see
+    deploy/ray.env.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RAY_SERVE_", frozen=True)
+
+    enable_ha_proxy: bool = False
+    haproxy_metrics_port: int = 9101
+    haproxy_stats_port: int = 8404

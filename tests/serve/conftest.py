@@ -26,6 +26,8 @@ from PIL import Image, ImageDraw
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.placement import place_detector
+
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-token-0123456789abcdef0123456789ab"
 USER, PASSWORD = "annotator", "canary-password"
@@ -166,13 +168,20 @@ def shipped_config() -> dict[str, Any]:
     return config
 
 
-def _application(name: str, prefix: str, args: dict[str, Any], env: dict[str, str]) -> Any:
+def _application(
+    name: str, prefix: str, args: dict[str, Any], env: dict[str, str], detector_cpus: float
+) -> Any:
     application = copy.deepcopy(shipped_config()["applications"][0])
     application |= {"name": name, "route_prefix": prefix, "runtime_env": {"env_vars": env}}
     application["args"] |= args
     for deployment in application["deployments"]:
         if deployment["name"] == "Detector":
-            deployment["ray_actor_options"] = {"num_cpus": 0.5}  # two of them share this machine
+            # What it would get if there were no second one on this machine.
+            environment = place_detector("cpu", []).options["runtime_env"]
+            deployment["ray_actor_options"] = {
+                "num_cpus": detector_cpus,
+                "runtime_env": environment,
+            }
     return application
 
 
@@ -187,7 +196,9 @@ def _applications(
     config = shipped_config() | {
         "http_options": {"host": "127.0.0.1", "port": 0},
         "applications": [
-            _application("prelabel", "/", {"prompts_file": str(prompts)} | allowed, label_studio),
+            _application(
+                "prelabel", "/", {"prompts_file": str(prompts)} | allowed, label_studio, 1
+            ),
             _application(
                 "guarded",
                 "/guarded",
@@ -199,6 +210,7 @@ def _applications(
                 }
                 | allowed,
                 label_studio | auth,
+                0,
             ),
         ],
     }

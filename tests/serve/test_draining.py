@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+PORTS = {"RAY_SERVE_HAPROXY_METRICS_PORT": "19101", "RAY_SERVE_HAPROXY_STATS_PORT": "18404"}
 
 PROGRAM = """
 import asyncio, os, signal, subprocess, sys, time, urllib.request
@@ -75,7 +76,7 @@ def test_requests_on_a_node_that_ends_are_answered_and_then_ray_leaves_it() -> N
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # as in the image
     done = subprocess.run(
         command,
-        env=os.environ | {"PATH": path},
+        env=os.environ | {"PATH": path} | PORTS,
         capture_output=True,
         text=True,
         timeout=240,

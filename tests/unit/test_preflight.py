@@ -41,6 +41,19 @@ def test_a_good_config_on_a_free_port_passes(write, free):
     preflight(write(GOOD.format(port=free, args="model: demo")))
 
 
+@pytest.mark.parametrize("name", ["METRICS", "STATS"])
+def test_a_port_that_haproxy_wants_is_named(write, free, taken, monkeypatch, name):
+    variable = f"RAY_SERVE_HAPROXY_{name}_PORT"
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_METRICS_PORT", "0")  # any
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "0")
+    monkeypatch.setenv(variable, str(taken))
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
+    preflight(write(GOOD.format(port=free, args="")))
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    with pytest.raises(PreflightError, match=rf"Port {taken} .* {variable}"):
+        preflight(write(GOOD.format(port=free, args="")))
+
+
 def test_a_taken_port_is_named(write, taken):
     with pytest.raises(PreflightError, match=f"Port {taken} on 127.0.0.1 is taken"):
         preflight(write(GOOD.format(port=taken, args="")))

@@ -1,0 +1,66 @@
+"""What is remembered for projects, at hand in an ingress: a call less for each request."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, cast
+
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from deployments.calls import call
+from prelabel.caching import WorkCache
+from prelabel.errors import PrelabelError
+from prelabel.types import Asked
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_PROMPT_BYTES = 20_000  # 4096 characters, as Python keeps them
+_BYTES = 8 * 1024 * 1024
+_RECALLED_FOR_S = 600.0  # then the store is told that the project is still in use
+_ANSWER_S = 30.0  # the store answers a watcher after some seconds, change or none
+_PAUSE_S = 1.0
+
+
+class Recall:
+    """What the store remembers, kept while its changes are heard of. All in one event loop."""
+
+    def __init__(self, store: DeploymentHandle[Any]) -> None:
+        self._store = store
+        self._kept: WorkCache[Asked] = WorkCache(
+            lambda _: _LONGEST_PROMPT_BYTES, max_bytes=_BYTES, max_age_s=_RECALLED_FOR_S
+        )
+        self._watching: asyncio.Task[None] | None = None
+        self._hears = False
+
+    async def __call__(self, project: str) -> Asked:
+        """What is remembered for a project. Where no changes are heard of, the store is asked."""
+
+        async def recall() -> Asked:
+            return cast("Asked", await call(self._store.recall, project))
+
+        if self._watching is None or self._watching.done():
+            self._hears = False
+            self._watching = asyncio.create_task(self._watch())
+        return await (self._kept.get(project, recall) if self._hears else recall())
+
+    def forget(self) -> None:
+        """Ask anew: something was changed from here."""
+        self._kept.clear()
+
+    async def _watch(self) -> None:
+        seen: str | None = None
+        while True:
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    state = cast("str", await call(self._store.watch, seen))
+            except (PrelabelError, RayError, RayServeException, TimeoutError) as error:
+                logger.warning("the prompt store is not heard of: %s", type(error).__name__)
+                self._hears, seen = False, None
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            if state != seen:
+                self._kept.clear()
+            self._hears, seen = True, state

@@ -12,7 +12,6 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.calls import call
 from prelabel.caching import WorkCache
-from prelabel.errors import PrelabelError
 from prelabel.types import Asked
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ class Recall:
 
     def __init__(self, store: DeploymentHandle[Any]) -> None:
         self._store = store
-        self._kept: WorkCache[Asked] = WorkCache(
+        self.kept: WorkCache[Asked] = WorkCache(
             lambda _: _LONGEST_PROMPT_BYTES, max_bytes=_BYTES, max_age_s=_RECALLED_FOR_S
         )
         self._watching: asyncio.Task[None] | None = None
@@ -44,23 +43,23 @@ class Recall:
         if self._watching is None or self._watching.done():
             self._hears = False
             self._watching = asyncio.create_task(self._watch())
-        return await (self._kept.get(project, recall) if self._hears else recall())
+        return await (self.kept.get(project, recall) if self._hears else recall())
 
     def forget(self) -> None:
         """Ask anew: something was changed from here."""
-        self._kept.clear()
+        self.kept.clear()
 
     async def _watch(self) -> None:
         seen: str | None = None
         while True:
             try:
                 async with asyncio.timeout(_ANSWER_S):
-                    state = cast("str", await call(self._store.watch, seen))
-            except (PrelabelError, RayError, RayServeException, TimeoutError) as error:
+                    state: str = await self._store.watch.remote(seen)
+            except (RayError, RayServeException, TimeoutError) as error:
                 logger.warning("the prompt store is not heard of: %s", type(error).__name__)
                 self._hears, seen = False, None
                 await asyncio.sleep(_PAUSE_S)
                 continue
             if state != seen:
-                self._kept.clear()
+                self.kept.clear()
             self._hears, seen = True, state

@@ -1,0 +1,101 @@
+"""What an ingress keeps of the remembered prompts, beside the running service's own store."""
+
+import asyncio
+import itertools
+import time
+from datetime import UTC, datetime
+
+import pytest
+import ray
+from ray import serve
+
+from deployments.recalling import Recall
+from prelabel.types import Asked
+
+PROJECTS = (f"{number}.77" for number in itertools.count(7700))
+PATIENCE_S = 30
+
+
+@pytest.fixture
+def store(service):
+    return serve.get_deployment_handle("PromptStore", "prelabel")
+
+
+async def until(condition):
+    deadline = time.monotonic() + PATIENCE_S
+    while not await condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def listening(store, project):
+    """One that asks no more, because it would hear of changes."""
+    recall = Recall(store)
+
+    async def keeps():
+        await recall(project)
+        return recall.kept.hits > 0
+
+    await until(keeps)
+    return recall
+
+
+def test_what_is_remembered_is_asked_for_once(store):
+    async def scenario():
+        project = next(PROJECTS)
+        recall = await listening(store, project)
+        asked = recall.kept.misses
+        assert [await recall(project) for _ in range(20)] == [Asked()] * 20
+        assert recall.kept.misses == asked
+
+    asyncio.run(scenario())
+
+
+def test_what_another_ingress_learns_is_heard_of(store):
+    async def scenario():
+        project = next(PROJECTS)
+        recall = await listening(store, project)
+        for prompt in ("a cat", "a dog"):
+            await store.remember.remote(project, datetime.now(UTC), Asked(prompt=prompt))
+            began = time.monotonic()
+
+            async def knows(prompt=prompt):
+                return (await recall(project)).prompt == prompt
+
+            await until(knows)
+            assert time.monotonic() - began < 2
+        await store.forget.remote(project)
+
+        async def forgot():
+            return await recall(project) == Asked()
+
+        await until(forgot)
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_is_replaced_is_asked_and_heard_again(store):
+    async def scenario():
+        project = next(PROJECTS)
+        recall = await listening(store, project)
+        await store.remember.remote(project, datetime.now(UTC), Asked(prompt="a cat"))
+        [name] = [
+            actor["name"]
+            for actor in ray.util.list_named_actors(all_namespaces=True)
+            if "#prelabel#PromptStore#" in actor["name"]
+        ]
+        ray.kill(ray.get_actor(name, namespace="serve"), no_restart=True)
+        await store.remember.remote(project, datetime.now(UTC), Asked(prompt="a dog"))
+
+        async def knows():
+            return (await recall(project)).prompt == "a dog"
+
+        await until(knows)
+        hits = recall.kept.hits
+
+        async def keeps_again():
+            return await knows() and recall.kept.hits > hits
+
+        await until(keeps_again)
+
+    asyncio.run(scenario())

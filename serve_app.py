@@ -34,7 +34,7 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
     however Ray starts them.
     """
     environment = Environment()
-    settings = environment.override(settings)
+    settings, traces = environment.override(settings), environment.traces
     card = load_card(settings.model)
     folder = model_folder(card, settings.models_dir)
     check_installed(card, folder)
@@ -50,8 +50,8 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
         environment,
         card,
         version,
-        detector.bind(settings, card, place, load),
-        postprocessor.bind(settings, version),
+        detector.bind(settings, card, place, load, traces=traces),
+        postprocessor.bind(settings, version, traces),
         prompt_store.bind(settings, environment),
         journal.bind(settings),
     )

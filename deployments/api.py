@@ -48,8 +48,10 @@ class Service(Protocol):
     card: ModelCard
     model_version: str
 
-    async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
-        """One entry per task, in order."""
+    async def predict(
+        self, request: PredictRequest, request_id: str, traceparent: str = ""
+    ) -> list[Entry]:
+        """One entry per task, in order. traceparent: the span that the request belongs to."""
 
     def meet(self, project: str | int | None) -> None:
         """Know a project from now on; waits for nothing."""
@@ -155,7 +157,8 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
 def _add_work_routes(api: FastAPI, service: Service) -> None:
     async def predict(body: PredictRequest, request: Request) -> JSONResponse:
         """One entry per task, in order: a prediction, or an error without result."""
-        entries = await service.predict(body, request_id_of(request.scope))
+        traceparent = request.headers.get("traceparent", "")
+        entries = await service.predict(body, request_id_of(request.scope), traceparent)
         return JSONResponse({"results": entries, "model_version": service.model_version})
 
     async def webhook(event: WebhookRequest, request: Request) -> Answer:

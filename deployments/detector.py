@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
 
 from ray import serve
 
@@ -16,7 +17,9 @@ from prelabel.cards import ModelCard, model_folder
 from prelabel.detecting import Outcome, PictureDetector
 from prelabel.engines import EngineLoader
 from prelabel.engines.base import PreparedItem
-from prelabel.settings import AppSettings
+from prelabel.selfcheck import check_engine
+from prelabel.settings import AppSettings, TraceSettings
+from prelabel.tracing import open_tracer
 from prelabel.types import DetectionQuery, RawDetections
 
 logger = logging.getLogger(__name__)
@@ -36,8 +39,10 @@ class Detector:
         place: DetectorPlace,
         load: EngineLoader,
         cpu_threads: Callable[[], int] = threads_here,
+        traces: TraceSettings | None = None,
     ) -> None:
         use_serve_log(settings.log_level)
+        self._tracer = open_tracer(traces, "detector")
         device = device_thread()
         engine = device.submit(
             load,
@@ -47,23 +52,25 @@ class Detector:
             precision=settings.precision,
             cpu_threads=cpu_threads() if place.device == "cpu" else None,
         ).result()
+        verdict = device.submit(check_engine, engine, card.name).result()
         self._metrics = DetectorMetrics()
         self._gate: BatchGate[PreparedItem, RawDetections] = BatchGate(
             engine.detect,
             max_batch_size=settings.max_batch_size,
             on_batch=self._metrics.batch,
             observe=self._metrics.observe,
+            trace=self._tracer.stage,
             device=device,
         )
         threads = _PREPARING_THREADS[place.device]
         self.pictures = PictureDetector(
-            settings, engine, self._gate, threads, self._metrics.observe
+            settings, engine, self._gate, threads, self._tracer.beside(self._metrics.observe)
         )
-        logger.info("%s is ready on %s: %s. %s", card.name, place.device, card.title, card.limits)
+        logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
 
     async def __call__(self, query: DetectionQuery) -> Outcome:
         """Detections of one picture; an error is a value here, so that it arrives as it left."""
-        admitted: asyncio.Task[Outcome] = await self._admit(query)
+        admitted: asyncio.Task[Outcome] = await self._admit(query, copy_context())
         self._metrics.waiting(self._gate.waiting)
         try:
             return await admitted
@@ -73,13 +80,23 @@ class Detector:
             self._metrics.cache("decoded", self.pictures.pictures)
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
-    async def _admit(self, queries: list[DetectionQuery]) -> list[asyncio.Task[Outcome]]:
+    async def _admit(
+        self, queries: Sequence[DetectionQuery], contexts: Sequence[Context]
+    ) -> list[asyncio.Task[Outcome]]:
         """Let in what came together. The answer is the running work, not its result.
 
         So nobody waits for the slowest of those that came with him, and a caller who goes away
-        cancels his own work alone, while it waits at the gate.
+        cancels his own work alone, while it waits at the gate. Each goes on in its own context:
+        log lines carry the id of its request, and of no neighbour's.
         """
-        return [asyncio.create_task(self.pictures.detect(query)) for query in queries]
+        return [
+            asyncio.create_task(self._detect(query), context=context)
+            for query, context in zip(queries, contexts, strict=True)
+        ]
+
+    async def _detect(self, query: DetectionQuery) -> Outcome:
+        with self._tracer.within(query.traceparent):
+            return await self.pictures.detect(query)
 
     def check_health(self) -> None:
         """Serve replaces the replica when this raises."""

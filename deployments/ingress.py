@@ -33,6 +33,7 @@ from prelabel.planning import asked_by_submit
 from prelabel.prompt_memory import Remembered
 from prelabel.settings import AppSettings, Environment
 from prelabel.stages import timed
+from prelabel.tracing import open_tracer
 from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
 
 _LONGEST_KEPT_ADDRESS = 4096
@@ -92,23 +93,35 @@ class Ingress:
             trusted_url=environment.label_studio_url,
         )
         self._metrics = IngressMetrics()
+        self._tracer = open_tracer(environment.traces, "ingress")
+        self._observe = self._tracer.beside(self._metrics.observe)
         self._predictor = Predictor(
             settings,
             model_version,
             Steps(self._recall, self._fetch, self._detect, self._postprocess),
+            self._tracer,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve asks for the application after the constructor."""
         return build_api(self)
 
-    async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
+    async def predict(
+        self, request: PredictRequest, request_id: str, traceparent: str = ""
+    ) -> list[Entry]:
         """One entry per task, in order."""
         started = time.monotonic()
         self._tasks_in_progress += len(request.tasks)
         self._metrics.in_progress(self._tasks_in_progress)
         try:
-            entries = await self._predictor.predict(request, request_id)
+            with self._tracer.span(
+                "request",
+                traceparent,
+                request_id=request_id,
+                tasks=len(request.tasks),
+                project=project_key(request.project),
+            ):
+                entries = await self._predictor.predict(request, request_id)
         finally:
             self._tasks_in_progress -= len(request.tasks)
             self._metrics.in_progress(self._tasks_in_progress)
@@ -178,7 +191,7 @@ class Ingress:
 
     async def _fetch(self, uri: str, task_id: int | None) -> bytes:
         async def fetch() -> bytes:
-            with timed(self._metrics.observe, "fetch"):
+            with timed(self._observe, "fetch"):
                 return await asyncio.get_running_loop().run_in_executor(
                     self._fetching, self._fetch_now, uri, task_id
                 )
@@ -198,5 +211,6 @@ class Ingress:
         return cast("Detections", await call(self._detector, query))
 
     async def _postprocess(self, plan: TaskPlan, found: Sequence[Detections]) -> Prediction:
-        with timed(self._metrics.observe, "postprocess"):
-            return cast("Prediction", await call(self._postprocessor, plan, found))
+        with timed(self._metrics.observe, "postprocess"), self._tracer.span("postprocess"):
+            carried = self._tracer.carried()
+            return cast("Prediction", await call(self._postprocessor, plan, found, carried))

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from deployments.logs import use_serve_log
 from prelabel.labelstudio.protocol import Prediction
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
-from prelabel.settings import AppSettings
+from prelabel.settings import AppSettings, TraceSettings
+from prelabel.tracing import open_tracer
 from prelabel.types import Detections, TaskPlan
 
 
 class Postprocessor:
     """Maps, suppresses and limits boxes. Sees no tensor and no task."""
 
-    def __init__(self, settings: AppSettings, model_version: str) -> None:
+    def __init__(
+        self, settings: AppSettings, model_version: str, traces: TraceSettings | None = None
+    ) -> None:
         use_serve_log(settings.log_level)
+        self._tracer = open_tracer(traces, "postprocessor")
         self._model_version = model_version
         self._suppression = Suppression(
             iou_threshold=settings.nms_iou_threshold,
@@ -24,11 +28,14 @@ class Postprocessor:
             min_box_px=settings.min_box_px,
         )
 
-    def __call__(self, plan: TaskPlan, found: Sequence[Detections]) -> Prediction:
+    def __call__(
+        self, plan: TaskPlan, found: Sequence[Detections], traceparent: str = ""
+    ) -> Prediction:
         """plan.looks[i] says what was looked for where found[i] was found."""
-        regions = [
-            region
-            for look, detections in zip(plan.looks, found, strict=True)
-            for region in to_regions(look, detections, self._suppression)
-        ]
-        return to_prediction(regions, self._model_version, plan.echo)
+        with self._tracer.span("regions", traceparent):
+            regions = [
+                region
+                for look, detections in zip(plan.looks, found, strict=True)
+                for region in to_regions(look, detections, self._suppression)
+            ]
+            return to_prediction(regions, self._model_version, plan.echo)

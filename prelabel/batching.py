@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -34,6 +35,7 @@ class _Waiting(Generic[ItemT, ResultT]):
     urgent: bool
     request_id: str
     answer: asyncio.Future[ResultT]
+    context: Context | None  # of its caller, where somebody is told of each item
     since: float = field(default_factory=time.monotonic)
 
     @property
@@ -60,7 +62,7 @@ class BatchGate(Generic[ItemT, ResultT]):
     max_batch_size, max_batch_s: most items of a batch, and most seconds that it should take: where
         an item takes seconds, batches gain nothing, and everybody would wait for the whole.
     on_batch: told the size of each batch; observe: how long items wait ("queue") and batches take
-        ("forward").
+        ("forward"); trace: told the same of each item, in its caller's context.
     device: the thread that runs the model, where it must be that which loaded it.
     """
 
@@ -72,6 +74,7 @@ class BatchGate(Generic[ItemT, ResultT]):
         max_batch_s: float = MAX_BATCH_S,
         on_batch: Callable[[int], None] | None = None,
         observe: Observe = nobody,
+        trace: Observe | None = None,
         device: ThreadPoolExecutor | None = None,
     ) -> None:
         self._run = run
@@ -79,6 +82,7 @@ class BatchGate(Generic[ItemT, ResultT]):
         self._max_batch_s = max_batch_s
         self._on_batch = on_batch
         self._observe = observe
+        self._trace = trace
         self._waiting: deque[_Waiting[ItemT, ResultT]] = deque()
         self._device = device or device_thread()
         self._worker: asyncio.Task[None] | None = None
@@ -98,9 +102,11 @@ class BatchGate(Generic[ItemT, ResultT]):
         Raises DetectionError if the model fails on this very item.
         """
         answer: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(item, bucket, urgent, request_id, answer))
+        context = copy_context() if self._trace else None
+        self._waiting.append(_Waiting(item, bucket, urgent, request_id, answer, context))
         if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
+            # It works for all, and not in the context of the one who came first.
+            self._worker = asyncio.create_task(self._work(), context=Context())
         return await answer
 
     @property
@@ -128,9 +134,14 @@ class BatchGate(Generic[ItemT, ResultT]):
         now = time.monotonic()
         for waiting in batch:
             self._observe("queue", now - waiting.since)
+            self._tell(waiting, "queue", now - waiting.since)
         taken = {id(waiting) for waiting in batch}
         self._waiting = deque(waiting for waiting in alive if id(waiting) not in taken)
         return batch
+
+    def _tell(self, waiting: _Waiting[ItemT, ResultT], stage: str, seconds: float) -> None:
+        if self._trace is not None and waiting.context is not None:
+            waiting.context.run(self._trace, stage, seconds)
 
     def _limit(self) -> int:
         """As many as fit the time that a batch may take, by what the last one took per item, and
@@ -194,7 +205,10 @@ class BatchGate(Generic[ItemT, ResultT]):
         except Exception:  # the edge: whatever a model raises is logged, and answered per item
             requests = ", ".join(sorted({waiting.request_id for waiting in batch}))
             logger.exception(
-                "the model failed on a batch of %d (requests %s)", len(items), requests
+                "the model failed on a batch of %d (requests %s)",
+                len(items),
+                requests,
+                extra={"request_id": requests},
             )
             return DetectionError(
                 "The model failed on this picture. The service's log says why; try another "
@@ -202,6 +216,8 @@ class BatchGate(Generic[ItemT, ResultT]):
             )
         finally:
             self._observe("forward", self.busy_s)
+            for waiting in batch:
+                self._tell(waiting, "forward", self.busy_s)
             self._item_s = self.busy_s / len(items)
             self._busy_since = None
         return results

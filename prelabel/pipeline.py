@@ -30,6 +30,7 @@ from prelabel.labelstudio.protocol import (
 from prelabel.labelstudio.results import to_prediction, to_task_error
 from prelabel.planning import Wishes, plan_task
 from prelabel.settings import AppSettings
+from prelabel.tracing import Tracer
 from prelabel.turns import FairTurns, all_or_none
 from prelabel.types import Asked, DetectionQuery, Detections, LookPlan, TaskPlan
 
@@ -71,8 +72,15 @@ class _Run:
 class Predictor:
     """Answers predict requests. All tasks of a request are worked on concurrently."""
 
-    def __init__(self, settings: AppSettings, model_version: str, steps: Steps) -> None:
+    def __init__(
+        self,
+        settings: AppSettings,
+        model_version: str,
+        steps: Steps,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._settings = settings
+        self._tracer = tracer or Tracer()
         self._model_version = model_version
         self._steps = steps
         self._bulk = FairTurns(settings.task_concurrency)  # of all bulk requests together
@@ -102,16 +110,18 @@ class Predictor:
 
         async def entry(task: Task | BadTask) -> Entry:
             try:
-                async with asyncio.timeout_at(deadline):
-                    if isinstance(task, BadTask):
-                        raise RequestError(
-                            f"This is no task of Label Studio's form ({task.fault}). Correct it."
-                        )
-                    config, remembered = await asyncio.shield(ground)
-                    async with run.planning:
-                        await asyncio.sleep(0)  # others, and the deadline, get in between
-                        plan = self._plan(task, request.context, remembered, config, run)
-                    return await self._predict_task(task, plan, run)
+                with self._tracer.span("task", task_id=task.id):
+                    async with asyncio.timeout_at(deadline):
+                        if isinstance(task, BadTask):
+                            raise RequestError(
+                                f"This is no task of Label Studio's form ({task.fault}). "
+                                "Correct it."
+                            )
+                        config, remembered = await asyncio.shield(ground)
+                        async with run.planning:
+                            await asyncio.sleep(0)  # others, and the deadline, get in between
+                            plan = self._plan(task, request.context, remembered, config, run)
+                        return await self._predict_task(task, plan, run)
             except TimeoutError:
                 error: PrelabelError = DeadlineError(
                     f"Not done within {self._settings.request_deadline_s:g} s. "
@@ -120,12 +130,21 @@ class Predictor:
             except PrelabelError as failure:
                 error = failure
             except Exception:  # the edge: a defect of ours costs this task alone, and is logged
-                logger.exception("task %s: request %s", task.id, request_id)
+                logger.exception(
+                    "task %s: request %s", task.id, request_id, extra={"task_id": task.id}
+                )
                 error = PrelabelError(
                     "The service failed on this task. Its log says why, under this request's id."
                 )
             kind = type(error).__name__
-            logger.warning("task %s: %s: %s (request %s)", task.id, kind, error, request_id)
+            logger.warning(
+                "task %s: %s: %s (request %s)",
+                task.id,
+                kind,
+                error,
+                request_id,
+                extra={"task_id": task.id},
+            )
             return to_task_error(error, request_id)
 
         try:
@@ -155,9 +174,10 @@ class Predictor:
         config: LabelingConfig,
         run: _Run,
     ) -> TaskPlan:
-        config = config.for_task(task.data)
-        wishes = Wishes.of(task, context, remembered, config)
-        plan = plan_task(task, config, wishes, self._settings)
+        with self._tracer.span("plan"):
+            config = config.for_task(task.data)
+            wishes = Wishes.of(task, context, remembered, config)
+            plan = plan_task(task, config, wishes, self._settings)
         run.pictures += len(plan.looks)
         if run.pictures > _MOST_PICTURES:
             raise RequestError(
@@ -174,8 +194,16 @@ class Predictor:
     async def _look(self, look: LookPlan, task_id: int | None, run: _Run) -> Detections:
         async with run.turns.turn(run):
             image = await self._steps.fetch(look.uri, task_id)
-            query = DetectionQuery(image, look.phrases, look.thresholds, run.urgent, run.id)
-            return await self._steps.detect(query)
+            with self._tracer.span("detect"):
+                query = DetectionQuery(
+                    image,
+                    look.phrases,
+                    look.thresholds,
+                    run.urgent,
+                    run.id,
+                    self._tracer.carried(),
+                )
+                return await self._steps.detect(query)
 
 
 def report_on(

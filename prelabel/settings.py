@@ -7,6 +7,8 @@ as an argument, so it does not matter how Ray starts them.
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -152,6 +154,17 @@ class AppSettings(BaseModel):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """Where traces go: an OTLP collector's address, without path of a signal, and the headers that
+    it wants (`name=value,...`). service_name: whose traces they are.
+    """
+
+    endpoint: str
+    service_name: str
+    headers: SecretStr | None = None
+
+
 class Environment(BaseSettings):
     """The variables of Label Studio's tutorial. Secrets live here and nowhere else."""
 
@@ -196,6 +209,43 @@ class Environment(BaseSettings):
     log_level: str | None = Field(
         None, validation_alias="LOG_LEVEL", description="Overrides log_level."
     )
+
+    otlp_endpoint: str | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="OpenTelemetry collector that traces of requests are sent to, by OTLP over "
+        "HTTP: http://collector:4318. Without it there are none.",
+    )
+    otlp_headers: SecretStr | None = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_HEADERS",
+        description="Headers that the collector wants, such as a key: name=value, comma-separated.",
+    )
+    otel_service_name: str = Field(
+        "prelabel",
+        validation_alias="OTEL_SERVICE_NAME",
+        description="Name of the service in traces.",
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_a_collector(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        url = url.strip().rstrip("/")
+        if not re.match(r"https?://[^/?#\s]+[^?#\s]*$", url):
+            raise ValueError(
+                "OTEL_EXPORTER_OTLP_ENDPOINT is an address such as http://collector:4318. "
+                "Correct it, or unset it for no traces."
+            )
+        return url
+
+    @property
+    def traces(self) -> TraceSettings | None:
+        """Where traces go; None where there are none."""
+        if self.otlp_endpoint is None:
+            return None
+        return TraceSettings(self.otlp_endpoint, self.otel_service_name, self.otlp_headers)
 
     @field_validator("label_studio_url")
     @classmethod

@@ -99,6 +99,7 @@ class DetectionQuery:
     image: encoded bytes (JPEG, PNG, ...) as they were fetched.
     phrases: what to look for, in the user's spelling, without duplicates.
     urgent: somebody is waiting for it in front of the picture. request_id: for the log.
+    traceparent: the span that it belongs to, where there are traces.
     """
 
     image: bytes
@@ -106,6 +107,7 @@ class DetectionQuery:
     thresholds: Thresholds
     urgent: bool = False
     request_id: str = "-"
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

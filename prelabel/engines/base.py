@@ -25,7 +25,10 @@ ItemT = TypeVar("ItemT", bound=PreparedItem)
 
 
 class Engine(Protocol[ItemT]):
-    """A loaded checkpoint. Thread-safe for one `detect` beside any number of `prepare`."""
+    """A loaded checkpoint. Thread-safe for one `detect` beside any number of `prepare`.
+
+    `runs_on`, where it has that, names its device and number format for the log.
+    """
 
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[ItemT]:
         """Resize the picture and build its captions: one item per chunk of the phrases.

@@ -28,6 +28,13 @@ class Placement:
     weights: torch.dtype
     autocast: bool
 
+    def __str__(self) -> str:
+        name = str(self.device)
+        if self.device.type == "cuda":
+            name = f"cuda ({torch.cuda.get_device_name(self.device)})"
+        precision = torch.bfloat16 if self.autocast else self.weights
+        return f"{name}, {str(precision).removeprefix('torch.')}"
+
     @property
     def tiles(self) -> bool:
         """Whether linear layers may run in tiles, see prelabel/engines/linear.py."""

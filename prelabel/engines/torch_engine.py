@@ -70,6 +70,7 @@ class TorchEngine:
         self._tokenizer = tokenizer
         self._image_size = image_size
         self._placement = placement
+        self.runs_on = str(placement)
 
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[Item]:
         """One item per chunk of the phrases; they share the picture's pixels."""

@@ -74,7 +74,9 @@ class LocalService:
         self._predictor = Predictor(self.settings, self.model_version, steps)
         self.app: Any = build_api(self)
 
-    async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
+    async def predict(
+        self, request: PredictRequest, request_id: str, _traceparent: str = ""
+    ) -> list[Entry]:
         self.requests.append(request)
         return await self._predictor.predict(request, request_id)
 

@@ -1,0 +1,104 @@
+"""Who is told of what: the gate works for many callers, and none of them is another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextvars import ContextVar
+
+import pytest
+from pydantic import ValidationError
+
+from prelabel.batching import BatchGate
+from prelabel.errors import DetectionError
+from prelabel.settings import Environment, TraceSettings
+from prelabel.tracing import Tracer, open_tracer
+
+CALLER: ContextVar[str] = ContextVar("CALLER", default="nobody")
+
+
+async def submit_as(gate: BatchGate[int, int], caller: str, item: int) -> int:
+    CALLER.set(caller)
+    return await gate.submit(item, "alike", request_id=caller)
+
+
+def test_each_item_s_waiting_and_pass_are_told_in_its_caller_s_context() -> None:
+    told: list[tuple[str, str]] = []
+
+    async def run() -> None:
+        gate: BatchGate[int, int] = BatchGate(
+            list,
+            max_batch_size=8,
+            trace=lambda stage, seconds: told.append((CALLER.get(), stage)),
+        )
+        await gate.submit(0, "alike")  # batches grow after the first
+        told.clear()
+        callers = ("anna", "berta", "clara")
+        tasks = [asyncio.create_task(submit_as(gate, caller, 1)) for caller in callers]
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    callers = ("anna", "berta", "clara")
+    assert sorted(told) == sorted((c, s) for c in callers for s in ("forward", "queue"))
+
+
+def test_a_failed_batch_is_logged_under_its_requests_and_as_nobody_s_work(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[str] = []
+
+    class Notes(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            seen.append(CALLER.get())
+            return True
+
+    def fails(items: Sequence[int]) -> Sequence[int]:
+        raise RuntimeError("broken")
+
+    async def run() -> None:
+        gate: BatchGate[int, int] = BatchGate(fails, max_batch_size=8)
+        with pytest.raises(DetectionError):
+            await submit_as(gate, "anna", 1)
+
+    notes = Notes()
+    caplog.handler.addFilter(notes)
+    try:
+        asyncio.run(run())
+    finally:
+        caplog.handler.removeFilter(notes)
+    [record] = caplog.records
+    assert record.__dict__["request_id"] == "anna"
+    assert seen == ["nobody"]
+
+
+def test_without_a_collector_the_tracer_makes_nothing() -> None:
+    tracer = open_tracer(Environment(_env_file=None).traces, "ingress")
+    assert type(tracer) is Tracer
+    assert tracer.stage is None
+    assert tracer.beside(print) is print
+    with tracer.span("request", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", tasks=1):
+        assert tracer.carried() == ""
+
+
+def test_the_collector_is_what_the_standard_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "key=canary")
+    traces = Environment().traces
+    assert isinstance(traces, TraceSettings)
+    assert (traces.endpoint, traces.service_name) == ("http://collector:4318", "prelabel")
+    assert traces.headers is not None
+    assert traces.headers.get_secret_value() == "key=canary"
+    assert "canary" not in repr(traces)
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shelf")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    assert Environment().traces is None
+
+
+@pytest.mark.parametrize("address", ["collector:4318", "grpc://collector", "http://", "http://a b"])
+def test_what_is_no_address_is_refused_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    with pytest.raises(ValidationError, match="is an address such as"):
+        Environment()

@@ -10,13 +10,14 @@ CONFIG ?= serve_config.yaml
 PRODUCTION ?= serve_config.production.yaml
 CLUSTER ?= cluster.yaml
 RECIPE ?= full
+MINUTES ?= 30
 BIN := .venv/bin
 PIP_FLAGS := --disable-pip-version-check --require-hashes --no-deps
 include deploy/ray.env
 export $(shell sed -n 's/^\(RAY_[A-Za-z_]*\)=.*/\1/p' deploy/ray.env)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help serve test lint e2e train-demo measure-demo bench lock format docs image-test clean \
+.PHONY: help serve test lint e2e test-cluster soak train-demo measure-demo bench lock format docs image-test clean \
     cluster-up cluster-tunnel cluster-deploy cluster-down
 
 help:  ## This list
@@ -42,6 +43,13 @@ format: .venv/test.stamp  ## Put the code in form
 e2e: .venv/test.stamp .venv-labelstudio/stamp  ## A real Label Studio and browser
 	@command -v chromium >/dev/null || { echo "The browser tests need Chromium: apt-get install chromium"; exit 1; }
 	$(BIN)/pytest tests/e2e -v -o log_cli=true -o log_cli_level=INFO $(ARGS)
+
+test-cluster: .venv/test.stamp  ## Several Ray nodes on this machine: scaling, faults, rollouts (10 minutes)
+	@command -v redis-server >/dev/null || { echo "A test of the head needs Redis: apt-get install redis-server"; exit 1; }
+	$(BIN)/pytest tests/cluster -v -o log_cli=true -o log_cli_level=INFO $(ARGS)
+
+soak: .venv/test.stamp  ## Steady mixed work, in search of leaks and slowness (MINUTES=2 for a try)
+	$(BIN)/python -m tests.cluster.soak --minutes $(MINUTES)
 
 # Freed memory stays with the process, in huge pages: a training step takes a tenth less time.
 train-demo: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=268435456

@@ -1,0 +1,19 @@
+"""What stands in the environment before Ray is loaded: this module loads nothing of it."""
+
+import os
+import secrets
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RAY_ENV = dict(
+    line.split("=", 1)
+    for line in (ROOT / "deploy" / "ray.env").read_text().splitlines()
+    if line and not line.startswith("#")
+)
+
+
+def prepare() -> None:
+    """This process may talk to the clusters that it starts, and nobody else may."""
+    os.environ.update(RAY_ENV)
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

@@ -1,0 +1,269 @@
+"""Ray nodes on this machine, each started as an operator starts them.
+
+Each is a session of its own, so that all its processes are found, and ended by their ids, whatever
+became of the one that started them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+from ray import serve
+from ray.serve.schema import ServeDeploySchema
+
+from tests.cluster.environment import ROOT
+
+PATIENCE_S = 120
+
+
+def free_port() -> int:
+    """A port that nobody listens to."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def wait_for(what: str, truth: Callable[[], object], patience_s: float = PATIENCE_S) -> float:
+    """Seconds until it is true."""
+    began = time.monotonic()
+    while not truth():
+        if time.monotonic() - began > patience_s:
+            raise TimeoutError(f"Not within {patience_s:g} s: {what}.")
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def processes(session: int) -> dict[int, str]:
+    """Ids and titles of the processes of a session."""
+    found: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, owner = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            if int(owner) == session and state != "Z":
+                title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found[int(folder.name)] = title.strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+class Node:
+    """One Ray node: `ray start --block`, and everything that it starts."""
+
+    def __init__(self, arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
+        command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *arguments]
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def processes(self) -> dict[int, str]:
+        """Ids and titles."""
+        return processes(self._process.pid)
+
+    @property
+    def runs(self) -> bool:
+        """Whether its command still does."""
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """At once and without a word, as a machine that is withdrawn."""
+        end(self._process)
+
+
+def end(leader: subprocess.Popen[bytes]) -> None:
+    """All processes of the session that it leads."""
+    deadline = time.monotonic() + 30
+    while left := processes(leader.pid):
+        for process in left:
+            _kill(process)
+        leader.poll()
+        assert time.monotonic() < deadline, f"They do not end: {left}"
+        time.sleep(0.05)
+    leader.wait(10)
+
+
+def _kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+@dataclass
+class Cluster:
+    """A head with CPUs, and nodes with a GPU each that is none."""
+
+    folder: Path
+    environment: dict[str, str]
+    gcs_port: int = field(default_factory=free_port)
+    http_port: int = field(default_factory=free_port)
+    nodes: list[Node] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """Of Ray's control store."""
+        return f"{ray.util.get_node_ip_address()}:{self.gcs_port}"
+
+    @property
+    def url(self) -> str:
+        """Of the service."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def log(self) -> Path:
+        """What the nodes' commands say."""
+        return self.folder / "nodes.log"
+
+    def start_head(self, *arguments: str) -> Node:
+        """cluster.yaml's, smaller."""
+        return self._start(
+            "--head",
+            f"--port={self.gcs_port}",
+            "--num-cpus=4",
+            "--num-gpus=0",
+            f"--ray-client-server-port={free_port()}",
+            "--include-dashboard=false",
+            *arguments,
+        )
+
+    def add_node(self) -> Node:
+        """One that holds a detector."""
+        return self._start(f"--address={self.address}", "--num-cpus=1", "--num-gpus=1")
+
+    def remove(self, node: Node) -> None:
+        """It is gone at once."""
+        node.end()
+        self.nodes.remove(node)
+
+    def _start(self, *arguments: str) -> Node:
+        common = (
+            f"--object-store-memory={100 * 1024 * 1024}",
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+            "--dashboard-agent-listen-port=0",
+        )
+        node = Node([*arguments, *common], self.environment, self.log)
+        self.nodes.append(node)
+        wait_for("Ray starts a node", lambda: self._is_there(node))
+        return node
+
+    def _is_there(self, node: Node) -> bool:
+        if not node.runs:
+            raise RuntimeError(f"Ray does not start: {self.log.read_text()[-2000:]}")
+        return any("raylet/raylet" in title for title in node.processes().values())
+
+    def replicas(self, deployment: str) -> dict[int, Node]:
+        """Process ids of a deployment's replicas, and the nodes that they are on."""
+        return self.titled(f"ray::ServeReplica:prelabel:{deployment}")
+
+    def titled(self, start: str) -> dict[int, Node]:
+        """Processes whose title starts so."""
+        return {
+            process: node
+            for node in self.nodes
+            for process, title in node.processes().items()
+            if title.startswith(start)
+        }
+
+    @contextmanager
+    def driver(self) -> Iterator[None]:
+        """This process belongs to the cluster."""
+        ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    def ray_nodes(self) -> int:
+        """How many are alive, as Ray sees it."""
+        with self.driver():
+            return sum(node["Alive"] for node in ray.nodes())
+
+    def deploy(self, config: dict[str, Any], *, wait: bool = True) -> None:
+        """As `serve deploy` does it."""
+        config = config | {"http_options": config["http_options"] | {"port": self.http_port}}
+        with self.driver():
+            serve.start(
+                proxy_location=config["proxy_location"], http_options=config["http_options"]
+            )
+            client = serve.context._get_global_client()
+            client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=wait)
+
+    def end(self) -> None:
+        """All of it, with its files."""
+        for node in self.nodes:
+            node.end()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextmanager
+def cluster(environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """A cluster without nodes yet; beside others on this machine."""
+    folder = Path(tempfile.mkdtemp(prefix="nodes-", dir="/tmp"))  # paths of sockets are short
+    proxy = folder / "haproxy"
+    own = {
+        "RAY_TMPDIR": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{proxy}/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{proxy}/admin.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{proxy}/metrics.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{proxy}/server-state",
+    }
+    made = Cluster(folder, {**os.environ, **own, **(environment or {})})
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def production_config(
+    *,
+    import_path: str = "tests.cluster.pixel_app:build_app",
+    args: Mapping[str, Any] | None = None,
+    detector: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """serve_config.production.yaml on small nodes of loopback, and quicker to scale."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.production.yaml").read_text())
+    config["http_options"] |= {"host": "127.0.0.1"}
+    (application,) = config["applications"]
+    application["import_path"] = import_path
+    application["args"] |= {"model": "demo", "prompts_file": ""} | dict(args or {})
+    for deployment in application["deployments"]:
+        deployment["graceful_shutdown_timeout_s"] = 20
+        if deployment["name"] == "Detector":
+            deployment["autoscaling_config"] |= {
+                "max_replicas": 3,
+                "target_ongoing_requests": 4,
+                "upscale_delay_s": 1,
+                "downscale_delay_s": 5,
+                "downscale_to_zero_delay_s": 5,
+            } | dict(detector or {})
+        elif deployment["name"] == "Ingress":
+            deployment["autoscaling_config"]["max_replicas"] = 2
+    return config

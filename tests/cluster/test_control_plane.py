@@ -1,0 +1,140 @@
+"""Who reaches Ray's ports of a service that `make serve` started gets nowhere without its token."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deploy.image_probe import ask, call_gcs
+from tests.cluster.environment import ROOT
+from tests.cluster.nodes import end, free_port, wait_for
+
+OPEN = {"RAY_AUTH_MODE": "disabled"}
+DRIVER = "import ray, sys; ray.init(address=sys.argv[1]); print('inside')"
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """gcs: address of Ray's control store; home: of the user who started the service."""
+
+    gcs: str
+    dashboard_port: int
+    home: Path
+    environment: dict[str, str]
+
+    def driver(self, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """A program that would run code on the cluster."""
+        with tempfile.TemporaryDirectory() as elsewhere:
+            return subprocess.run(
+                [sys.executable, "-c", DRIVER, self.gcs],
+                env=self.environment | {"HOME": elsewhere, "RAY_TMPDIR": elsewhere} | environment,
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+
+    @property
+    def token(self) -> str:
+        return (self.home / ".ray" / "auth_token").read_text().strip()
+
+
+@pytest.fixture(scope="module")
+def control_plane() -> Iterator[ControlPlane]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    with tempfile.TemporaryDirectory(prefix="nodes-", dir="/tmp") as folder:
+        home = Path(folder)
+        config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+        config["http_options"]["port"] = free_port()
+        config["applications"][0]["args"] |= {"prompts_file": ""}
+        (home / "config.yaml").write_text(yaml.safe_dump(config))
+        own = {
+            "HOME": folder,
+            "RAY_TMPDIR": folder,
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        }
+        log = home / "log"
+        # What is installed is not looked at: the tests run in it.
+        command = ["make", "-o", ".venv/serve.stamp", "serve", f"CONFIG={home}/config.yaml"]
+        with log.open("w") as output:
+            service = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment | own,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            wait_for("it is deployed", lambda: _is_deployed(service, log))
+            dashboard = re.search(r"dashboard at .*?127\.0\.0\.1:(\d+)", log.read_text())
+            assert dashboard is not None, log.read_text()
+            gcs = (home / "ray" / "ray_current_cluster").read_text().strip()
+            yield ControlPlane(gcs, int(dashboard[1]), home, environment)
+        finally:
+            service.send_signal(signal.SIGINT)
+            end(service)
+
+
+def _is_deployed(service: subprocess.Popen[bytes], log: Path) -> bool:
+    said = log.read_text()
+    assert service.poll() is None, said
+    return "Deployed app" in said
+
+
+def test_the_job_api_wants_the_token(control_plane: ControlPlane, tmp_path: Path) -> None:
+    job = json.dumps({"entrypoint": f"touch {tmp_path}/intruder"})
+    port = control_plane.dashboard_port
+    for path, body in (("/api/jobs/", job), ("/api/jobs/", None), ("/api/cluster_status", None)):
+        status, _ = ask("127.0.0.1", port, path, body)
+        assert status == 401, path
+    assert not (tmp_path / "intruder").exists()
+
+
+def test_the_control_store_wants_the_token(control_plane: ControlPlane) -> None:
+    gcs = control_plane.gcs
+    assert call_gcs(gcs, "") == "UNAUTHENTICATED"
+    assert call_gcs(gcs, secrets.token_hex(32)) == "UNAUTHENTICATED"
+    assert call_gcs(gcs, control_plane.token) == "OK"
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [OPEN, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}],
+    ids=["no token", "wrong token"],
+)
+def test_a_driver_wants_the_token(control_plane: ControlPlane, environment: dict[str, str]) -> None:
+    done = control_plane.driver(environment)
+    assert done.returncode != 0
+    assert "inside" not in done.stdout
+
+
+def test_a_driver_with_the_token_gets_in(control_plane: ControlPlane) -> None:
+    right = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": control_plane.token}
+    done = control_plane.driver(right)
+    assert done.stdout.strip().endswith("inside"), done.stderr[-2000:]
+
+
+def test_the_dashboard_listens_to_this_machine_only(control_plane: ControlPlane) -> None:
+    addresses = Path("/proc/net/tcp").read_text()
+    port = f":{control_plane.dashboard_port:04X}"
+    listening = [
+        line.split()[1].partition(":")[0]
+        for line in addresses.splitlines()[1:]
+        if line.split()[1].endswith(port) and line.split()[3] == "0A"
+    ]
+    assert listening == ["0100007F"]

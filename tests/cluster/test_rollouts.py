@@ -1,0 +1,58 @@
+"""Other settings and another version of the code, while people go on asking."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import steady_config
+from tests.cluster.load import CORRECT, Client, Load
+from tests.cluster.nodes import Cluster, wait_for
+from tests.cluster.pixel_app import Block
+
+logger = logging.getLogger(__name__)
+
+OLD, NEW = 0.75, 0.875  # the versions' scores
+
+
+def version(ray: Cluster) -> str:
+    status, content = Client(ray.url).ask("GET", "/health")
+    assert status == 200
+    found: str = json.loads(content)["model_version"]
+    return found
+
+
+def scores(ray: Cluster) -> set[float]:
+    answer = Client(ray.url).predict([Block("red", 5, 5, 50, 50)])
+    assert answer.verdict == CORRECT, answer.reason
+    return set(answer.scores)
+
+
+@pytest.mark.parametrize(
+    ("changes", "score"),
+    [
+        ({"args": {"nms_iou_threshold": 0.6}}, OLD),
+        ({"import_path": "tests.cluster.pixel_app:build_next_app"}, NEW),
+    ],
+    ids=["settings", "code"],
+)
+def test_a_rollout_fails_no_request(steady: Cluster, changes: Any, score: float) -> None:
+    steady.deploy(steady_config())
+    wait_for("the old version", lambda: scores(steady) == {OLD})
+    before = version(steady)
+    with Load(steady.url) as load:
+        wait_for("answers", lambda: load.count(CORRECT) >= 50)
+        began = time.monotonic()
+        steady.deploy(steady_config(**changes))
+        took = time.monotonic() - began
+        deployed = time.monotonic()
+        seen = load.count(CORRECT)
+        wait_for("answers", lambda: load.count(CORRECT) >= seen + 50)
+    logger.info("%d requests during a rollout of %.1f s", len(load.answers), took)
+    assert not load.failures()
+    assert {s for a in load.answers for s in a.scores if a.began > deployed} == {score}
+    assert version(steady) != before

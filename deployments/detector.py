@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import Context, copy_context
 
 from ray import serve
@@ -70,7 +70,7 @@ class Detector:
 
     async def __call__(self, query: DetectionQuery) -> Outcome:
         """Detections of one picture; an error is a value here, so that it arrives as it left."""
-        admitted: asyncio.Task[Outcome] = await self._admit(query, copy_context())
+        admitted: asyncio.Task[Outcome] = await self._admit((query, copy_context()))
         self._metrics.waiting(self._gate.waiting)
         try:
             return await admitted
@@ -81,7 +81,7 @@ class Detector:
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
     async def _admit(
-        self, queries: Sequence[DetectionQuery], contexts: Sequence[Context]
+        self, asked: list[tuple[DetectionQuery, Context]]
     ) -> list[asyncio.Task[Outcome]]:
         """Let in what came together. The answer is the running work, not its result.
 
@@ -90,8 +90,7 @@ class Detector:
         log lines carry the id of its request, and of no neighbour's.
         """
         return [
-            asyncio.create_task(self._detect(query), context=context)
-            for query, context in zip(queries, contexts, strict=True)
+            asyncio.create_task(self._detect(query), context=context) for query, context in asked
         ]
 
     async def _detect(self, query: DetectionQuery) -> Outcome:

@@ -52,7 +52,9 @@ class OtlpTracer(Tracer):
         self.flush, self.close = provider.force_flush, provider.shutdown
 
     @contextmanager
-    def span(self, name: str, parent: str = "", **attributes: str | int | None) -> Iterator[None]:
+    def span(
+        self, name: str, parent: str = "", /, **attributes: str | int | None
+    ) -> Iterator[None]:
         """Around a piece of work."""
         with self._tracer.start_as_current_span(
             name,

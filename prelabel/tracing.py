@@ -17,7 +17,7 @@ class Tracer:
     stage: Observe | None = None  # makes a span, of the current one, of what has just ended
 
     def span(
-        self, _name: str, _parent: str = "", **_attributes: str | int | None
+        self, _name: str, _parent: str = "", /, **_attributes: str | int | None
     ) -> AbstractContextManager[None]:
         """Around a piece of work, which is the current span meanwhile. parent: a W3C traceparent
         from elsewhere, in place of the span that is current here.

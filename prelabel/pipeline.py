@@ -131,7 +131,7 @@ class Predictor:
                 error = failure
             except Exception:  # the edge: a defect of ours costs this task alone, and is logged
                 logger.exception(
-                    "task %s: request %s", task.id, request_id, extra={"task_id": task.id}
+                    "task %s: request %s", task.id, request_id, extra={"task": task.id}
                 )
                 error = PrelabelError(
                     "The service failed on this task. Its log says why, under this request's id."
@@ -143,7 +143,7 @@ class Predictor:
                 kind,
                 error,
                 request_id,
-                extra={"task_id": task.id},
+                extra={"task": task.id},
             )
             return to_task_error(error, request_id)
 

@@ -1,0 +1,107 @@
+"""Applications on a Ray of their own: `python -m tests.serve.alone CONFIG`, a process of its own.
+
+It says where Serve's logs are, once all runs, and goes when its input ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 180
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def environment(folder: str) -> dict[str, str]:
+    """As `make serve` has it, with files and ports of its own."""
+    lines = (ROOT / "deploy" / "ray.env").read_text().splitlines()
+    proxy = f"{folder}/haproxy"
+    return {
+        **os.environ,
+        **dict(line.split("=", 1) for line in lines if line and not line.startswith("#")),
+        "RAY_TMPDIR": folder,
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{proxy}/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{proxy}/admin.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{proxy}/metrics.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": proxy,
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{proxy}/server-state",
+    }
+
+
+@contextmanager
+def serving(config: dict[str, Any]) -> Iterator[Path]:
+    """Serve's logs, while the applications run."""
+    with tempfile.TemporaryDirectory(prefix="pre-", dir="/tmp") as folder:  # sockets' paths
+        command = [sys.executable, "-m", "tests.serve.alone", json.dumps(config)]
+        with (
+            (Path(folder) / "stderr").open("w+") as said,
+            subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment(folder),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            ) as process,
+        ):
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    if line.startswith("logs: "):
+                        yield Path(line.removeprefix("logs: ").strip())
+                        break
+                else:
+                    said.seek(0)
+                    raise RuntimeError(said.read()[-3000:])
+            finally:
+                process.stdin.close()
+                process.stdout.read()
+
+
+def main() -> None:
+    import ray
+    from ray import serve
+    from ray.serve.schema import ServeDeploySchema
+
+    config = json.loads(sys.argv[1])
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        serve.start(http_options=config["http_options"], logging_config=config["logging_config"])
+        client = serve.context._get_global_client()
+        client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=False)
+        began = time.monotonic()
+        while {each.status for each in serve.status().applications.values()} != {"RUNNING"}:
+            if time.monotonic() - began > PATIENCE_S:
+                raise TimeoutError(serve.status())
+            time.sleep(0.5)
+        session = ray._private.worker._global_node.get_session_dir_path()
+        sys.stdout.write(f"logs: {session}/logs/serve\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()

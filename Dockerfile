@@ -2,6 +2,7 @@
 # Any Debian-like base with Python 3.11 and its venv module will do; a digest works, too.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG DEVICE=cpu
+ARG MODEL=demo
 
 FROM ${BASE_IMAGE} AS base
 # A number, so that Kubernetes' runAsNonRoot can tell; 1000 is the first user of most hosts, which
@@ -18,6 +19,9 @@ ENV HOME=/home/prelabel \
     RAY_USAGE_STATS_ENABLED=0 \
     RAY_SERVE_ENABLE_HA_PROXY=1 \
     RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S=2 \
+    RAY_SERVE_USE_GRPC_BY_DEFAULT=1 \
+    RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP=0 \
+    RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH=1073741824 \
     RAY_worker_niceness=0 \
     RAY_SERVE_CONTROL_LOOP_INTERVAL_S=0.5 \
     RAY_SERVE_METRICS_EXPORT_INTERVAL_MS=1000
@@ -58,7 +62,7 @@ RUN if [ "$DEVICE" = cpu ]; then \
 # Editable, so that the models in /app/models are found beside the code. What the installation adds
 # to the environment goes to a folder of its own: it makes a small layer.
 FROM packages AS code
-ARG MODEL=demo
+ARG MODEL
 COPY pyproject.toml README.md LICENSE serve_app.py serve_config.yaml serve_config.production.yaml ./
 COPY deployments deployments
 COPY prelabel prelabel

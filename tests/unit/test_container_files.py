@@ -143,7 +143,16 @@ class TestImage:
         (cpu,) = (each for each in instructions("ENV") if "CUDA" in each)
         assert 'CUDA_VISIBLE_DEVICES=""' in cpu
         assert DOCKERFILE.index("AS cpu") < DOCKERFILE.index(cpu[:20]) < DOCKERFILE.index("AS gpu")
-        assert instructions("ARG").count("DEVICE=cpu") == 1
+
+    def test_arguments_of_several_stages_have_their_default_before_the_first(self) -> None:
+        before = DOCKERFILE[: DOCKERFILE.index("\nFROM")]
+        for default in ("DEVICE=cpu", "MODEL=demo"):
+            assert f"\nARG {default}\n" in before
+            name = default.split("=")[0]
+            assert {each for each in instructions("ARG") if each.startswith(name)} == {
+                default,
+                name,
+            }
 
     def test_a_change_of_code_leaves_heavy_layers_as_they_are(self) -> None:
         final = DOCKERFILE[DOCKERFILE.rindex("\nFROM runtime") :]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextvars import Context, copy_context
 
 from ray import serve
 
@@ -70,7 +69,7 @@ class Detector:
 
     async def __call__(self, query: DetectionQuery) -> Outcome:
         """Detections of one picture; an error is a value here, so that it arrives as it left."""
-        admitted: asyncio.Task[Outcome] = await self._admit((query, copy_context()))
+        admitted: asyncio.Task[Outcome] = await self._admit(query)
         self._metrics.waiting(self._gate.waiting)
         try:
             return await admitted
@@ -80,18 +79,13 @@ class Detector:
             self._metrics.cache("decoded", self.pictures.pictures)
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
-    async def _admit(
-        self, asked: list[tuple[DetectionQuery, Context]]
-    ) -> list[asyncio.Task[Outcome]]:
+    async def _admit(self, queries: list[DetectionQuery]) -> list[asyncio.Task[Outcome]]:
         """Let in what came together. The answer is the running work, not its result.
 
         So nobody waits for the slowest of those that came with him, and a caller who goes away
-        cancels his own work alone, while it waits at the gate. Each goes on in its own context:
-        log lines carry the id of its request, and of no neighbour's.
+        cancels his own work alone, while it waits at the gate.
         """
-        return [
-            asyncio.create_task(self._detect(query), context=context) for query, context in asked
-        ]
+        return [asyncio.create_task(self._detect(query)) for query in queries]
 
     async def _detect(self, query: DetectionQuery) -> Outcome:
         with self._tracer.within(query.traceparent):

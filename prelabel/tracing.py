@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from prelabel.settings import TraceSettings
 from prelabel.stages import Observe
 
+_NOTHING = nullcontext()
+
 
 class Tracer:
     """Makes no spans; see prelabel/otlp.py for the one that does."""
@@ -22,11 +24,11 @@ class Tracer:
         """Around a piece of work, which is the current span meanwhile. parent: a W3C traceparent
         from elsewhere, in place of the span that is current here.
         """
-        return nullcontext()
+        return _NOTHING
 
     def within(self, _parent: str) -> AbstractContextManager[None]:
         """The span of that traceparent, which is another machine's, is the current one."""
-        return nullcontext()
+        return _NOTHING
 
     def carried(self) -> str:
         """The current span's traceparent, to take along; empty where there is none."""

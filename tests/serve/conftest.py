@@ -11,6 +11,7 @@ import copy
 import io
 import itertools
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ import requests
 import yaml
 from PIL import Image, ImageDraw
 from ray import serve
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from deployments.placement import place_detector
 
@@ -62,6 +63,7 @@ def data_uri(content: bytes, mime: str = "image/png") -> str:
 
 SCENE = data_uri(encoded(scene()))
 _NUMBERS = itertools.count()
+START_S = 240
 
 
 def fresh(count: int = 1, size: tuple[int, int] = (640, 480)) -> list[str]:
@@ -219,11 +221,24 @@ def _applications(
     try:
         serve.start(http_options=config["http_options"])
         client = serve.context._get_global_client()
-        client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=True)
+        client.deploy_apps(ServeDeploySchema.model_validate(config))
+        _wait_until_running(len(config["applications"]))
         yield f"http://127.0.0.1:{config['http_options']['port']}"
     finally:
         serve.shutdown()
         ray.shutdown()
+
+
+def _wait_until_running(applications: int) -> None:
+    """Serve itself would wait for a minute."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        found = serve.status().applications.values()
+        assert not any(each.status == ApplicationStatus.DEPLOY_FAILED for each in found), found
+        if [each.status for each in found] == [ApplicationStatus.RUNNING] * applications:
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"not running after {START_S} s: {serve.status()}")
 
 
 def _free_port() -> int:

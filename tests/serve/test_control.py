@@ -1,0 +1,51 @@
+"""Strangers to this Ray cannot call its replicas, whose messages are pickles, which run code."""
+
+import re
+
+import grpc
+import pytest
+
+from tests.serve.test_bulk import replicas
+
+METHODS = ("HandleRequest", "HandleRequestWithRejection", "HandleRequestStreaming")
+LISTEN = "0A"
+
+
+def listening_ports(process):
+    """TCP ports on which a process of /proc listens."""
+    sockets = set()
+    for descriptor in (process / "fd").iterdir():
+        target = re.match(r"socket:\[(\d+)\]", str(descriptor.readlink()))
+        if target:
+            sockets.add(target[1])
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        for line in (process / "net" / table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == LISTEN and fields[9] in sockets:
+                ports.add(int(fields[1].rpartition(":")[2], 16))
+    return ports
+
+
+def code_of(port, method, metadata=()):
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary(f"/ray.serve.ASGIService/{method}")
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"", timeout=5, metadata=metadata)
+    return refused.value.code()
+
+
+@pytest.mark.parametrize("metadata", [(), (("authorization", "Bearer 0123456789abcdef"),)])
+@pytest.mark.parametrize("method", METHODS)
+def test_calls_to_replicas_want_rays_token(service, method, metadata):
+    found = replicas()
+    assert set(found.values()) >= {"Ingress", "Detector", "Postprocessor", "PromptStore"}
+    for process in found:
+        codes = {code_of(port, method, metadata) for port in listening_ports(process)}
+        assert grpc.StatusCode.UNAUTHENTICATED in codes
+        # The others are no gRPC, or know no such method.
+        assert codes <= {
+            grpc.StatusCode.UNAUTHENTICATED,
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.UNIMPLEMENTED,
+        }

@@ -124,5 +124,5 @@ def test_the_demo_model_works_here_and_names_its_device() -> None:
     engine = load_engine(card, model_folder(card, "models"), device="cpu", precision="float32")
     verdict = check_engine(engine, "demo")
     assert verdict.runs_on == "cpu, float32"
-    assert verdict.best_score > 0.5
+    assert verdict.best_score > 0.3
     assert verdict.boxes > 1

@@ -55,13 +55,15 @@ class Collector:
     spans: list[Span] = field(default_factory=list)
     heard: list[str] = field(default_factory=list)
 
-    def of_request(self, request_id: str, wanted: set[str]) -> list[Span]:
-        """Its trace's spans, once all of these have come."""
+    def of_request(self, request_id: str, wanted: set[str], spans: int = 0) -> list[Span]:
+        """Its trace's spans, once these names and so many of them have come: each process sends
+        its own.
+        """
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             traces = [s.trace for s in self.spans if s.attributes.get("request_id") == request_id]
             found = [span for span in self.spans if span.trace in traces]
-            if wanted <= {span.name for span in found}:
+            if len(found) >= spans and wanted <= {span.name for span in found}:
                 assert len(traces) == 1
                 return found
             time.sleep(0.1)
@@ -222,7 +224,8 @@ class TestTraces:
         for thread in threads:
             thread.join()
         for name in names:
-            spans = running.collector.of_request(name, {"request", *STAGES})
+            wanted = 1 + 3 * len(("task", "plan", *STAGES))
+            spans = running.collector.of_request(name, {"request", *STAGES}, wanted)
             counts = {stage: sum(span.name == stage for span in spans) for stage in STAGES}
             assert counts == dict.fromkeys(STAGES, 3)
 

@@ -16,7 +16,14 @@ PROJECTS = (f"{number}.77" for number in itertools.count(7700))
 PATIENCE_S = 30
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def runner():
+    """One event loop for all: a handle belongs to the loop in which it was used first."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
 def store(service):
     return serve.get_deployment_handle("PromptStore", "prelabel")
 
@@ -40,7 +47,7 @@ async def listening(store, project):
     return recall
 
 
-def test_what_is_remembered_is_asked_for_once(store):
+def test_what_is_remembered_is_asked_for_once(store, runner):
     async def scenario():
         project = next(PROJECTS)
         recall = await listening(store, project)
@@ -48,10 +55,10 @@ def test_what_is_remembered_is_asked_for_once(store):
         assert [await recall(project) for _ in range(20)] == [Asked()] * 20
         assert recall.kept.misses == asked
 
-    asyncio.run(scenario())
+    runner.run(scenario())
 
 
-def test_what_another_ingress_learns_is_heard_of(store):
+def test_what_another_ingress_learns_is_heard_of(store, runner):
     async def scenario():
         project = next(PROJECTS)
         recall = await listening(store, project)
@@ -71,10 +78,10 @@ def test_what_another_ingress_learns_is_heard_of(store):
 
         await until(forgot)
 
-    asyncio.run(scenario())
+    runner.run(scenario())
 
 
-def test_a_store_that_is_replaced_is_asked_and_heard_again(store):
+def test_a_store_that_is_replaced_is_asked_and_heard_again(store, runner):
     async def scenario():
         project = next(PROJECTS)
         recall = await listening(store, project)
@@ -98,4 +105,4 @@ def test_a_store_that_is_replaced_is_asked_and_heard_again(store):
 
         await until(keeps_again)
 
-    asyncio.run(scenario())
+    runner.run(scenario())

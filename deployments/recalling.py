@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import Context
 from typing import Any, cast
 
 from ray.exceptions import RayError
@@ -42,7 +43,8 @@ class Recall:
 
         if self._watching is None or self._watching.done():
             self._hears = False
-            self._watching = asyncio.create_task(self._watch())
+            # Not in the context of the request that happens to be the first.
+            self._watching = asyncio.create_task(self._watch(), context=Context())
         return await (self.kept.get(project, recall) if self._hears else recall())
 
     def forget(self) -> None:

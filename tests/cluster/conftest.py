@@ -16,6 +16,7 @@ def steady() -> Iterator[Cluster]:
         ray.start_head()
         for _ in range(DETECTORS + 1):
             ray.add_node()
+        ray.wait()
         ray.deploy(steady_config())
         yield ray
 

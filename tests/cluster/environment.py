@@ -13,7 +13,9 @@ RAY_ENV = dict(
 
 
 def prepare() -> None:
-    """This process may talk to the clusters that it starts, and nobody else may."""
+    """This process may talk to the clusters that it starts, and nobody else may. Their own processes
+    have it all already.
+    """
     os.environ.update(RAY_ENV)
     os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

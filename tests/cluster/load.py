@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, RemoteDisconnected
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
@@ -71,6 +71,8 @@ class Client:
         began = time.monotonic()
         try:
             status, content = self.ask("POST", "/predict", body)
+        except RemoteDisconnected as error:  # not a byte came: HTTP's clients may ask again
+            return Answer(began, time.monotonic(), RETRY, f"no answer: {error!r}")
         except (OSError, HTTPException) as error:
             return Answer(began, time.monotonic(), WRONG, f"no answer: {error!r}")
         return Answer(began, time.monotonic(), *judge(blocks, status, content))

@@ -27,7 +27,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from tests.cluster.environment import ROOT
 
-PATIENCE_S = 120
+PATIENCE_S = 180
 
 
 def free_port() -> int:
@@ -46,6 +46,18 @@ def wait_for(what: str, truth: Callable[[], object], patience_s: float = PATIENC
             raise TimeoutError(f"Not within {patience_s:g} s: {what}.")
         time.sleep(0.1)
     return time.monotonic() - began
+
+
+def _runs() -> bool:
+    status = serve.status().applications["prelabel"]
+    if status.status == "DEPLOY_FAILED":
+        raise RuntimeError(status.message)
+    return status.status == "RUNNING"
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex((ray.util.get_node_ip_address(), port)) == 0
 
 
 def processes(session: int) -> dict[int, str]:
@@ -150,6 +162,7 @@ class Cluster:
 
     def add_node(self) -> Node:
         """One that holds a detector."""
+        wait_for("Ray's control store listens", lambda: _listens(self.gcs_port))
         return self._start(f"--address={self.address}", "--num-cpus=1", "--num-gpus=1")
 
     def remove(self, node: Node) -> None:
@@ -163,16 +176,26 @@ class Cluster:
             "--min-worker-port=0",
             "--max-worker-port=0",
             "--dashboard-agent-listen-port=0",
+            "--include-log-monitor=false",
         )
         node = Node([*arguments, *common], self.environment, self.log)
         self.nodes.append(node)
+        # Nodes that start together may take the same names for their sockets.
         wait_for("Ray starts a node", lambda: self._is_there(node))
         return node
 
+    def wait(self) -> None:
+        """Until all nodes belong to the cluster."""
+        wait_for("the nodes belong to the cluster", lambda: self._alive() == len(self.nodes))
+
     def _is_there(self, node: Node) -> bool:
         if not node.runs:
-            raise RuntimeError(f"Ray does not start: {self.log.read_text()[-2000:]}")
+            raise RuntimeError("Ray does not start.")
         return any("raylet/raylet" in title for title in node.processes().values())
+
+    def _alive(self) -> int:
+        with self.driver():
+            return sum(node["Alive"] for node in ray.nodes())
 
     def replicas(self, deployment: str) -> dict[int, Node]:
         """Process ids of a deployment's replicas, and the nodes that they are on."""
@@ -190,26 +213,30 @@ class Cluster:
     @contextmanager
     def driver(self) -> Iterator[None]:
         """This process belongs to the cluster."""
+        ours = signal.getsignal(signal.SIGTERM)
         ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
         try:
             yield
         finally:
             ray.shutdown()
+            signal.signal(signal.SIGTERM, ours)  # Ray has put its own there
 
-    def ray_nodes(self) -> int:
-        """How many are alive, as Ray sees it."""
-        with self.driver():
-            return sum(node["Alive"] for node in ray.nodes())
-
-    def deploy(self, config: dict[str, Any], *, wait: bool = True) -> None:
-        """As `serve deploy` does it."""
+    def deploy(self, config: dict[str, Any]) -> None:
+        """As `serve deploy` does it, until all runs."""
         config = config | {"http_options": config["http_options"] | {"port": self.http_port}}
         with self.driver():
             serve.start(
                 proxy_location=config["proxy_location"], http_options=config["http_options"]
             )
             client = serve.context._get_global_client()
-            client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=wait)
+            client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=False)
+            wait_for("the application runs", _runs)
+
+    def last_words(self) -> str:
+        """Of the nodes' commands, and of Serve's controller."""
+        serve_logs = self.folder.glob("ray/session_2*/logs/serve/controller*.log")
+        logs = [self.log, *sorted(serve_logs)]
+        return "\n".join(f"{log}:\n{log.read_text()[-4000:]}" for log in logs if log.exists())
 
     def end(self) -> None:
         """All of it, with its files."""
@@ -218,14 +245,11 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@contextmanager
-def cluster(environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
-    """A cluster without nodes yet; beside others on this machine."""
-    folder = Path(tempfile.mkdtemp(prefix="nodes-", dir="/tmp"))  # paths of sockets are short
+def beside_others(folder: Path) -> dict[str, str]:
+    """The files and ports that Ray and HAProxy else have in common with others on this machine."""
     proxy = folder / "haproxy"
-    own = {
+    return {
         "RAY_TMPDIR": str(folder),
-        "PYTHONPATH": str(ROOT),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
@@ -235,11 +259,24 @@ def cluster(environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{proxy}/server-state",
     }
+
+
+@contextmanager
+def cluster(environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
+    """A cluster without nodes yet; beside others on this machine."""
+    folder = Path(tempfile.mkdtemp(prefix="nodes-", dir="/tmp"))  # paths of sockets are short
+    own = {**beside_others(folder), "PYTHONPATH": str(ROOT)}
+    # Who is told to end ends as after Ctrl-C, and so ends the nodes first.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     made = Cluster(folder, {**os.environ, **own, **(environment or {})})
     try:
         yield made
+    except BaseException as error:
+        error.add_note(made.last_words())
+        raise
     finally:
         made.end()
+        signal.signal(signal.SIGTERM, before)
 
 
 def production_config(

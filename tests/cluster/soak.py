@@ -193,6 +193,7 @@ def soak(minutes: float, import_path: str = "serve_app:build_app") -> Figures:
     """So many of them, after the warm-up."""
     with cluster() as service:
         service.start_head("--num-cpus=2")
+        service.wait()
         service.deploy(_config(import_path))
         work = Work(service.url)
         _work_until(work, time.monotonic() + WARM_UP_SHARE * minutes * 60)

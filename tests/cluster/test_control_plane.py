@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ import yaml
 
 from deploy.image_probe import ask, call_gcs
 from tests.cluster.environment import ROOT
-from tests.cluster.nodes import end, free_port, wait_for
+from tests.cluster.nodes import beside_others, end, free_port, processes, wait_for
 
 OPEN = {"RAY_AUTH_MODE": "disabled"}
 DRIVER = "import ray, sys; ray.init(address=sys.argv[1]); print('inside')"
@@ -57,16 +59,10 @@ def control_plane() -> Iterator[ControlPlane]:
     with tempfile.TemporaryDirectory(prefix="nodes-", dir="/tmp") as folder:
         home = Path(folder)
         config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-        config["http_options"]["port"] = free_port()
+        port = config["http_options"]["port"] = free_port()
         config["applications"][0]["args"] |= {"prompts_file": ""}
         (home / "config.yaml").write_text(yaml.safe_dump(config))
-        own = {
-            "HOME": folder,
-            "RAY_TMPDIR": folder,
-            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
-            "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-            "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        }
+        own = {"HOME": folder, **beside_others(home)}
         log = home / "log"
         # What is installed is not looked at: the tests run in it.
         command = ["make", "-o", ".venv/serve.stamp", "serve", f"CONFIG={home}/config.yaml"]
@@ -80,20 +76,25 @@ def control_plane() -> Iterator[ControlPlane]:
                 start_new_session=True,
             )
         try:
-            wait_for("it is deployed", lambda: _is_deployed(service, log))
+            wait_for("it answers", lambda: _answers(service, port, log))
             dashboard = re.search(r"dashboard at .*?127\.0\.0\.1:(\d+)", log.read_text())
             assert dashboard is not None, log.read_text()
-            gcs = (home / "ray" / "ray_current_cluster").read_text().strip()
+            [gcs] = {
+                address
+                for title in processes(service.pid).values()
+                for address in re.findall(r"raylet/raylet .*--gcs-address=(\S+)", title)
+            }
             yield ControlPlane(gcs, int(dashboard[1]), home, environment)
         finally:
             service.send_signal(signal.SIGINT)
             end(service)
 
 
-def _is_deployed(service: subprocess.Popen[bytes], log: Path) -> bool:
-    said = log.read_text()
-    assert service.poll() is None, said
-    return "Deployed app" in said
+def _answers(service: subprocess.Popen[bytes], port: int, log: Path) -> bool:
+    assert service.poll() is None, log.read_text()
+    with suppress(OSError, HTTPException):
+        return ask("127.0.0.1", port, "/health")[0] == 200
+    return False
 
 
 def test_the_job_api_wants_the_token(control_plane: ControlPlane, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_fault_costs_hardly_anybody_a_retry(
         wait_for("answers", lambda: load.count(CORRECT) >= REQUESTS // 4)
         fault(steady)
         at = time.monotonic()
-        wait_for("all runs again", lambda: is_whole(steady))
+        wait_for(f"all runs again after {fault.__name__}", lambda: is_whole(steady))
         whole_s = time.monotonic() - at
         wait_for("answers", lambda: len(load.answers) >= REQUESTS, 300)
     share = load.count(RETRY) / len(load.answers)

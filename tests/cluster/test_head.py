@@ -83,6 +83,7 @@ def test_a_new_head_knows_the_application_and_its_prompts(redis: str) -> None:
     with cluster(environment) as ray:
         head = ray.start_head()
         ray.add_node()
+        ray.wait()
         ray.deploy(production_config(detector={"min_replicas": 1, "max_replicas": 1}))
         client = Client(ray.url)
         assert found(client, RED)

@@ -24,6 +24,7 @@ def test_detectors_follow_the_load_to_added_nodes_and_back() -> None:
     with cluster() as ray:
         ray.start_head()
         ray.add_node()
+        ray.wait()
         ray.deploy(production_config(detector={"min_replicas": 1}))
         assert len(ray.replicas("Detector")) == 1
         with Load(ray.url, clients=18) as load:
@@ -109,6 +110,7 @@ def asked_all_the_time(url: str) -> Iterator[list[float]]:
 def test_the_first_picture_starts_a_node_and_nobody_else_waits_for_it() -> None:
     with cluster({"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}) as ray:
         ray.start_head(f"--autoscaling-config={autoscaling(ray)}")
+        ray.wait()
         ray.deploy(production_config())
         assert not ray.replicas("Detector")
         assert fake_nodes(ray) == 0

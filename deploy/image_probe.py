@@ -52,6 +52,8 @@ def main(model: str, command: list[str]) -> None:
         check_ports()
         check_control_plane()
         check_metrics()
+        objects = option_of_raylet("plasma_directory")
+        check(objects == "/dev/shm", f"Ray keeps objects in {objects}.")  # noqa: S108
     finally:
         service.send_signal(signal.SIGINT)
     say(f"stopped with status {service.wait(STOP_LIMIT_S)}")
@@ -161,11 +163,20 @@ def check_control_plane() -> None:
     status, _ = ask("127.0.0.1", DASHBOARD_PORT, "/api/jobs/", job)
     check(status == 401, f"Ray's dashboard answers a job without a token by {status}.")
     token = Path.home().joinpath(".ray/auth_token").read_text().strip()
-    gcs = Path("/tmp/ray/ray_current_cluster").read_text().strip()  # noqa: S108
+    gcs = option_of_raylet("gcs-address")
     without, wrong, right = (call_gcs(gcs, each) for each in ("", "0" * 64, token))
     check((without, wrong) == ("UNAUTHENTICATED",) * 2, f"gRPC at {gcs}: {without}, {wrong}")
     check(right == "OK", f"gRPC at {gcs} answers the token by {right}")
     say(f"Ray's dashboard, job API and gRPC ({gcs}) want the token")
+
+
+def option_of_raylet(name: str) -> str:
+    """What Ray's own node process was started with."""
+    pattern = re.compile(rf"raylet/raylet\0.*--{name}=([^\0 ]+)", re.DOTALL)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        if found := pattern.search(path.read_text(errors="replace")):
+            return found[1]
+    sys.exit(f"No raylet has the option {name}.")
 
 
 def call_gcs(address: str, token: str) -> str:

@@ -62,6 +62,7 @@ run() { # TAG MODEL
     root=$(image mount "$container")
     mapfile -t environment < <(image inspect --format '{{range .OCIv1.Config.Env}}{{println .}}{{end}}' "$container" | grep '=')
     mapfile -t command < <(image inspect --format '{{range .OCIv1.Config.Cmd}}{{println .}}{{end}}' "$container" | grep .)
+    mapfile -t -O "${#environment[@]}" environment < <(sed -n 's/^ *\(RAY_[A-Z_]*\): "\(.*\)"$/\1=\2/p' docker-compose.yml)
     printf '127.0.0.1 localhost\n192.0.2.2 %s\n' "$(hostname)" > "$root/etc/hosts"
     cp -a "$root/models" "$root/data" "$work/volumes/"
     if [ -e "$root/home/prelabel/.ray" ]; then

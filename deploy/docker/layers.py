@@ -26,7 +26,8 @@ def main(storage: Path, known: Path | None) -> None:
 def layers_of(config: dict[str, dict[str, list[str]]], storage: Path) -> list[Layer]:
     """Digest, size in bytes unpacked, and the instruction that made it."""
     (index,) = storage.glob("*-layers/layers.json")
-    sizes = {each["diff-digest"]: each["diff-size"] for each in json.loads(index.read_text())}
+    known = json.loads(index.read_text())  # of containers, too, which have no digest
+    sizes = {each["diff-digest"]: each["diff-size"] for each in known if "diff-digest" in each}
     history = [each for each in config["history"] if not each.get("empty_layer")]
     return [
         (digest, sizes[digest], entry.get("created_by", "")[:90].strip())

@@ -459,6 +459,12 @@ class TestCompose:
             assert "HOME=/home/prelabel" in " ".join(instructions("ENV"))
             assert "ray:/tmp/ray" in service["volumes"]
 
+    def test_rays_objects_fit_into_shared_memory(self) -> None:
+        for name in BACKENDS:
+            service = COMPOSE["services"][name]
+            most = int(service["environment"]["RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES"])
+            assert most < 0.95 * int(service["shm_size"].removesuffix("gb")) * 2**30
+
     def test_secrets_come_from_outside_and_are_empty_by_default(self) -> None:
         for name in BACKENDS:
             environment = COMPOSE["services"][name]["environment"]

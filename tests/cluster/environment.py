@@ -13,8 +13,8 @@ RAY_ENV = dict(
 
 
 def prepare() -> None:
-    """This process may talk to the clusters that it starts, and nobody else may. Their own processes
-    have it all already.
+    """This process may talk to the clusters that it starts, and nobody else may. Their own
+    processes have it all already.
     """
     os.environ.update(RAY_ENV)
     os.environ["RAY_AUTH_MODE"] = "token"

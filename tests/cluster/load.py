@@ -59,6 +59,12 @@ class Client:
             self.close()
             raise
 
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """The next one is new."""
         if self._connection is not None:

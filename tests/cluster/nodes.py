@@ -163,7 +163,8 @@ class Cluster:
     def add_node(self) -> Node:
         """One that holds a detector."""
         wait_for("Ray's control store listens", lambda: _listens(self.gcs_port))
-        return self._start(f"--address={self.address}", "--num-cpus=1", "--num-gpus=1")
+        # The second CPU is for an ingress that Ray puts here; a detector would not fit beside it.
+        return self._start(f"--address={self.address}", "--num-cpus=2", "--num-gpus=1")
 
     def remove(self, node: Node) -> None:
         """It is gone at once."""

@@ -20,7 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,6 +137,12 @@ class Work:
         self._rounds = itertools.count()
         self.requests = 0
 
+    def __enter__(self) -> Work:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
     def round(self) -> float:
         """A task opened for the first time, another threshold for one that was, and something else
         in turn. Seconds of the first.
@@ -191,11 +197,11 @@ class Work:
 
 def soak(minutes: float, import_path: str = "serve_app:build_app") -> Figures:
     """So many of them, after the warm-up."""
-    with cluster() as service:
+    with cluster() as service, ExitStack() as stack:
         service.start_head("--num-cpus=2")
         service.wait()
         service.deploy(_config(import_path))
-        work = Work(service.url)
+        work = stack.enter_context(Work(service.url))
         _work_until(work, time.monotonic() + WARM_UP_SHARE * minutes * 60)
         figures = Figures(time.monotonic())
         objects = _objects(service)

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from http.client import HTTPException
 from typing import Any
@@ -43,14 +43,13 @@ def redis() -> Iterator[str]:
 
 
 def found(client: Client, block: Block) -> list[Any]:
-    """The regions of a request that says nothing but the project."""
+    """The boxes for a request that says nothing but the project."""
     project = f"1.{int(datetime.fromisoformat(CREATED).timestamp())}"
     status, content = client.ask("POST", "/predict", predict_body([block], project))
     assert status == 200, content
     [entry] = json.loads(content)["results"]
     assert "error" not in entry, entry
-    regions: list[Any] = entry["result"]
-    return regions
+    return [region for region in entry["result"] if region["type"] == "rectanglelabels"]
 
 
 def submit(client: Client, prompt: str) -> None:
@@ -80,12 +79,12 @@ def answers(client: Client) -> bool:
 
 def test_a_new_head_knows_the_application_and_its_prompts(redis: str) -> None:
     environment = {"RAY_REDIS_ADDRESS": redis, "PROMPTS_REDIS_URL": f"redis://{redis}/0"}
-    with cluster(environment) as ray:
+    with cluster(environment) as ray, ExitStack() as clients:
         head = ray.start_head()
         ray.add_node()
         ray.wait()
         ray.deploy(production_config(detector={"min_replicas": 1, "max_replicas": 1}))
-        client = Client(ray.url)
+        client = clients.enter_context(Client(ray.url))
         assert found(client, RED)
         submit(client, "blue")
         wait_for("the prompt holds", lambda: not found(client, RED), 30)

@@ -20,14 +20,16 @@ OLD, NEW = 0.75, 0.875  # the versions' scores
 
 
 def version(ray: Cluster) -> str:
-    status, content = Client(ray.url).ask("GET", "/health")
+    with Client(ray.url) as client:
+        status, content = client.ask("GET", "/health")
     assert status == 200
     found: str = json.loads(content)["model_version"]
     return found
 
 
 def scores(ray: Cluster) -> set[float]:
-    answer = Client(ray.url).predict([Block("red", 5, 5, 50, 50)])
+    with Client(ray.url) as client:
+        answer = client.predict([Block("red", 5, 5, 50, 50)])
     assert answer.verdict == CORRECT, answer.reason
     return set(answer.scores)
 

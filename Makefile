@@ -44,7 +44,7 @@ e2e: .venv/test.stamp .venv-labelstudio/stamp  ## A real Label Studio and browse
 	@command -v chromium >/dev/null || { echo "The browser tests need Chromium: apt-get install chromium"; exit 1; }
 	$(BIN)/pytest tests/e2e -v -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
-test-cluster: .venv/test.stamp  ## Several Ray nodes on this machine: scaling, faults, rollouts (10 minutes)
+test-cluster: .venv/test.stamp  ## Several Ray nodes on this machine: scaling, faults, rollouts, the head
 	@command -v redis-server >/dev/null || { echo "A test of the head needs Redis: apt-get install redis-server"; exit 1; }
 	$(BIN)/pytest tests/cluster -v -o log_cli=true -o log_cli_level=INFO $(ARGS)
 

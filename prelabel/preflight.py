@@ -50,8 +50,9 @@ def preflight(config: Path) -> None:
     _check_port(parsed.http_options.host, parsed.http_options.port, where)
     serve = ServeEnvironment()
     if serve.enable_ha_proxy:
-        _check_port("127.0.0.1", serve.haproxy_metrics_port, "in RAY_SERVE_HAPROXY_METRICS_PORT")
-        _check_port("127.0.0.1", serve.haproxy_stats_port, "in RAY_SERVE_HAPROXY_STATS_PORT")
+        for variable, port in serve:
+            if variable.endswith("_port"):
+                _check_port("127.0.0.1", port, f"in RAY_SERVE_{variable.upper()}")
 
 
 def _read(config: Path) -> _ServeConfig:

@@ -284,5 +284,6 @@ class ServeEnvironment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RAY_SERVE_", frozen=True)
 
     enable_ha_proxy: bool = False
+    fallback_proxy_http_port: int = 8500
     haproxy_metrics_port: int = 9101
     haproxy_stats_port: int = 8404

@@ -36,6 +36,7 @@ def environment(folder: str) -> dict[str, str]:
         **os.environ,
         **dict(line.split("=", 1) for line in lines if line and not line.startswith("#")),
         "RAY_TMPDIR": folder,
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{proxy}/haproxy.cfg",

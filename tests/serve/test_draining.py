@@ -9,7 +9,11 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-PORTS = {"RAY_SERVE_HAPROXY_METRICS_PORT": "19101", "RAY_SERVE_HAPROXY_STATS_PORT": "18404"}
+PORTS = {  # beside this session's service
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": "18500",
+    "RAY_SERVE_HAPROXY_METRICS_PORT": "19101",
+    "RAY_SERVE_HAPROXY_STATS_PORT": "18404",
+}
 
 PROGRAM = """
 import asyncio, os, signal, subprocess, sys, time, urllib.request

@@ -41,11 +41,11 @@ def test_a_good_config_on_a_free_port_passes(write, free):
     preflight(write(GOOD.format(port=free, args="model: demo")))
 
 
-@pytest.mark.parametrize("name", ["METRICS", "STATS"])
+@pytest.mark.parametrize("name", ["FALLBACK_PROXY_HTTP", "HAPROXY_METRICS", "HAPROXY_STATS"])
 def test_a_port_that_haproxy_wants_is_named(write, free, taken, monkeypatch, name):
-    variable = f"RAY_SERVE_HAPROXY_{name}_PORT"
-    monkeypatch.setenv("RAY_SERVE_HAPROXY_METRICS_PORT", "0")  # any
-    monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "0")
+    variable = f"RAY_SERVE_{name}_PORT"
+    for other in ("FALLBACK_PROXY_HTTP", "HAPROXY_METRICS", "HAPROXY_STATS"):
+        monkeypatch.setenv(f"RAY_SERVE_{other}_PORT", "0")  # any
     monkeypatch.setenv(variable, str(taken))
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
     preflight(write(GOOD.format(port=free, args="")))

@@ -71,6 +71,12 @@ def table(figures: dict[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _commit() -> str:
+    command = ["git", "rev-parse", "HEAD"]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
 def main() -> None:
     """Run the parts that are asked for; figures of the others stay as they were."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -78,21 +84,23 @@ def main() -> None:
     arguments = parser.parse_args()
     latest = _RESULTS / "latest.json"
     figures: dict[str, float] = {}
+    parts: dict[str, str] = {}
     if set(arguments.parts) != set(_PARTS) and latest.is_file():
-        figures = json.loads(latest.read_text())["figures"]
+        before = json.loads(latest.read_text())
+        figures, parts = before["figures"], before["parts"]
+    commit = _commit()
     for part in arguments.parts:
         began = time.monotonic()
         for name, value in _PARTS[part]():
             figures[name] = round(value, 4)
             print(f"{name}: {value:.4g}", flush=True)
+        parts[part] = commit
         print(f"({part}: {time.monotonic() - began:.0f} s)", flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
     found = {
         "machine": machine(),
         "versions": {name: version(name) for name in _PACKAGES},
         "commit": commit,
+        "parts": parts,  # the commit at which each was measured last
         "figures": figures,
     }
     _RESULTS.mkdir(exist_ok=True)

@@ -21,6 +21,12 @@ from training.world import World
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Recipe.read("tiny")
 
+# Training computes in bfloat16, and Muon in PyTorch knows nothing else.
+wants_bfloat16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="this processor has no AVX-512: a step in bfloat16 takes half a minute",
+)
+
 
 @pytest.fixture(autouse=True)
 def two_threads():
@@ -56,6 +62,7 @@ def growing(at: int) -> Recipe:
     return replace(TINY, stages=(replace(stage, steps=at), replace(stage, queries=80)))
 
 
+@wants_bfloat16
 @pytest.mark.parametrize("recipe", [TINY, growing(2), growing(3), growing(5)])
 def test_a_resumed_run_equals_one_that_was_never_stopped(
     recipe: Recipe, world: World, blots: Sprites, tmp_path: Path
@@ -98,6 +105,7 @@ def start(work: Path) -> subprocess.Popen[str]:
     )
 
 
+@wants_bfloat16
 @pytest.mark.timeout(600)
 def test_make_train_demo_survives_a_kill_and_ends_in_a_checkpoint(tmp_path: Path) -> None:
     state = tmp_path / "tiny.pt"

@@ -9,6 +9,7 @@ import pytest
 import ray
 from ray import serve
 
+from deployments.calls import call
 from deployments.recalling import Recall
 from prelabel.types import Asked
 
@@ -25,7 +26,10 @@ def runner():
 
 @pytest.fixture(scope="module")
 def store(service):
-    return serve.get_deployment_handle("PromptStore", "prelabel")
+    handle = serve.get_deployment_handle("PromptStore", "prelabel")
+    # Serve ends its calls when the session ends, and this loop is closed then.
+    handle._init(_run_router_in_separate_loop=True)
+    return handle
 
 
 async def until(condition):
@@ -89,10 +93,10 @@ def test_a_store_that_is_replaced_is_asked_and_heard_again(store, runner):
         [name] = [
             actor["name"]
             for actor in ray.util.list_named_actors(all_namespaces=True)
-            if "#prelabel#PromptStore#" in actor["name"]
+            if "prelabel#PromptStore#" in actor["name"]
         ]
         ray.kill(ray.get_actor(name, namespace="serve"), no_restart=True)
-        await store.remember.remote(project, datetime.now(UTC), Asked(prompt="a dog"))
+        await call(store.remember, project, datetime.now(UTC), Asked(prompt="a dog"))
 
         async def knows():
             return (await recall(project)).prompt == "a dog"

@@ -2,14 +2,8 @@
 
 import os
 import secrets
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-RAY_ENV = dict(
-    line.split("=", 1)
-    for line in (ROOT / "deploy" / "ray.env").read_text().splitlines()
-    if line and not line.startswith("#")
-)
+from tests.ray_env import RAY_ENV
 
 
 def prepare() -> None:

@@ -25,17 +25,10 @@ import yaml
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
-from tests.cluster.environment import ROOT
+from tests.e2e.servers import ROOT, free_port
+from tests.ray_env import beside_others
 
 PATIENCE_S = 180
-
-
-def free_port() -> int:
-    """A port that nobody listens to."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def wait_for(what: str, truth: Callable[[], object], patience_s: float = PATIENCE_S) -> float:
@@ -244,22 +237,6 @@ class Cluster:
         for node in self.nodes:
             node.end()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def beside_others(folder: Path) -> dict[str, str]:
-    """The files and ports that Ray and HAProxy else have in common with others on this machine."""
-    proxy = folder / "haproxy"
-    return {
-        "RAY_TMPDIR": str(folder),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{proxy}/haproxy.cfg",
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{proxy}/admin.sock",
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{proxy}/metrics.sock",
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{proxy}/server-state",
-    }
 
 
 @contextmanager

@@ -32,9 +32,9 @@ from ray._private import internal_api
 
 from benchmarks import bodies
 from benchmarks.timing import percentile
-from tests.cluster.environment import ROOT
 from tests.cluster.load import Client
 from tests.cluster.nodes import Cluster, cluster, wait_for
+from tests.e2e.servers import ROOT
 
 MIB = 1024 * 1024
 MEMORY_GROWTH, DRIFT = 0.02, 0.10

@@ -20,8 +20,9 @@ import pytest
 import yaml
 
 from deploy.image_probe import ask, call_gcs
-from tests.cluster.environment import ROOT
-from tests.cluster.nodes import beside_others, end, free_port, processes, wait_for
+from tests.cluster.nodes import end, processes, wait_for
+from tests.e2e.servers import ROOT, free_port
+from tests.ray_env import beside_others
 
 OPEN = {"RAY_AUTH_MODE": "disabled"}
 DRIVER = "import ray, sys; ray.init(address=sys.argv[1]); print('inside')"

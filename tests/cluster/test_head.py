@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from tests.cluster.load import CONFIG, CORRECT, Client, predict_body
-from tests.cluster.nodes import cluster, free_port, production_config, wait_for
+from tests.cluster.nodes import cluster, production_config, wait_for
 from tests.cluster.pixel_app import Block
+from tests.e2e.servers import free_port
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,34 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.e2e.servers import ROOT
+from tests.ray_env import RAY_ENV, beside_others
+
 PATIENCE_S = 180
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def environment(folder: str) -> dict[str, str]:
     """As `make serve` has it, with files and ports of its own."""
-    lines = (ROOT / "deploy" / "ray.env").read_text().splitlines()
-    proxy = f"{folder}/haproxy"
-    return {
-        **os.environ,
-        **dict(line.split("=", 1) for line in lines if line and not line.startswith("#")),
-        "RAY_TMPDIR": folder,
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{proxy}/haproxy.cfg",
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{proxy}/admin.sock",
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{proxy}/metrics.sock",
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": proxy,
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{proxy}/server-state",
-    }
+    return {**os.environ, **RAY_ENV, **beside_others(Path(folder))}
 
 
 @contextmanager

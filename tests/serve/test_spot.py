@@ -11,7 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.serve.alone import ROOT, environment, free_port
+from tests.e2e.servers import ROOT, free_port
+from tests.serve.alone import environment
 from tests.unit.test_spot_notice import metadata_service
 
 PROGRAM = """

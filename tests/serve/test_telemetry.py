@@ -24,7 +24,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from prelabel.settings import TraceSettings
-from tests.serve.alone import free_port, serving
+from tests.e2e.servers import free_port
+from tests.serve.alone import serving
 from tests.serve.conftest import CANARY, CONFIG, ROOT, Service, Web, fresh
 
 PATIENCE_S = 30

@@ -26,6 +26,7 @@ from ray.serve.schema import ServeDeploySchema
 from prelabel import __version__
 from prelabel.cards import models_path
 from prelabel.settings import AppSettings, Environment
+from tests.ray_env import RAY_ENV
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -523,9 +524,6 @@ class TestCompose:
                 assert (ROOT / source).is_file() or source in COMPOSE["volumes"]
             if "build" not in service:
                 assert re.search(r":v?\d+\.\d+", service["image"])
-
-
-RAY_ENV = dict(re.findall(r"^(RAY_\w+)=(.+)$", (ROOT / "deploy/ray.env").read_text(), re.MULTILINE))
 
 
 class TestRaysEnvironment:

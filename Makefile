@@ -69,7 +69,9 @@ cluster-tunnel: .venv/cluster.stamp  ## Reach the cluster's dashboard at localho
 	RAY_AUTH_MODE=token $(BIN)/ray dashboard $(CLUSTER)
 
 cluster-deploy: .venv/cluster.stamp  ## Deploy serve_config.production.yaml through the tunnel, again for every change
-	RAY_AUTH_MODE=token $(BIN)/serve deploy $(PRODUCTION)
+	@mkdir -p artifacts
+	$(BIN)/python deploy/release.py $(PRODUCTION) > artifacts/released.yaml
+	RAY_AUTH_MODE=token $(BIN)/serve deploy artifacts/released.yaml
 
 cluster-down: .venv/cluster.stamp  ## End the cluster, with all its nodes
 	RAY_AUTH_MODE=token $(BIN)/ray down --yes $(CLUSTER)

@@ -152,6 +152,12 @@ class AppSettings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least severity of log lines."
     )
+    release: str = Field(
+        "",
+        max_length=200,
+        description="Any word. Serve rolls out a changed config, and no changed code: another word "
+        "here does it. `make cluster-deploy` writes a digest of the code.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ _WITHOUT_EFFECT = frozenset(
         "max_body_bytes",
         "allowed_image_hosts",
         "log_level",
+        "release",
     }
 )
 

@@ -36,8 +36,8 @@ class Placement:
         return f"{name}, {str(precision).removeprefix('torch.')}"
 
     @property
-    def tiles(self) -> bool:
-        """Whether linear layers may run in tiles, see prelabel/engines/linear.py."""
+    def packs(self) -> bool:
+        """Whether linear layers may have kernels of ours, see prelabel/engines/linear.py."""
         on_cpu = self.device.type == "cpu"
         return on_cpu and self.weights == torch.float32 and not self.autocast
 

@@ -43,7 +43,7 @@ from prelabel.engines.groundingdino_shape import (
     read_original_config,
     read_port_config,
 )
-from prelabel.engines.linear import tile_linears
+from prelabel.engines.linear import pack_linears
 from prelabel.engines.text import CaptionTokenizer
 from prelabel.engines.text_features import TextFeatures
 from prelabel.engines.torch_engine import PAD_ID, Batch, TorchEngine
@@ -217,8 +217,8 @@ def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
     for module in network.modules():
         if isinstance(module, nn.MultiheadAttention):  # nobody looks at the weights
             module.forward = partial(module.forward, need_weights=False)  # type: ignore[method-assign]
-    if placement.tiles:
-        tile_linears(network)
+    if placement.packs:
+        pack_linears(network)
     network.bert = TextFeatures(network.bert, PAD_ID)
     return TorchEngine(network, tokenizer, card.image_size, placement)
 

@@ -30,7 +30,7 @@ from prelabel.engines.device import (
     replace_modules,
 )
 from prelabel.engines.fusion import BiAttention
-from prelabel.engines.linear import tile_linears
+from prelabel.engines.linear import pack_linears
 from prelabel.engines.text import CaptionTokenizer
 from prelabel.engines.text_features import TextFeatures
 from prelabel.engines.torch_engine import PAD_ID, Batch, TorchEngine
@@ -122,8 +122,8 @@ class HuggingFaceNetwork:
             (GroundingDinoBiMultiHeadAttention, MMGroundingDinoBiMultiHeadAttention),
             PortBiAttention,
         )
-        if placement.tiles:
-            tile_linears(model)
+        if placement.packs:
+            pack_linears(model)
         text = model.get_submodule("model")
         text.add_module("text_backbone", TextFeatures(text.get_submodule("text_backbone"), PAD_ID))
         self._model = model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -20,14 +21,25 @@ def kernels() -> ctypes.CDLL | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class LinearKernels:
+    """Linear layers of one kind, as linear_amx.c and linear_avx2.c describe them."""
+
+    packed_size: ctypes._NamedFuncPointer
+    pack: ctypes._NamedFuncPointer
+    run: ctypes._NamedFuncPointer
+
+
 @cache
-def tiled_kernels() -> ctypes.CDLL | None:
-    """The library, where it has linear layers for this processor (AMX)."""
+def linear_kernels() -> LinearKernels | None:
+    """Those that are faster on this processor than PyTorch's, if there are any."""
     library = kernels()
-    if library is None or not library.linear_is_available():
-        return None
-    library.linear_packed_size.restype = ctypes.c_int64
-    return library
+    for kind in ("amx", "avx2"):
+        if library is not None and library[f"{kind}_is_available"]():
+            packed_size = library[f"{kind}_packed_size"]
+            packed_size.restype = ctypes.c_int64
+            return LinearKernels(packed_size, library[f"{kind}_pack"], library[f"{kind}_run"])
+    return None
 
 
 def pointers(*tensors: torch.Tensor) -> list[ctypes.c_void_p]:

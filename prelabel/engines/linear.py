@@ -1,8 +1,10 @@
-"""Linear layers in float32 on processors with AMX: three times as fast, and as exact in effect.
+"""Linear layers in float32 that are faster than PyTorch's, and as exact in effect.
 
-Each float is taken as the sum of two bfloat16, see linear.c. (All in bfloat16 would be faster by a
-third again, but moves boxes by pixels and changes which are found: which learned query a proposal
-gets depends on its rank among hundreds that score nearly alike.)
+Processors with AMX take each float as the sum of two bfloat16 (linear_amx.c), which is three times
+as fast; those with AVX2 alone multiply floats, in an order of our own (linear_avx2.c). (All in
+bfloat16 would be faster on the former by a third again, but moves boxes by pixels and changes which
+are found: which learned query a proposal gets depends on its rank among hundreds that score nearly
+alike.)
 """
 
 from __future__ import annotations
@@ -11,25 +13,25 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from prelabel.engines.kernels import pointers, sizes, tiled_kernels
+from prelabel.engines.kernels import linear_kernels, pointers, sizes
 
 _RELUS = (("linear1", "activation"), ("fc1", "activation_fn"))  # groundingdino's, transformers'
 
 
-class TiledLinear(nn.Module):
+class PackedLinear(nn.Module):
     """A float32 `nn.Linear` for inference, with a ReLU behind it if asked for."""
 
     def __init__(self, original: nn.Linear) -> None:
         super().__init__()
-        library = tiled_kernels()
-        assert library is not None
-        self._library = library
+        kernels = linear_kernels()
+        assert kernels is not None
+        self._kernels = kernels
         self.in_features, self.out_features = original.in_features, original.out_features
         self.relu = False
         weight = original.weight.detach().contiguous()
         shape = sizes(self.out_features, self.in_features)
-        packed = torch.empty(library.linear_packed_size(*shape), dtype=torch.int16)
-        library.linear_pack(*pointers(weight, packed), *shape)
+        packed = torch.empty(kernels.packed_size(*shape), dtype=torch.uint8)
+        kernels.pack(*pointers(weight, packed), *shape)
         bias = torch.zeros(self.out_features) if original.bias is None else original.bias.detach()
         self.register_buffer("packed", packed)
         self.register_buffer("bias", bias.contiguous())
@@ -38,7 +40,7 @@ class TiledLinear(nn.Module):
         """[..., in_features] to [..., out_features], float32."""
         inputs = inputs.float().contiguous()
         outputs = torch.empty(*inputs.shape[:-1], self.out_features)
-        failed = self._library.linear_run(
+        failed = self._kernels.run(
             *pointers(inputs, self.get_buffer("packed"), self.get_buffer("bias"), outputs),
             *sizes(inputs.numel() // self.in_features, self.out_features, self.in_features),
             int(self.relu),
@@ -48,19 +50,19 @@ class TiledLinear(nn.Module):
         return outputs
 
 
-def tile_linears(network: nn.Module) -> None:
-    """Let the linear layers of a float32 network on the CPU run in tiles, if there are any.
+def pack_linears(network: nn.Module) -> None:
+    """Let the linear layers of a float32 network on the CPU run by such kernels, if there are any.
 
     Those within `nn.MultiheadAttention` stay: it reads their weights itself.
     """
-    if tiled_kernels() is None:
+    if linear_kernels() is None:
         return
-    tiled: dict[nn.Module, TiledLinear] = {}  # heads are shared
+    packed: dict[nn.Module, PackedLinear] = {}  # heads are shared
     for name, child in list(network.named_modules(remove_duplicate=False)):
         if type(child) is nn.Linear:
-            if child not in tiled:
-                tiled[child] = TiledLinear(child)
-            network.set_submodule(name, tiled[child])
+            if child not in packed:
+                packed[child] = PackedLinear(child)
+            network.set_submodule(name, packed[child])
     for module in network.modules():
         _join_relu(module)
 
@@ -70,6 +72,6 @@ def _join_relu(block: nn.Module) -> None:
     for linear_name, activation_name in _RELUS:
         linear, activation = (getattr(block, name, None) for name in (linear_name, activation_name))
         is_relu = activation is functional.relu or isinstance(activation, nn.ReLU)
-        if isinstance(linear, TiledLinear) and is_relu:
+        if isinstance(linear, PackedLinear) and is_relu:
             linear.relu = True
             setattr(block, activation_name, nn.Identity())

@@ -142,7 +142,8 @@ class Cluster:
         return self.folder / "nodes.log"
 
     def start_head(self, *arguments: str) -> Node:
-        """cluster.yaml's, smaller."""
+        """cluster.yaml's, smaller. It knows nothing of one before it, as a new machine."""
+        self.environment["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="head-", dir=self.folder)
         return self._start(
             "--head",
             f"--port={self.gcs_port}",
@@ -156,8 +157,8 @@ class Cluster:
     def add_node(self) -> Node:
         """One that holds a detector."""
         wait_for("Ray's control store listens", lambda: _listens(self.gcs_port))
-        # The second CPU is for an ingress that Ray puts here; a detector would not fit beside it.
-        return self._start(f"--address={self.address}", "--num-cpus=2", "--num-gpus=1")
+        role = "--labels=prelabel/role=detector"
+        return self._start(f"--address={self.address}", role, "--num-cpus=2", "--num-gpus=1")
 
     def remove(self, node: Node) -> None:
         """It is gone at once."""
@@ -228,7 +229,7 @@ class Cluster:
 
     def last_words(self) -> str:
         """Of the nodes' commands, and of Serve's controller."""
-        serve_logs = self.folder.glob("ray/session_2*/logs/serve/controller*.log")
+        serve_logs = self.folder.glob("head-*/ray/session_2*/logs/serve/controller*.log")
         logs = [self.log, *sorted(serve_logs)]
         return "\n".join(f"{log}:\n{log.read_text()[-4000:]}" for log in logs if log.exists())
 
@@ -243,7 +244,7 @@ class Cluster:
 def cluster(environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     """A cluster without nodes yet; beside others on this machine."""
     folder = Path(tempfile.mkdtemp(prefix="nodes-", dir="/tmp"))  # paths of sockets are short
-    own = {**beside_others(folder), "PYTHONPATH": str(ROOT)}
+    own = {**beside_others(folder), "PYTHONPATH": f"{folder}:{ROOT}"}
     # Who is told to end ends as after Ctrl-C, and so ends the nodes first.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     made = Cluster(folder, {**os.environ, **own, **(environment or {})})

@@ -67,6 +67,7 @@ def test_a_fault_costs_hardly_anybody_a_retry(
         wait_for(f"all runs again after {fault.__name__}", lambda: is_whole(steady))
         whole_s = time.monotonic() - at
         wait_for("answers", lambda: len(load.answers) >= REQUESTS, 300)
+    assert len(set(map(id, steady.replicas("Ingress").values()))) == 1, "not on the head alone"
     share = load.count(RETRY) / len(load.answers)
     recovery_s = load.recovery_s(at)
     logger.info(

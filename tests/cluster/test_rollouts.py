@@ -34,22 +34,35 @@ def scores(ray: Cluster) -> set[float]:
     return set(answer.scores)
 
 
-@pytest.mark.parametrize(
-    ("changes", "score"),
-    [
-        ({"args": {"nms_iou_threshold": 0.6}}, OLD),
-        ({"import_path": "tests.cluster.pixel_app:build_next_app"}, NEW),
-    ],
-    ids=["settings", "code"],
-)
-def test_a_rollout_fails_no_request(steady: Cluster, changes: Any, score: float) -> None:
-    steady.deploy(steady_config())
+def settings() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A config, and one that differs in a setting."""
+    return steady_config(), steady_config(args={"nms_iou_threshold": 0.6})
+
+
+def code() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A config, and the same for files that changed meanwhile, as `make cluster-deploy` says it."""
+    app = {"import_path": "rolled_out:build_app"}
+    return steady_config(**app), steady_config(**app, args={"release": "next"})
+
+
+def write_code(ray: Cluster, builder: str) -> None:
+    """The application's file on all nodes."""
+    line = f"from tests.cluster.pixel_app import {builder} as build_app\n"
+    (ray.folder / "rolled_out.py").write_text(line)
+
+
+@pytest.mark.parametrize(("change", "score"), [(settings, OLD), (code, NEW)])
+def test_a_rollout_fails_no_request(steady: Cluster, change: Any, score: float) -> None:
+    config, changed = change()
+    write_code(steady, "build_app")
+    steady.deploy(config)
     wait_for("the old version", lambda: scores(steady) == {OLD})
     before = version(steady)
     with Load(steady.url) as load:
         wait_for("answers", lambda: load.count(CORRECT) >= 50)
         began = time.monotonic()
-        steady.deploy(steady_config(**changes))
+        write_code(steady, "build_next_app")
+        steady.deploy(changed)
         took = time.monotonic() - began
         deployed = time.monotonic()
         seen = load.count(CORRECT)
@@ -57,4 +70,4 @@ def test_a_rollout_fails_no_request(steady: Cluster, changes: Any, score: float)
     logger.info("%d requests during a rollout of %.1f s", len(load.answers), took)
     assert not load.failures()
     assert {s for a in load.answers for s in a.scores if a.began > deployed} == {score}
-    assert version(steady) != before
+    assert (version(steady) != before) is (change is settings)

@@ -18,6 +18,14 @@ from tests.cluster.pixel_app import Block
 logger = logging.getLogger(__name__)
 
 QUICK_S = 1.0  # an answer that waits for nothing
+HEAD_ID = "f" * 56
+AUTOSCALER = {
+    "RAY_FAKE_CLUSTER": "1",
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_enable_autoscaler_v2": "1",  # the one that Kubernetes has
+    "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+}
 
 
 def test_detectors_follow_the_load_to_added_nodes_and_back() -> None:
@@ -47,11 +55,18 @@ def autoscaling(ray: Cluster) -> Path:
         "max_workers": 2,
         "idle_timeout_minutes": 0.1,
         "upscaling_speed": 1.0,
-        "provider": {"type": "fake_multinode", "gcs_address": ray.address},
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": ray.address,
+            "launch_multiple": True,
+            "head_node_id": HEAD_ID,
+            "disable_node_updaters": True,  # there is no SSH to a node that is none
+        },
         "available_node_types": {
             "ray.head.default": {"resources": {"CPU": 4}, "node_config": {}, "max_workers": 0},
             "gpu": {
                 "resources": {"CPU": 1, "GPU": 1, "object_store_memory": 100 * 1024 * 1024},
+                "labels": {"prelabel/role": "detector"},
                 "node_config": {},
                 "min_workers": 0,
                 "max_workers": 2,
@@ -108,7 +123,7 @@ def asked_all_the_time(url: str) -> Iterator[list[float]]:
 
 
 def test_the_first_picture_starts_a_node_and_nobody_else_waits_for_it() -> None:
-    with cluster({"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}) as ray:
+    with cluster(AUTOSCALER) as ray:
         ray.start_head(f"--autoscaling-config={autoscaling(ray)}")
         ray.wait()
         ray.deploy(production_config())

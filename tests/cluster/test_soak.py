@@ -41,8 +41,8 @@ def test_objects_that_stay_are_found() -> None:
 
 
 def test_a_service_that_becomes_slower_is_found() -> None:
-    figures = sound([0.1 + 0.001 * window for window in range(WINDOWS)])
-    assert figures.faults() == ["99th percentile went from 104 to 124 ms"]
+    figures = sound([0.1 + 0.002 * window for window in range(WINDOWS)])
+    assert figures.faults() == ["99th percentile went from 109 to 149 ms"]
 
 
 def test_a_busy_minute_of_the_machine_is_no_drift() -> None:

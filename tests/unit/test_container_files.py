@@ -23,6 +23,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
+from deploy.release import released
 from prelabel import __version__
 from prelabel.cards import models_path
 from prelabel.settings import AppSettings, Environment
@@ -617,6 +618,38 @@ class TestProduction:
         settings = AppSettings.model_validate(schema.applications[0].args)
         assert settings.device == "cuda"
         assert settings.request_deadline_s < PRODUCTION["http_options"]["request_timeout_s"]
+
+    def test_only_detectors_keep_gpu_nodes_and_the_head_has_room_for_all_others(self) -> None:
+        deployments = {d["name"]: d for d in PRODUCTION["applications"][0]["deployments"]}
+        assert "label_selector" not in deployments.pop("Detector")["ray_actor_options"]
+        most = 0.0
+        for deployment in deployments.values():
+            options = deployment["ray_actor_options"]
+            (selector,) = options["label_selector"].items()
+            replicas = deployment.get("num_replicas")
+            replicas = replicas or deployment["autoscaling_config"]["max_replicas"]
+            most += 2 * replicas * options["num_cpus"]  # old and new ones, in a rollout
+            for cluster in CLUSTERS.values():
+                for node in cluster["available_node_types"].values():
+                    is_left_out = selector[1] == f"!{node.get('labels', {}).get(selector[0])}"
+                    assert is_left_out == ("GPU" in node["resources"])
+        for cluster in CLUSTERS.values():
+            assert most <= cluster["available_node_types"]["head"]["resources"]["CPU"]
+
+    def test_changed_code_changes_the_config_that_is_deployed(self, tmp_path: Path) -> None:
+        text = (ROOT / "serve_config.production.yaml").read_text()
+        (tmp_path / "prelabel").mkdir()
+        seen = set()
+        for name, code in (("a", "1"), ("a", "2"), ("b", "2"), ("c", "2")):
+            (tmp_path / f"prelabel/{name}.py").write_text(code)
+            config = yaml.safe_load(released(text, tmp_path))
+            (application,) = ServeDeploySchema.model_validate(config).applications
+            seen.add(AppSettings.model_validate(application.args).release)
+            assert yaml.safe_load(released(text, tmp_path)) == config
+            config["applications"][0]["args"].pop("release")
+            assert config == PRODUCTION
+        assert len(seen) == 4
+        assert "" not in seen
 
     def test_it_has_the_deployments_of_the_other_config(self) -> None:
         other = yaml.safe_load((ROOT / "serve_config.yaml").read_text())

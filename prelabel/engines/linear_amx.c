@@ -27,14 +27,14 @@
 static int64_t round_up(int64_t number, int64_t step) { return (number + step - 1) / step * step; }
 
 // Whether the processor and the kernel have the tiles; asks for them, which holds for the process.
-int linear_is_available(void) {
+int amx_is_available(void) {
     return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
            syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* XTILEDATA */) == 0;
 }
 
-// Numbers of `packed`: for each 16 columns and each 32 of K the tile of h, then that of l.
-int64_t linear_packed_size(int64_t N, int64_t K) {
-    return round_up(N, PAIR) * round_up(K, DEPTH) * 2;
+// Bytes of `packed`: for each 16 columns and each 32 of K the tile of h, then that of l.
+int64_t amx_packed_size(int64_t N, int64_t K) {
+    return round_up(N, PAIR) * round_up(K, DEPTH) * 2 * (int64_t)sizeof(uint16_t);
 }
 
 AMX static inline void split(__m512 a, __m512 b, __m512i *high, __m512i *low) {
@@ -48,7 +48,7 @@ AMX static inline void split(__m512 a, __m512 b, __m512i *high, __m512i *low) {
 }
 
 // `w` row by row in tiles for the right-hand side: each row of a tile holds pairs of K.
-AMX void linear_pack(const float *w, uint16_t *packed, int64_t N, int64_t K) {
+AMX void amx_pack(const float *w, uint16_t *packed, int64_t N, int64_t K) {
     int64_t columns = round_up(N, PAIR), depth = round_up(K, DEPTH);
     for (int64_t n = 0; n < columns; n++)
         for (int64_t k = 0; k < depth; k += DEPTH) {
@@ -177,11 +177,11 @@ AMX static int run(const float *x, const uint16_t *packed, const float *bias, fl
 }
 
 // Returns 0, or 1 for want of memory. Columns are shared out, too, where there are few rows.
-int linear_run(const float *x, const uint16_t *packed, const float *bias, float *y, int64_t M,
+int amx_run(const float *x, const uint16_t *packed, const float *bias, float *y, int64_t M,
                int64_t N, int64_t K, int relu) {
     int64_t chunk = M >= 8 * ROWS ? round_up(N, PAIR) : round_up(N / 8 + 1, PAIR);
     return run(x, packed, bias, y, M, N, K, relu, chunk);
 }
 #else
-int linear_is_available(void) { return 0; }
+int amx_is_available(void) { return 0; }
 #endif

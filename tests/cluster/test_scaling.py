@@ -18,14 +18,7 @@ from tests.cluster.pixel_app import Block
 logger = logging.getLogger(__name__)
 
 QUICK_S = 1.0  # an answer that waits for nothing
-HEAD_ID = "f" * 56
-AUTOSCALER = {
-    "RAY_FAKE_CLUSTER": "1",
-    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-    "RAY_enable_autoscaler_v2": "1",  # the one that Kubernetes has
-    "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
-    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
-}
+AUTOSCALER = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
 
 
 def test_detectors_follow_the_load_to_added_nodes_and_back() -> None:
@@ -58,9 +51,9 @@ def autoscaling(ray: Cluster) -> Path:
         "provider": {
             "type": "fake_multinode",
             "gcs_address": ray.address,
-            "launch_multiple": True,
-            "head_node_id": HEAD_ID,
-            "disable_node_updaters": True,  # there is no SSH to a node that is none
+            "use_node_id_as_ip": True,  # they share one
+            "disable_node_updaters": True,  # there is no SSH to them
+            "disable_launch_config_check": True,
         },
         "available_node_types": {
             "ray.head.default": {"resources": {"CPU": 4}, "node_config": {}, "max_workers": 0},

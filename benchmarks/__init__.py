@@ -1,1 +1,7 @@
 """How fast the service is, beside the bare model and what else one could run. `make bench`."""
+
+import os
+
+from tests.ray_env import RAY_ENV
+
+os.environ.update(RAY_ENV)  # before Ray is loaded; as `make` and the image start the service

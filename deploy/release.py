@@ -1,7 +1,7 @@
 """A config of Serve with a digest of the code under `release`, for `serve deploy`.
 
-Serve rolls out a config that differs from the one that runs, and looks at no file of the code: without
-this, the same config would leave the replicas on the old code for ever.
+Serve rolls out a config that differs from the one that runs, and looks at no file of the code:
+without this, the same config would leave the replicas on the old code for ever.
 """
 
 from __future__ import annotations

@@ -9,11 +9,16 @@ from tests.cluster.soak import LEAST_WINDOWS, MIB, WINDOW_S, Figures, soak
 WINDOWS = 3 * LEAST_WINDOWS
 
 
-def sound(times: list[float]) -> Figures:
-    """Of a service whose requests took so many seconds, one list for each window."""
+def sound(times: list[float], yardsticks: list[float] | None = None) -> Figures:
+    """Of a service whose requests, and of a machine whose yardstick, took so many seconds in each
+    window.
+    """
+    yardsticks = yardsticks or [0.02] * len(times)
     figures = Figures(began=0, rss=[{"Detector": 100 * MIB}] * 40, requests=1)
     figures.seconds = [
-        (window * WINDOW_S + i, took) for window, took in enumerate(times) for i in range(10)
+        (window * WINDOW_S + i, *both)
+        for window, both in enumerate(zip(times, yardsticks, strict=True))
+        for i in range(10)
     ]
     return figures
 
@@ -42,7 +47,13 @@ def test_objects_that_stay_are_found() -> None:
 
 def test_a_service_that_becomes_slower_is_found() -> None:
     figures = sound([0.1 + 0.002 * window for window in range(WINDOWS)])
-    assert figures.faults() == ["99th percentile went from 109 to 149 ms"]
+    assert figures.faults() == ["requests became slower by 37% than the machine"]
+
+
+def test_a_machine_that_becomes_slower_is_not_the_service_s_fault() -> None:
+    slower = [0.1 + 0.002 * window for window in range(WINDOWS)]
+    assert sound(slower, [0.2 * each for each in slower]).faults() == []
+    assert sound([0.1] * WINDOWS, slower[::-1]).faults() != []
 
 
 def test_a_busy_minute_of_the_machine_is_no_drift() -> None:

@@ -323,6 +323,8 @@ class TestRay:
         assert types["headgroup"]["resources"]["CPU"] == 0
         assert types["edge"]["resources"]["CPU"] == 2
         assert all(types[name]["max_workers"] > 0 for name in groups(overlay))
+        roles = {name: kind.get("labels", {}).get("prelabel/role") for name, kind in types.items()}
+        assert roles == {"headgroup": None, "edge": None, overlay: "detector"}
         assert read["idle_timeout_minutes"] == 10
 
     @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -32,7 +32,9 @@ def test_they_are_there_where_the_processor_fits():
 
 @needs_kernels
 @pytest.mark.parametrize("rows", [1, 5, 15, 16, 33, 97, 127, 129, 1025])
-@pytest.mark.parametrize(("depth", "columns"), [(1, 1), (31, 17), (32, 16), (256, 33), (100, 288), (515, 24)])
+@pytest.mark.parametrize(
+    ("depth", "columns"), [(1, 1), (31, 17), (32, 16), (256, 33), (100, 288), (515, 24)]
+)
 def test_results_are_as_near_to_the_exact_product_as_float32_needs(rows, depth, columns):
     original = layer(columns, depth)
     inputs = torch.randn(rows, depth)

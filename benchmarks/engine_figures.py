@@ -24,7 +24,8 @@ from training.world import load_world
 
 _SIZES = {"640x640": (640, 640, 5), "800x1333": (800, 1333, 3)}
 # Without oneDNN's bfloat16 a pass takes ten times as long: nobody wants that, or waits for it.
-_PRECISIONS = ("float32", "bfloat16")[: 1 + torch.ops.mkldnn._is_mkldnn_bf16_supported()]
+_HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+_PRECISIONS = ("float32", "bfloat16") if _HAS_BFLOAT16 else ("float32",)
 _SCENES = 500
 
 

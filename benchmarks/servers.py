@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
 from prelabel.cards import PROJECT_ROOT
+from tests.e2e.servers import free_port
 
 _START_S = 120
 
@@ -73,14 +73,6 @@ def flask_server(model: str) -> Iterator[str]:
             yield url
         finally:
             process.terminate()
-
-
-def free_port() -> int:
-    """A port that nobody listens to."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def _wait_for(address: str) -> None:

@@ -12,20 +12,23 @@ from pathlib import Path
 
 import yaml
 
-_ROOT = Path(__file__).resolve().parents[1]
-_CODE = ("serve_app.py", "deployments/**/*.py", "prelabel/**/*.py", "requirements/serve.txt")
+from prelabel.cards import PROJECT_ROOT, sha256_of
+
+_CODE = (
+    *("serve_app.py", "deployments/**/*.py", "requirements/serve.txt"),
+    *("prelabel/**/*.py", "prelabel/**/*.c", "prelabel/**/*.yaml"),
+)
 
 
 def digest(root: Path) -> str:
     """Twelve letters that change with any file of the code, with its name or with what it needs."""
     found = hashlib.sha256()
     for path in sorted({path for pattern in _CODE for path in root.glob(pattern)}):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        found.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+        found.update(f"{path.relative_to(root).as_posix()} {sha256_of(path)}\n".encode())
     return found.hexdigest()[:12]
 
 
-def released(config: str, root: Path = _ROOT) -> str:
+def released(config: str, root: Path = PROJECT_ROOT) -> str:
     """The YAML of a config, for the code in that folder."""
     read = yaml.safe_load(config)
     for application in read["applications"]:

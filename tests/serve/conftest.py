@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,8 +27,8 @@ from ray import serve
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from deployments.placement import place_detector
+from tests.e2e.servers import ROOT, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-token-0123456789abcdef0123456789ab"
 USER, PASSWORD = "annotator", "canary-password"
 
@@ -216,7 +215,7 @@ def _applications(
             ),
         ],
     }
-    config["http_options"]["port"] = _free_port()
+    config["http_options"]["port"] = free_port()
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         serve.start(http_options=config["http_options"])
@@ -239,12 +238,6 @@ def _wait_until_running(applications: int) -> None:
             return
         time.sleep(0.5)
     raise AssertionError(f"not running after {START_S} s: {serve.status()}")
-
-
-def _free_port() -> int:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    server.server_close()
-    return server.server_port
 
 
 @pytest.fixture(scope="session")

@@ -642,15 +642,16 @@ class TestProduction:
         text = (ROOT / "serve_config.production.yaml").read_text()
         (tmp_path / "prelabel").mkdir()
         seen = set()
-        for name, code in (("a", "1"), ("a", "2"), ("b", "2"), ("c", "2")):
-            (tmp_path / f"prelabel/{name}.py").write_text(code)
+        changes = [("a.py", "1"), ("a.py", "2"), ("b.py", "2"), ("c.py", "2"), ("card.yaml", "1")]
+        for name, code in [*changes, ("kernel.c", "1")]:
+            (tmp_path / f"prelabel/{name}").write_text(code)
             config = yaml.safe_load(released(text, tmp_path))
             (application,) = ServeDeploySchema.model_validate(config).applications
             seen.add(AppSettings.model_validate(application.args).release)
             assert yaml.safe_load(released(text, tmp_path)) == config
             config["applications"][0]["args"].pop("release")
             assert config == PRODUCTION
-        assert len(seen) == 4
+        assert len(seen) == 6
         assert "" not in seen
 
     def test_it_has_the_deployments_of_the_other_config(self) -> None:

@@ -5,6 +5,7 @@ No `from __future__ import annotations` here, as in serve_app.py.
 
 import base64
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,9 +20,9 @@ api = FastAPI()
 class Nothing:
     """Answers at once."""
 
-    async def __call__(self, given: bytes) -> bytes:
-        """The first byte."""
-        return given[:1]
+    async def __call__(self, given: bytes) -> AsyncIterator[bytes]:
+        """Yields the first byte."""
+        yield given[:1]
 
 
 @serve.deployment(name="Ingress")
@@ -30,7 +31,7 @@ class Edge:
     """Reads the request, and hands the picture to one deployment and the answer to another."""
 
     def __init__(self, detector: DeploymentHandle, mapper: DeploymentHandle, *_: object) -> None:
-        self._detector, self._mapper = detector, mapper
+        self._detector, self._mapper = detector.options(stream=True), mapper.options(stream=True)
 
     @api.get("/health")
     def health(self) -> dict[str, str]:
@@ -42,8 +43,9 @@ class Edge:
         """A request of one task."""
         task = json.loads(await request.body())["tasks"][0]
         picture = base64.b64decode(task["data"]["image"].partition(",")[2])
-        found = await self._detector.remote(picture)
-        return {"results": [(await self._mapper.remote(found)).decode("latin-1")]}
+        [found] = [found async for found in self._detector.remote(picture)]
+        [mapped] = [mapped async for mapped in self._mapper.remote(found)]
+        return {"results": [mapped.decode("latin-1")]}
 
 
 def build_empty_app(_: dict[str, object]) -> Application:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from ray import serve
 
@@ -67,12 +67,14 @@ class Detector:
         )
         logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
 
-    async def __call__(self, query: DetectionQuery) -> Outcome:
-        """Detections of one picture; an error is a value here, so that it arrives as it left."""
+    async def __call__(self, query: DetectionQuery) -> AsyncIterator[Outcome]:
+        """Yields the detections of one picture, once; `deployments.calls` says why it yields. An
+        error is a value here, so that it arrives as it left.
+        """
         admitted: asyncio.Task[Outcome] = await self._admit(query)
         self._metrics.waiting(self._gate.waiting)
         try:
-            return await admitted
+            yield await admitted
         finally:
             self._metrics.waiting(self._gate.waiting)
             self._metrics.cache("results", self.pictures.seen)

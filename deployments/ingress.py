@@ -61,8 +61,8 @@ class Ingress:
         self.environment = environment
         self.card = card
         self.model_version = model_version
-        self._detector = detector
-        self._postprocessor = postprocessor
+        self._detector = detector.options(stream=True)
+        self._postprocessor = postprocessor.options(stream=True)
         self._prompts = prompt_store
         self._journal = journal
         self._tasks_in_progress = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from deployments.logs import use_serve_log
 from prelabel.labelstudio.protocol import Prediction
@@ -30,12 +30,12 @@ class Postprocessor:
 
     def __call__(
         self, plan: TaskPlan, found: Sequence[Detections], traceparent: str = ""
-    ) -> Prediction:
-        """plan.looks[i] says what was looked for where found[i] was found."""
+    ) -> Iterator[Prediction]:
+        """Yields one. plan.looks[i] says what was looked for where found[i] was found."""
         with self._tracer.span("regions", traceparent):
             regions = [
                 region
                 for look, detections in zip(plan.looks, found, strict=True)
                 for region in to_regions(look, detections, self._suppression)
             ]
-            return to_prediction(regions, self._model_version, plan.echo)
+            yield to_prediction(regions, self._model_version, plan.echo)

@@ -20,10 +20,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def in_turns(works: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each work returns, round by round; each ran once before, which does not count."""
-    for work in works.values():
-        work()
+def in_turns(
+    works: Mapping[str, Callable[[], float]], rounds: int, *, warm: bool = False
+) -> dict[str, list[float]]:
+    """What each work returns, round by round. Each runs once before, which does not count, where
+    they are not warm already.
+    """
+    if not warm:
+        for work in works.values():
+            work()
     found: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():

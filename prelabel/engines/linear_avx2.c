@@ -62,6 +62,7 @@ AVX2 static inline __attribute__((always_inline)) void strip(
         left[m] = read_columns(from, columns);
         right[m] = read_columns(from + LANES, columns - LANES);
     }
+#pragma GCC unroll 4
     for (int64_t k = 0; k < depth; k++, w += COLUMNS) {
         __m256 a = _mm256_loadu_ps(w), b = _mm256_loadu_ps(w + LANES);
 #pragma GCC unroll 6

@@ -50,6 +50,9 @@ def test_what_is_compared_runs_in_turns_and_once_before():
     assert "".join(order) == "ababab"
     assert found == {"a": [3, 5], "b": [4, 6]}
     assert medians(found) == {"a": 4, "b": 5}
+    order.clear()
+    in_turns(works, 2, warm=True)
+    assert "".join(order) == "abab"
 
 
 def test_percentiles():

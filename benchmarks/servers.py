@@ -39,12 +39,7 @@ def service(
     application = config["applications"][0]
     application["import_path"] = import_path
     application["args"] |= {"prompts_file": ""} | args
-    for deployment in application["deployments"]:
-        if deployment["name"] == "Detector":
-            del deployment["autoscaling_config"]
-            deployment["num_replicas"] = detectors
-            if detector_cpus is not None:
-                deployment["ray_actor_options"] = {"num_cpus": detector_cpus}
+    fix_detectors(application, detectors, detector_cpus)
     config["http_options"] = {"host": "127.0.0.1", "port": free_port()}
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
     try:
@@ -55,6 +50,16 @@ def service(
     finally:
         serve.shutdown()
         ray.shutdown()
+
+
+def fix_detectors(application: dict[str, Any], detectors: int, cpus: float | None) -> None:
+    """Give an application of a Serve config so many detectors, which take so many CPUs each."""
+    for deployment in application["deployments"]:
+        if deployment["name"] == "Detector":
+            del deployment["autoscaling_config"]
+            deployment["num_replicas"] = detectors
+            if cpus is not None:
+                deployment["ray_actor_options"] = {"num_cpus": cpus}
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """Work is shared out among the detectors, by the calls that the shipped environment chooses."""
 
-import copy
-
 from benchmarks.bodies import picture, requests_for
+from benchmarks.servers import fix_detectors
 from benchmarks.timing import closed_loop
 from tests.e2e.servers import free_port
 from tests.serve.alone import serving
@@ -12,15 +11,12 @@ ONE_PER_S = 4 / (0.1 + 4 * 0.1)  # what the slow engine does in batches of four
 
 
 def test_two_detectors_do_nearly_twice_the_work_of_one() -> None:
-    config = copy.deepcopy(shipped_config())
+    config = shipped_config()
     config["http_options"] = {"host": "127.0.0.1", "port": free_port()}
     [application] = config["applications"]
     application["import_path"] = "benchmarks.cost_app:build_slow_app"
     application["args"] |= {"prompts_file": "", "max_batch_size": 4}
-    for deployment in application["deployments"]:
-        if deployment["name"] == "Detector":
-            del deployment["autoscaling_config"]
-            deployment |= {"num_replicas": 2, "ray_actor_options": {"num_cpus": 0.1}}
+    fix_detectors(application, 2, 0.1)
     with serving(config):
         url = f"http://127.0.0.1:{config['http_options']['port']}"
         encoded = picture((64, 48))

@@ -95,12 +95,12 @@ def demo_figures() -> Figures:
     """With the demo, where the service's own time weighs: against engine and Flask server."""
     bare, encoded = BareEngine("demo"), picture()
     with service({}) as ours, flask_server("demo") as flask:
-        yield from _overhead(ours, bare, encoded)
+        yield from _overhead(ours, flask, bare, encoded)
         for url in (ours, flask):
             _load(url, [], clients=32, each=1, encoded=encoded)
         bare(encoded, 8)
         for clients in (1, 8, 16, 32):
-            load = partial(_load, clients=clients, each=max(4, 64 // clients), encoded=encoded)
+            load = partial(_load, clients=clients, each=max(3, 48 // clients), encoded=encoded)
             latencies: list[float] = []
             found = in_turns(
                 {
@@ -126,20 +126,22 @@ def _load(url: str, latencies: list[float], *, clients: int, each: int, encoded:
     return load.per_s
 
 
-def _overhead(url: str, bare: BareEngine, encoded: bytes) -> Figures:
-    with Client(url) as client:
+def _overhead(url: str, flask_url: str, bare: BareEngine, encoded: bytes) -> Figures:
+    with Client(url) as client, Client(flask_url) as flask:
         found = in_turns(
             {
                 "service": lambda: client.post(request(unseen(encoded))),
                 "health": lambda: client.get("/health"),
                 "engine": lambda: seconds(lambda: bare(encoded, 1)),
+                "flask": lambda: flask.post(request(unseen(encoded))),
             },
             60,
         )
         asked = request(unseen(encoded))
         again = in_turns({"kept": lambda: client.post(asked)}, 60)
-    service_s, health_s, engine_s = map(statistics.median, found.values())
+    service_s, health_s, engine_s, flask_s = map(statistics.median, found.values())
     yield "overhead_p50_ms", (service_s - engine_s) * 1000
+    yield "overhead_of_flask_p50_ms", (flask_s - engine_s) * 1000
     yield "overhead_http_p50_ms", health_s * 1000
     yield "overhead_without_pass_p50_ms", statistics.median(again["kept"]) * 1000
     for part, work in overhead_parts(encoded).items():
@@ -188,13 +190,20 @@ def hop_figures() -> Figures:
 
 
 def memory_figures() -> Figures:
-    """Growth of all replicas together from 500 requests to 2,000, as a share."""
+    """Growth of all replicas together from 500 requests to 2,000, as a share. Each picture is asked
+    for twice, as at Submit.
+    """
     encoded = picture()
     args = {"result_cache_bytes": 4 * 1024 * 1024, "picture_cache_bytes": 16 * 1024 * 1024}
+
+    def ask(pictures: int) -> None:
+        bodies = requests_for(8, pictures, encoded)
+        closed_loop(url, 8, [[body for body in each for _ in range(2)] for each in bodies])
+
     with service(args) as url:
-        closed_loop(url, 8, requests_for(8, 63, encoded))
+        ask(32)
         before = sum(replicas_rss().values())
-        closed_loop(url, 8, requests_for(8, 188, encoded))
+        ask(94)
         yield "rss_growth", sum(replicas_rss().values()) / before - 1
 
 

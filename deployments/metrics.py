@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ray.serve.metrics import Counter, Gauge, Histogram
@@ -9,14 +13,43 @@ from ray.serve.metrics import Counter, Gauge, Histogram
 from prelabel.caching import WorkCache
 from prelabel.journal import Report
 
+logger = logging.getLogger(__name__)
+
 _SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
 _ERROR_PREFIX = "errors."
+
+
+class Later:
+    """Tells Ray a moment later, and all together: there are some twenty figures in the work on one
+    picture, each takes as long as a step of that work, and somebody is waiting for it.
+
+    Belongs to one event loop.
+    """
+
+    def __init__(self, pause_s: float = 0.05) -> None:
+        self._pause_s = pause_s
+        self._untold: list[Callable[[], object]] = []
+
+    def __call__(self, tell: Callable[..., object], *figure: object) -> None:
+        """Call it so, soon and in order."""
+        if not self._untold:
+            asyncio.get_running_loop().call_later(self._pause_s, self._tell_all)
+        self._untold.append(partial(tell, *figure))
+
+    def _tell_all(self) -> None:
+        untold, self._untold = self._untold, []
+        for tell in untold:
+            try:
+                tell()
+            except Exception:  # the edge: a figure that is lost costs no other
+                logger.exception("a figure could not be told to Ray")
 
 
 class StageMetrics:
     """How long the stages of the work on one picture take."""
 
     def __init__(self) -> None:
+        self._later = Later()
         self._stages = Histogram(
             "prelabel_stage_seconds",
             description="Fetch, decode, prepare, queue (for the device), forward, postprocess.",
@@ -26,7 +59,7 @@ class StageMetrics:
 
     def observe(self, stage: str, seconds: float) -> None:
         """An `Observe`."""
-        self._stages.observe(seconds, {"stage": stage})
+        self._later(self._stages.observe, seconds, {"stage": stage})
 
 
 class DetectorMetrics(StageMetrics):
@@ -51,18 +84,18 @@ class DetectorMetrics(StageMetrics):
 
     def batch(self, size: int) -> None:
         """A pass through the model begins."""
-        self._sizes.observe(size)
+        self._later(self._sizes.observe, size)
 
     def waiting(self, pictures: int) -> None:
         """So many wait now."""
-        self._waiting.set(pictures)
+        self._later(self._waiting.set, pictures)
 
     def cache(self, name: str, cache: WorkCache[Any]) -> None:
         """Count what was asked of it since the last time."""
         for outcome, total in (("hit", cache.hits), ("miss", cache.misses)):
             new = total - self._counted.get((name, outcome), 0)
             if new:
-                self._asked.inc(new, {"cache": name, "outcome": outcome})
+                self._later(self._asked.inc, new, {"cache": name, "outcome": outcome})
                 self._counted[name, outcome] = total
 
 
@@ -97,6 +130,9 @@ class IngressMetrics(StageMetrics):
 
     def count(self, report: Report) -> None:
         """An answered request."""
+        self._later(self._count, report)
+
+    def _count(self, report: Report) -> None:
         for name, number in report.counts.items():
             if name.startswith(_ERROR_PREFIX):
                 self._errors.inc(number, {"error_type": name.removeprefix(_ERROR_PREFIX)})
@@ -108,4 +144,4 @@ class IngressMetrics(StageMetrics):
 
     def in_progress(self, tasks: int) -> None:
         """So many now."""
-        self._in_progress.set(tasks)
+        self._later(self._in_progress.set, tasks)

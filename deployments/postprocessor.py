@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from deployments.logs import use_serve_log
 from prelabel.labelstudio.protocol import Prediction
@@ -28,10 +28,14 @@ class Postprocessor:
             min_box_px=settings.min_box_px,
         )
 
-    def __call__(
+    async def __call__(
         self, plan: TaskPlan, found: Sequence[Detections], traceparent: str = ""
-    ) -> Iterator[Prediction]:
-        """Yields one. plan.looks[i] says what was looked for where found[i] was found."""
+    ) -> AsyncIterator[Prediction]:
+        """Yields one. plan.looks[i] says what was looked for where found[i] was found.
+
+        Waits for nothing: asynchronous, for Serve runs others in a thread, which takes longer than
+        what is done here.
+        """
         with self._tracer.span("regions", traceparent):
             regions = [
                 region

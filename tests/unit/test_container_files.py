@@ -604,9 +604,13 @@ class TestCluster:
                 subprocess.run(["bash", "-n", "-c", command], check=True)
 
     @pytest.mark.parametrize("target", ["cluster-up", "cluster-deploy", "cluster-down"])
-    def test_the_targets_name_files_that_exist(self, target: str) -> None:
+    def test_the_targets_name_files_that_exist(self, target: str, tmp_path: Path) -> None:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").touch()  # else it would be made first
         command = ["make", "--dry-run", "--silent", target, "CLUSTER=deploy/cluster.gcp.yaml"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*command, f"HOME={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
         *_, before, last = ["", *done.stdout.strip().splitlines()]
         assert last.startswith("RAY_AUTH_MODE=token ")
         source, made, written = before.partition(" > ")

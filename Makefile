@@ -17,7 +17,7 @@ include deploy/ray.env
 export $(shell sed -n 's/^\(RAY_[A-Za-z_]*\)=.*/\1/p' deploy/ray.env)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help serve test lint e2e test-cluster soak train-demo measure-demo bench lock format docs image-test clean \
+.PHONY: help serve test lint e2e test-cluster soak nightly train-demo measure-demo bench lock format docs image-test clean \
     cluster-up cluster-tunnel cluster-deploy cluster-down
 
 help:  ## This list
@@ -50,6 +50,11 @@ test-cluster: .venv/test.stamp  ## Several Ray nodes on this machine: scaling, f
 
 soak: .venv/test.stamp  ## Steady mixed work, in search of leaks and slowness (MINUTES=2 for a try)
 	$(BIN)/python -m tests.cluster.soak --minutes $(MINUTES)
+
+nightly:  ## What is too long for every change: test-cluster, image-test, soak; an hour, alone on the machine
+	$(MAKE) test-cluster
+	$(MAKE) image-test
+	$(MAKE) soak
 
 # Freed memory stays with the process, in huge pages: a training step takes a tenth less time.
 train-demo: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=268435456

@@ -46,7 +46,8 @@ WINDOW_S = 20
 LEAST_WINDOWS = 10  # in a third
 WARM_UP_SHARE = 0.2  # of the time, in addition
 ROUND_S = 0.5  # a share of what two cores can do, so that nothing queues
-CACHES = {"result_cache_bytes": 4 * MIB, "picture_cache_bytes": 8 * MIB}  # full ones do not grow
+# Full ones do not grow, and these are full after some seconds.
+CACHES = {"result_cache_bytes": MIB, "picture_cache_bytes": MIB}
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 
 

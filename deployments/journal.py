@@ -10,21 +10,23 @@ from prelabel.settings import AppSettings
 
 
 class JournalKeeper:
-    """See Journal."""
+    """See Journal. Asynchronous, for Serve runs other methods in threads: a sum of two at a time
+    would lose one, and errors cannot be read while one is added.
+    """
 
     def __init__(self, settings: AppSettings) -> None:
         use_serve_log(settings.log_level)
         self._journal = Journal()
 
-    def note(self, reports: Sequence[Report]) -> None:
+    async def note(self, reports: Sequence[Report]) -> None:
         """Add reports."""
         for report in reports:
             self._journal.note(report)
 
-    def errors(self, project: str | None, limit: int) -> list[Fault]:
+    async def errors(self, project: str | None, limit: int) -> list[Fault]:
         """The newest errors first."""
         return self._journal.errors(project, limit)
 
-    def metrics(self) -> dict[str, float]:
+    async def metrics(self) -> dict[str, float]:
         """Counts and times."""
         return self._journal.metrics()

@@ -1,0 +1,19 @@
+"""Which methods Serve runs in the replica's loop, one at a time, and not in threads."""
+
+import inspect
+
+import pytest
+
+from deployments.journal import JournalKeeper
+from deployments.postprocessor import Postprocessor
+
+
+@pytest.mark.parametrize(
+    "method", [JournalKeeper.note, JournalKeeper.errors, JournalKeeper.metrics]
+)
+def test_the_journal_adds_up_one_report_at_a_time(method):
+    assert inspect.iscoroutinefunction(method)
+
+
+def test_no_thread_stands_between_detections_and_their_prediction():
+    assert inspect.isasyncgenfunction(Postprocessor.__call__)

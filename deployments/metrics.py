@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 from prelabel.caching import WorkCache
 from prelabel.journal import Report
-
-logger = logging.getLogger(__name__)
 
 _SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
 _ERROR_PREFIX = "errors."
@@ -28,21 +24,20 @@ class Later:
 
     def __init__(self, pause_s: float = 0.05) -> None:
         self._pause_s = pause_s
-        self._untold: list[Callable[[], object]] = []
+        self._untold: list[tuple[Callable[..., object], tuple[object, ...]]] = []
 
     def __call__(self, tell: Callable[..., object], *figure: object) -> None:
         """Call it so, soon and in order."""
         if not self._untold:
             asyncio.get_running_loop().call_later(self._pause_s, self._tell_all)
-        self._untold.append(partial(tell, *figure))
+        self._untold.append((tell, figure))
 
     def _tell_all(self) -> None:
+        """Each is a call of the loop's own, which logs what fails: it costs no other."""
         untold, self._untold = self._untold, []
-        for tell in untold:
-            try:
-                tell()
-            except Exception:  # the edge: a figure that is lost costs no other
-                logger.exception("a figure could not be told to Ray")
+        loop = asyncio.get_running_loop()
+        for tell, figure in untold:
+            loop.call_soon(tell, *figure)
 
 
 class StageMetrics:

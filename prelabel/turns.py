@@ -15,9 +15,6 @@ async def all_or_none(works: Iterable[Coroutine[Any, Any, ResultT]]) -> list[Res
     """The results of what runs at the same time, in order. When one fails, or the caller goes away,
     the others are for nothing, and cancelled.
     """
-    works = list(works)
-    if len(works) == 1:  # as a rule; it needs no task of its own
-        return [await works[0]]
     tasks = [asyncio.create_task(work) for work in works]
     try:
         return await asyncio.gather(*tasks)

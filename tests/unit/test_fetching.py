@@ -121,7 +121,9 @@ def test_every_address_that_python_calls_special_is_not_public() -> None:
     assert len(special) > 20
     for network in special:
         for address in (network[0], network[network.num_addresses // 2], network[-1]):
-            assert address.is_global or not is_public(str(address)), address
+            # Some releases of Python call all of 6to4 special; it is what its IPv4 address is.
+            hidden = getattr(address, "sixtofour", None) or address
+            assert hidden.is_global or not is_public(str(address)), address
 
 
 @pytest.mark.parametrize(

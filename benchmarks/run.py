@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -21,6 +22,7 @@ from benchmarks.service_figures import (
     memory_figures,
     scaling_figures,
 )
+from deployments.placement import MEMORY_ENVIRONMENT
 from prelabel.cards import PROJECT_ROOT
 
 _RESULTS = PROJECT_ROOT / "benchmarks" / "results"
@@ -43,6 +45,7 @@ _DEMANDED = {
     "overhead_p50_ms": ("<=", 15),
     "demo_over_flask_1": (">=", 1),
     "demo_over_flask_8": (">=", 1),
+    "demo_over_flask_16": (">=", 1),
     "demo_over_flask_32": (">=", 1),
     "rethreshold_speedup": (">=", 20),
     "scale_4_replicas": (">=", 3.6),
@@ -77,6 +80,17 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
+def _take_memory_as_detectors_do() -> None:
+    """Have the bare engine's memory be a detector's: glibc reads how when a process starts. Not
+    that of the processes started here, which have their own ways.
+    """
+    if any(os.environ.get(name) != value for name, value in MEMORY_ENVIRONMENT.items()):
+        command = [sys.executable, "-m", "benchmarks.run", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | MEMORY_ENVIRONMENT)
+    for name in MEMORY_ENVIRONMENT:
+        del os.environ[name]
+
+
 def main() -> None:
     """Run the parts that are asked for; figures of the others stay as they were."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -109,4 +123,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    _take_memory_as_detectors_do()
     main()

@@ -17,12 +17,13 @@ _ERROR_PREFIX = "errors."
 
 class Later:
     """Tells Ray a moment later, and all together: there are some twenty figures in the work on one
-    picture, each takes as long as a step of that work, and somebody is waiting for it.
+    picture, each takes as long as a step of that work when it is told alone, and somebody is
+    waiting for it. (Ray itself sends them on once a second.)
 
     Belongs to one event loop.
     """
 
-    def __init__(self, pause_s: float = 0.05) -> None:
+    def __init__(self, pause_s: float = 0.5) -> None:
         self._pause_s = pause_s
         self._untold: list[tuple[Callable[..., object], tuple[object, ...]]] = []
 

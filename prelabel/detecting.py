@@ -23,6 +23,7 @@ from prelabel.tiling import Tile, Tiling, merge_views
 from prelabel.turns import all_or_none
 from prelabel.types import DetectionQuery, Detections, ImageRGB, RawDetections
 
+_DIGESTED_AT_ONCE = 256 * 1024  # bytes: that takes less time than the way to a thread and back
 _BOXES_MERGED = 3_000  # best boxes of a picture with tiles; more matter only at thresholds near 0
 
 Outcome = Detections | PrelabelError
@@ -63,7 +64,10 @@ class PictureDetector:
     async def detect(self, query: DetectionQuery) -> Outcome:
         """Detections of one picture, or why there are none."""
         try:
-            digest = await self._in_preparing_thread(query, _digest, query.image)
+            if len(query.image) <= _DIGESTED_AT_ONCE:
+                digest = _digest(query.image)
+            else:
+                digest = await self._in_preparing_thread(query, _digest, query.image)
             image = await self._decoded(query, digest)
             views = self._tiling.views((image.shape[1], image.shape[0]))
             room = asyncio.Semaphore(self._views_at_once)

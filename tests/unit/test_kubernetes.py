@@ -24,6 +24,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 from ray.scripts.scripts import drain_node
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.placement import MEMORY_ENVIRONMENT
 from prelabel.cards import load_card
 from prelabel.settings import AppSettings, Environment
 from tests.unit import kuberay
@@ -57,7 +58,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "Detector.autoscaling_config.min_replicas": 1,
         "Detector.ray_actor_options": {
             "num_cpus": 3,
-            "runtime_env": {"env_vars": {"MALLOC_ARENA_MAX": "1"}},
+            "runtime_env": {"env_vars": MEMORY_ENVIRONMENT},
         },
     },
 }

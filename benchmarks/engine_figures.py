@@ -22,7 +22,7 @@ from prelabel.engines.torch_engine import Batch, TorchEngine
 from training.evaluate import WORK, agreement, load_scenes, measured_sets
 from training.world import load_world
 
-_SIZES = {"640x640": (640, 640, 5), "800x1333": (800, 1333, 3)}
+_SIZES = {"640x640": (640, 640, 5), "800x1333": (800, 1333, 2)}
 # Without oneDNN's bfloat16 a pass takes ten times as long: nobody wants that, or waits for it.
 _HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 _PRECISIONS = ("float32", "bfloat16") if _HAS_BFLOAT16 else ("float32",)

@@ -19,7 +19,6 @@ import yaml
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.placement import MEMORY_ENVIRONMENT
 from prelabel.cards import PROJECT_ROOT
 from tests.e2e.servers import free_port
 
@@ -72,7 +71,7 @@ def flask_server(model: str) -> Iterator[str]:
         *("--workers", "1", "--threads", "8", "--timeout", "0", "--log-level", "error"),
         *("--bind", url.removeprefix("http://"), "benchmarks.flask_app:app"),
     ]
-    environment = os.environ | MEMORY_ENVIRONMENT | {"PRELABEL_BENCH_MODEL": model}
+    environment = os.environ | {"PRELABEL_BENCH_MODEL": model}
     with subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment) as process:
         try:
             _wait_for(f"{url}/health")

@@ -74,7 +74,7 @@ def full_size_figures(folder: Path) -> Figures:
                 "service": lambda: closed_loop(url, 16, requests_for(16, 1, encoded)).per_s,
                 "after": lambda: bare.per_s(encoded, 1, 4),
             },
-            4,
+            3,
             warm=True,
         )
         # Half a minute lies between their middles: a machine that gets slower does so for both.
@@ -104,14 +104,14 @@ def demo_figures() -> Figures:
             _load(url, [], clients=32, each=1, encoded=encoded)
         bare(encoded, 8)
         for clients in (1, 8, 16, 32):
-            load = partial(_load, clients=clients, each=max(3, 48 // clients), encoded=encoded)
+            load = partial(_load, clients=clients, each=max(2, 32 // clients), encoded=encoded)
             latencies: list[float] = []
             found = in_turns(
                 {
                     "service": partial(load, ours, latencies),
                     "flask": partial(load, flask, []),
-                    "one": lambda: bare.per_s(encoded, 1, 20),
-                    "eight": lambda: bare.per_s(encoded, 8, 4),
+                    "one": lambda: bare.per_s(encoded, 1, 16),
+                    "eight": lambda: bare.per_s(encoded, 8, 2),
                 },
                 2,
                 warm=True,

@@ -64,7 +64,7 @@ train-demo: .venv/train.stamp  ## Train the demo model from nothing; go on where
 measure-demo: .venv/train.stamp  ## Measure the demo model on held-out scenes (ARGS=--engines: compare the engines)
 	$(BIN)/python -m training.evaluate $(ARGS)
 
-bench: .venv/bench.stamp  ## Measure speed, beside the bare model and the alternatives (15 minutes; ARGS="--parts engine")
+bench: .venv/bench.stamp  ## Measure speed, beside the bare model and the alternatives (20 minutes; ARGS="--parts engine")
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 cluster-up: .venv/cluster.stamp $(HOME)/.ray/auth_token  ## Start or repair the Ray cluster of cluster.yaml (CLUSTER=deploy/cluster.gcp.yaml)

@@ -10,12 +10,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.placement import (
-    MEMORY_ENVIRONMENT,
-    DetectorPlace,
-    place_detector,
-    threads_for,
-)
+from deployments.placement import DetectorPlace, place_detector, threads_for
 from prelabel.settings import AppSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +66,8 @@ def test_detectors_are_placed(device, nodes, placed):
     environment = place.options.pop("runtime_env", None)
     assert place == DetectorPlace(*placed)
     # Without it a pass of the model maps its memory anew, each time.
-    assert environment == ({"env_vars": MEMORY_ENVIRONMENT} if place.device == "cpu" else None)
+    memory = {"MALLOC_ARENA_MAX": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    assert environment == ({"env_vars": memory} if place.device == "cpu" else None)
 
 
 @pytest.mark.parametrize(

@@ -210,8 +210,8 @@ def test_health_and_setup_answer_at_once_while_the_model_is_busy(service):
         time.sleep(0.1)
     bulk.join()
     assert len(times) > 5
-    assert sorted(times)[len(times) // 2] < 0.5
-    assert max(times) < 2
+    # A machine may stand still once; who waits for the model waits each time.
+    assert sorted(times)[len(times) * 9 // 10] < 0.5, sorted(times)[-10:]
 
 
 def test_the_newest_submit_s_prompt_is_remembered_for_its_project_alone(service):

@@ -34,9 +34,11 @@ from prelabel.prompt_memory import Remembered
 from prelabel.settings import AppSettings, Environment
 from prelabel.stages import timed
 from prelabel.tracing import open_tracer
+from prelabel.turns import afterwards
 from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
 
 _LONGEST_KEPT_ADDRESS = 4096
+_DECODED_AT_ONCE = 128 * 1024  # characters: that takes less time than the way to a thread and back
 _REPORT_AFTER_S = 0.5
 _FETCHING_THREADS = 64  # twice what one request may have under way (task_concurrency)
 
@@ -125,7 +127,8 @@ class Ingress:
         finally:
             self._tasks_in_progress -= len(request.tasks)
             self._metrics.in_progress(self._tasks_in_progress)
-        self.note(report_on(request, entries, request_id, time.monotonic() - started))
+        taken = time.monotonic() - started
+        afterwards(lambda: self.note(report_on(request, entries, request_id, taken)))
         return entries
 
     def note(self, report: Report) -> None:
@@ -192,6 +195,8 @@ class Ingress:
     async def _fetch(self, uri: str, task_id: int | None) -> bytes:
         async def fetch() -> bytes:
             with timed(self._observe, "fetch"):
+                if uri.startswith("data:") and len(uri) <= _DECODED_AT_ONCE:
+                    return self._fetch_now(uri, task_id)
                 return await asyncio.get_running_loop().run_in_executor(
                     self._fetching, self._fetch_now, uri, task_id
                 )

@@ -6,6 +6,8 @@ import numpy as np
 
 from prelabel.types import Floats, Ints
 
+_COMPARED_AT_ONCE = 64  # boxes, with all that are worse
+
 
 def cxcywh_to_xyxy(boxes_cxcywh: Floats) -> Floats:
     """Centre and size to corners, in the same unit."""
@@ -26,14 +28,14 @@ def px_to_pct(boxes_px: Floats, image_wh: tuple[int, int]) -> Floats:
 def clip_xyxy(boxes_xyxy: Floats, image_wh: tuple[int, int]) -> Floats:
     """Boxes cut at the picture's edges, in pixels."""
     limit = np.array(image_wh * 2, dtype=boxes_xyxy.dtype)
-    clipped: Floats = np.clip(boxes_xyxy, 0, limit)
+    clipped: Floats = np.minimum(np.maximum(boxes_xyxy, 0), limit)
     return clipped
 
 
 def area_xyxy(boxes_xyxy: Floats) -> Floats:
     """Areas [N]; a box of negative width or height has none."""
     wh = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0)
-    area: Floats = np.prod(wh, axis=1)
+    area: Floats = wh[:, 0] * wh[:, 1]
     return area
 
 
@@ -42,7 +44,7 @@ def iou_xyxy(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
     top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
     bottom_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
     wh = np.maximum(bottom_right - top_left, 0)
-    intersection: Floats = np.prod(wh, axis=2)
+    intersection: Floats = wh[..., 0] * wh[..., 1]
     union = area_xyxy(a_xyxy)[:, None] + area_xyxy(b_xyxy)[None, :] - intersection
     iou: Floats = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
     return iou
@@ -57,12 +59,15 @@ def nms(boxes_xyxy: Floats, scores: Floats, groups: Ints, iou_threshold: float, 
     boxes, group = boxes_xyxy[order], groups[order]
     alive = np.ones(len(order), dtype=bool)
     kept: list[int] = []
-    for i in range(len(order)):
-        if len(kept) == limit:
-            break
-        if alive[i]:
-            kept.append(int(order[i]))
-            rest = slice(i + 1, None)
-            overlap = iou_xyxy(boxes[i : i + 1], boxes[rest])[0] > iou_threshold
-            alive[rest] &= ~(overlap & (group[rest] == group[i]))
-    return np.array(kept, dtype=np.int64)
+    # Many at a time, for with few boxes the calls take the time, and not all, for the memory.
+    for start in range(0, len(order), _COMPARED_AT_ONCE):
+        block = slice(start, start + _COMPARED_AT_ONCE)
+        overlap = iou_xyxy(boxes[block], boxes[start:]) > iou_threshold
+        overlap &= group[block, None] == group[None, start:]
+        for i, overlapped in enumerate(overlap, start):
+            if len(kept) == limit:
+                return order[kept]
+            if alive[i]:
+                kept.append(i)
+                alive[start:] &= ~overlapped  # of those before, and itself, nobody asks again
+    return order[kept]

@@ -31,7 +31,7 @@ from prelabel.labelstudio.results import to_prediction, to_task_error
 from prelabel.planning import Wishes, plan_task
 from prelabel.settings import AppSettings
 from prelabel.tracing import Tracer
-from prelabel.turns import FairTurns, all_or_none
+from prelabel.turns import FairTurns, afterwards, all_or_none
 from prelabel.types import Asked, DetectionQuery, Detections, LookPlan, TaskPlan
 
 logger = logging.getLogger(__name__)
@@ -153,9 +153,8 @@ class Predictor:
             ground.cancel()
         failed = sum("error" in each for each in entries)
         seconds = time.monotonic() - started
-        logger.info(
-            "%d tasks, %d failed, %.2f s (request %s)", len(entries), failed, seconds, request_id
-        )
+        line = "%d tasks, %d failed, %.2f s (request %s)"
+        afterwards(lambda: logger.info(line, len(entries), failed, seconds, request_id))
         return list(entries)
 
     async def _ground(self, request: PredictRequest) -> tuple[LabelingConfig, Asked]:

@@ -25,11 +25,13 @@ def select_detections(
         phrase = np.argmax(chunk.phrase_mean, axis=1)
         rows = np.arange(len(phrase))
         score, mean = chunk.phrase_max[rows, phrase], chunk.phrase_mean[rows, phrase]
-        px = clip_xyxy(norm_to_px(chunk.boxes_xyxy_norm, image_wh), image_wh)
-        keep = (score >= thresholds.box) & (mean >= thresholds.text) & (area_xyxy(px) > 0)
-        boxes.append(px[keep])
-        scores.append(score[keep])
-        phrases.append(phrase[keep] + chunk.first_phrase)
+        over = np.flatnonzero((score >= thresholds.box) & (mean >= thresholds.text))
+        px = clip_xyxy(norm_to_px(chunk.boxes_xyxy_norm[over], image_wh), image_wh)
+        visible = area_xyxy(px) > 0
+        kept = over[visible]
+        boxes.append(px[visible])
+        scores.append(score[kept])
+        phrases.append(phrase[kept] + chunk.first_phrase)
     all_scores = np.concatenate(scores)
     order = np.argsort(-all_scores, kind="stable")
     return Detections(

@@ -1,10 +1,12 @@
-"""Work side by side: all of a task, and whose turn is next where there is not room for all."""
+"""Work side by side: all of a task, whose turn is next where there is not room for all, and what
+can come after.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Coroutine, Hashable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -21,6 +23,13 @@ async def all_or_none(works: Iterable[Coroutine[Any, Any, ResultT]]) -> list[Res
     finally:
         for task in tasks:
             task.cancel()
+
+
+def afterwards(note: Callable[[], object]) -> None:
+    """Call it when the running task waits next, or has ended: what nobody waits for goes behind the
+    answer that somebody does. The loop logs what it raises.
+    """
+    asyncio.get_running_loop().call_soon(note)
 
 
 class FairTurns:

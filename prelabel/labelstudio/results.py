@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -129,4 +129,4 @@ def _text_region(echo: PromptEcho) -> TextRegion:
 
 
 def _new_id() -> str:
-    return uuid.uuid4().hex[:10]
+    return secrets.token_hex(5)

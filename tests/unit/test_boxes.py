@@ -84,6 +84,21 @@ def test_a_suppressed_box_suppresses_nobody():
     assert kept.tolist() == [0, 2]
 
 
+@pytest.mark.parametrize("limit", [7, 64, 65, 1000])
+def test_nms_of_many_is_that_of_one_after_the_other(limit):
+    random = np.random.default_rng(5)
+    corners = random.uniform(0, 300, (400, 2))
+    boxes = np.concatenate([corners, corners + random.uniform(5, 100, (400, 2))], axis=1)
+    scores, groups = random.permutation(400) / 400, random.integers(0, 2, 400)
+    kept: list[int] = []
+    for i in np.argsort(-scores).tolist():
+        better = [j for j in kept if groups[j] == groups[i]]
+        if not (iou_xyxy(boxes[[i]], boxes[better]) > 0.4).any():
+            kept.append(i)
+    assert 65 < len(kept) < 390
+    assert nms(boxes, scores, groups, 0.4, limit).tolist() == kept[:limit]
+
+
 def test_nms_stops_at_its_limit_with_the_best():
     boxes = np.arange(80, dtype=float).reshape(20, 4)
     kept = nms(boxes, np.linspace(0, 1, 20), np.arange(20), 0.5, 3)

@@ -6,43 +6,22 @@ A process of its own, so that it keeps the memory allocator's defaults as it has
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from benchmarks.asking import answering
 from benchmarks.timing import seconds
-from prelabel.cards import PROJECT_ROOT
-
-
-class Baseline:
-    """The process, asked for one pass after the other."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def forward_s(self, hw: tuple[int, int]) -> float:
-        """Seconds of a pass over one picture of that size."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{hw[0]} {hw[1]}\n")
-        self._process.stdin.flush()
-        return float(self._process.stdout.readline())
 
 
 @contextmanager
-def baseline(weights: Path) -> Iterator[Baseline]:
-    """The process with these weights."""
-    command = [sys.executable, "-m", "benchmarks.baseline", str(weights)]
-    with subprocess.Popen(
-        command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        yield Baseline(process)
-        assert process.stdin is not None
-        process.stdin.close()
+def baseline(weights: Path) -> Iterator[Callable[[tuple[int, int]], float]]:
+    """With these weights: the seconds of a pass over one picture of a height and width."""
+    with answering("benchmarks.baseline", str(weights)) as ask:
+        yield lambda hw: float(ask(f"{hw[0]} {hw[1]}"))
 
 
 def main() -> None:

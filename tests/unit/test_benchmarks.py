@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from benchmarks.bare import bare_engine
 from benchmarks.bodies import picture, request, requests_for, unseen
 from benchmarks.cost_app import CostEngine
 from benchmarks.run import table
@@ -104,6 +105,19 @@ def test_the_cost_engine_costs_what_it_says():
     found = engine.detect(items)
     assert 0.06 <= time.perf_counter() - began < 0.2
     assert [each.phrase_max.shape for each in found] == [(2, 2)] * 4
+
+
+def test_the_bare_engine_answers_from_a_process_of_its_own():
+    with bare_engine("demo", (64, 48)) as bare:
+        taken = bare.seconds(2, 3)
+        assert len(taken) == 3
+        assert min(taken) > 0.001
+        assert 0 < bare.per_s(1, 1) < 1000
+
+
+def test_a_process_that_has_ended_fails_the_measurement():
+    with bare_engine("nobody-has-this") as bare, pytest.raises(RuntimeError, match="status 1"):
+        bare.seconds()
 
 
 def test_the_table_says_what_is_demanded():

@@ -27,6 +27,7 @@ from prelabel.settings import TraceSettings
 from tests.e2e.servers import free_port
 from tests.serve.alone import serving
 from tests.serve.conftest import CANARY, CONFIG, ROOT, Service, Web, fresh
+from tests.serve.test_bulk import replicas
 
 PATIENCE_S = 30
 SHIPPED = (ROOT / "serve_config.yaml").read_text()
@@ -341,3 +342,14 @@ class TestLogs:
         [ready] = [line for line in running.lines("Detector") if "is ready" in line["message"]]
         assert ready["filename"] == "detector.py"
         assert "request_id" not in ready
+
+
+def test_a_detector_has_the_memory_that_its_place_gives_it(running: Running) -> None:
+    """Beside the application's own variables, and from the start: glibc reads them only then."""
+    environments = [
+        (process / "environ").read_bytes().decode().split("\0")
+        for process, name in replicas().items()
+        if name == "Detector"
+    ]
+    [detector] = [found for found in environments if "OTEL_SERVICE_NAME=shelf" in found]
+    assert {"MALLOC_ARENA_MAX=1", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"} <= set(detector)

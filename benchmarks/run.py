@@ -81,8 +81,8 @@ def _commit() -> str:
 
 
 def _take_memory_as_detectors_do() -> None:
-    """Have the bare engine's memory be a detector's: glibc reads how when a process starts. Not
-    that of the processes started here, which have their own ways.
+    """Have the memory of the engines that run in this process be a detector's: glibc reads how when
+    a process starts. Not that of the processes started here, which have their own ways.
     """
     if any(os.environ.get(name) != value for name, value in MEMORY_ENVIRONMENT.items()):
         command = [sys.executable, "-m", "benchmarks.run", *sys.argv[1:]]

@@ -118,6 +118,7 @@ def _overhead(url: str, flask_url: str, bare: BareEngine, encoded: bytes) -> Fig
                 "flask": lambda: flask.post(request(unseen(encoded))),
             },
             30,
+            warm=True,
         )
         asked = request(unseen(encoded))
         again = in_turns({"kept": lambda: client.post(asked)}, 30)

@@ -193,15 +193,17 @@ class Ingress:
         return forgotten
 
     async def _fetch(self, uri: str, task_id: int | None) -> bytes:
+        holds_the_picture = uri.startswith("data:")
+
         async def fetch() -> bytes:
             with timed(self._observe, "fetch"):
-                if uri.startswith("data:") and len(uri) <= _DECODED_AT_ONCE:
+                if holds_the_picture and len(uri) <= _DECODED_AT_ONCE:
                     return self._fetch_now(uri, task_id)
                 return await asyncio.get_running_loop().run_in_executor(
                     self._fetching, self._fetch_now, uri, task_id
                 )
 
-        if len(uri) > _LONGEST_KEPT_ADDRESS or uri.startswith("data:"):  # it holds the picture
+        if holds_the_picture or len(uri) > _LONGEST_KEPT_ADDRESS:
             return await fetch()
         # The task belongs to the key: by it Label Studio decides who may see the picture.
         return await self._pictures.get((uri, task_id), fetch)

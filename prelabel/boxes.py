@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import NDArray
 
 from prelabel.types import Floats, Ints
 
@@ -50,24 +53,43 @@ def iou_xyxy(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
     return iou
 
 
+def best_of_rivals(
+    boxes_xyxy: Floats,
+    iou_threshold: float,
+    rivals: Callable[[slice, slice], NDArray[np.bool_]],
+    limit: int,
+) -> Ints:
+    """Greedy suppression of boxes that come best first: at most `limit` indices, in order.
+
+    A box goes if a better one that stays, and is its rival, overlaps it by more than the threshold.
+    rivals: of which pairs that matters, [A, B] for the boxes of two slices.
+    """
+    alive = np.ones(len(boxes_xyxy), dtype=bool)
+    kept: list[int] = []
+    # Many at a time, for with few boxes the calls take the time, and not all, for the memory.
+    for start in range(0, len(boxes_xyxy), _COMPARED_AT_ONCE):
+        block, rest = slice(start, start + _COMPARED_AT_ONCE), slice(start, None)
+        overlap = iou_xyxy(boxes_xyxy[block], boxes_xyxy[rest]) > iou_threshold
+        overlap &= rivals(block, rest)
+        for i, overlapped in enumerate(overlap, start):
+            if alive[i] and len(kept) < limit:
+                kept.append(i)
+                alive[rest] &= ~overlapped  # of those before, and itself, nobody asks again
+        if len(kept) == limit:
+            break
+    return np.array(kept, dtype=np.int64)
+
+
 def nms(boxes_xyxy: Floats, scores: Floats, groups: Ints, iou_threshold: float, limit: int) -> Ints:
     """Greedy non-maximum suppression within groups: at most `limit` indices, best score first.
 
     A box goes if a better one of its group overlaps it by more than `iou_threshold`.
     """
     order = np.argsort(-scores, kind="stable")
-    boxes, group = boxes_xyxy[order], groups[order]
-    alive = np.ones(len(order), dtype=bool)
-    kept: list[int] = []
-    # Many at a time, for with few boxes the calls take the time, and not all, for the memory.
-    for start in range(0, len(order), _COMPARED_AT_ONCE):
-        block = slice(start, start + _COMPARED_AT_ONCE)
-        overlap = iou_xyxy(boxes[block], boxes[start:]) > iou_threshold
-        overlap &= group[block, None] == group[None, start:]
-        for i, overlapped in enumerate(overlap, start):
-            if len(kept) == limit:
-                return order[kept]
-            if alive[i]:
-                kept.append(i)
-                alive[start:] &= ~overlapped  # of those before, and itself, nobody asks again
-    return order[kept]
+    group = groups[order]
+
+    def of_a_group(some: slice, others: slice) -> NDArray[np.bool_]:
+        same: NDArray[np.bool_] = group[some, None] == group[None, others]
+        return same
+
+    return order[best_of_rivals(boxes_xyxy[order], iou_threshold, of_a_group, limit)]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from prelabel.boxes import iou_xyxy
+from prelabel.boxes import best_of_rivals
 from prelabel.types import Detections, Floats, Ints
 
 _AT_THE_EDGE = 0.01  # of a tile's side: closer than this is cut off
@@ -138,11 +138,11 @@ def _cut_off(boxes_xyxy: Floats, tile: Tile, whole: Tile) -> NDArray[np.bool_]:
 
 def _one_of_each(found: Detections, origins: Ints) -> Ints:
     """Of the boxes, best first, that several views have of one object, the best."""
-    alive = np.ones(len(origins), dtype=bool)
-    for i in range(len(origins)):
-        if alive[i]:
-            rest = slice(i + 1, None)
-            overlap = iou_xyxy(found.boxes_xyxy[i : i + 1], found.boxes_xyxy[rest])[0]
-            same = found.phrase_index[rest] == found.phrase_index[i]
-            alive[rest] &= ~((overlap > _SAME_OBJECT) & same & (origins[rest] != origins[i]))
-    return np.flatnonzero(alive)
+    phrases = found.phrase_index
+
+    def of_two_views(some: slice, others: slice) -> NDArray[np.bool_]:
+        pairs: NDArray[np.bool_] = phrases[some, None] == phrases[None, others]
+        pairs &= origins[some, None] != origins[None, others]
+        return pairs
+
+    return best_of_rivals(found.boxes_xyxy, _SAME_OBJECT, of_two_views, len(origins))

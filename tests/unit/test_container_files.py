@@ -27,6 +27,7 @@ from deploy.release import released
 from prelabel import __version__
 from prelabel.cards import models_path
 from prelabel.settings import AppSettings, Environment
+from tests.e2e.servers import free_port
 from tests.ray_env import RAY_ENV
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -352,7 +353,7 @@ class TestHealthcheck:
         assert self.check_against(status) == code
 
     def test_nobody_there_is_not_life(self) -> None:
-        assert self.run(self.free_port()) == 1
+        assert self.run(free_port()) == 1
 
     def check_against(self, status: int) -> int:
         class Answer(BaseHTTPRequestHandler):
@@ -368,11 +369,6 @@ class TestHealthcheck:
             code = self.run(server.server_port)
             thread.join()
         return code
-
-    @staticmethod
-    def free_port() -> int:
-        with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-            return server.server_port
 
     @staticmethod
     def run(port: int) -> int:

@@ -138,6 +138,7 @@ def test_a_thousand_tasks_are_all_stored_once_in_little_memory_and_annotators_do
     assert max(rounds) < DEADLINE_S + 5
     assert {len(entry["result"]) for entry in stored.values()} == {2}
     assert len(waits) > 10
-    # Without urgency he waits for all that is under way, and for a full batch around him: seconds.
-    # The worst of a minute on two busy cores says more of the machine: it is only logged.
-    assert percentile(waits, 90) <= 3 * undisturbed + batch
+    # He waits for the rest of one batch. Without urgency it would be all that is under way, and a
+    # full batch around him: 1.6 s. The slowest of some dozens say more of a shared machine: they
+    # are logged, and judged by the benchmark.
+    assert statistics.median(waits) <= undisturbed + 1.5 * batch

@@ -1,6 +1,6 @@
 """The engine in a loop, without a service: bytes in, raw detections out.
 
-A process of its own, with a detector's memory: a process keeps a pass up to a tenth faster or
+A process of its own, with a detector's environment: a process keeps a pass up to a tenth faster or
 slower than another's for as long as it lives. Reads "pictures passes" from standard input: so many
 copies of the picture at a time, so many times; answers with the seconds of each pass, as JSON.
 """
@@ -17,7 +17,7 @@ from benchmarks.asking import Ask, answering
 from benchmarks.bodies import picture
 from benchmarks.models import PHRASES
 from benchmarks.timing import seconds
-from deployments.placement import MEMORY_ENVIRONMENT
+from deployments.placement import CPU_ENVIRONMENT
 from prelabel.cards import load_card, model_folder
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
@@ -46,7 +46,7 @@ class BareEngine:
 def bare_engine(model: str, wh: tuple[int, int] = (640, 480)) -> Iterator[BareEngine]:
     """Of that model, for a picture of that size."""
     size = map(str, wh)
-    with answering("benchmarks.bare", model, *size, environment=MEMORY_ENVIRONMENT) as ask:
+    with answering("benchmarks.bare", model, *size, environment=CPU_ENVIRONMENT) as ask:
         yield BareEngine(ask)
 
 

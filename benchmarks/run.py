@@ -22,7 +22,7 @@ from benchmarks.service_figures import (
     memory_figures,
     scaling_figures,
 )
-from deployments.placement import MEMORY_ENVIRONMENT
+from deployments.placement import CPU_ENVIRONMENT
 from prelabel.cards import PROJECT_ROOT
 
 _RESULTS = PROJECT_ROOT / "benchmarks" / "results"
@@ -80,14 +80,14 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def _take_memory_as_detectors_do() -> None:
-    """Have the memory of the engines that run in this process be a detector's: glibc reads how when
-    a process starts. Not that of the processes started here, which have their own ways.
+def _take_a_detector_s_environment() -> None:
+    """For the engines that run in this process: glibc and OpenMP read it when a process starts. Not
+    for the processes started here, which have their own ways.
     """
-    if any(os.environ.get(name) != value for name, value in MEMORY_ENVIRONMENT.items()):
+    if any(os.environ.get(name) != value for name, value in CPU_ENVIRONMENT.items()):
         command = [sys.executable, "-m", "benchmarks.run", *sys.argv[1:]]
-        os.execve(sys.executable, command, os.environ | MEMORY_ENVIRONMENT)
-    for name in MEMORY_ENVIRONMENT:
+        os.execve(sys.executable, command, os.environ | CPU_ENVIRONMENT)
+    for name in CPU_ENVIRONMENT:
         del os.environ[name]
 
 
@@ -123,5 +123,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    _take_memory_as_detectors_do()
+    _take_a_detector_s_environment()
     main()

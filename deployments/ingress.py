@@ -13,7 +13,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.api import build_api
-from deployments.calls import call
+from deployments.calls import call, streamed
 from deployments.logs import use_serve_log
 from deployments.metrics import IngressMetrics
 from deployments.recalling import Recall
@@ -63,8 +63,8 @@ class Ingress:
         self.environment = environment
         self.card = card
         self.model_version = model_version
-        self._detector = detector.options(stream=True)
-        self._postprocessor = postprocessor.options(stream=True)
+        self._detector = streamed(detector)
+        self._postprocessor = streamed(postprocessor)
         self._prompts = prompt_store
         self._journal = journal
         self._tasks_in_progress = 0

@@ -44,10 +44,12 @@ def area_xyxy(boxes_xyxy: Floats) -> Floats:
 
 def iou_xyxy(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
     """Intersection over union of every pair, [A, B]; 0 where both boxes are empty."""
-    top_left = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    bottom_right = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    wh = np.maximum(bottom_right - top_left, 0)
-    intersection: Floats = wh[..., 0] * wh[..., 1]
+    # By coordinates: along an axis of two, NumPy takes four times as long.
+    left, top, right, bottom = a_xyxy.T[:, :, None]
+    b_left, b_top, b_right, b_bottom = np.ascontiguousarray(b_xyxy.T)
+    width = np.maximum(np.minimum(right, b_right) - np.maximum(left, b_left), 0)
+    height = np.maximum(np.minimum(bottom, b_bottom) - np.maximum(top, b_top), 0)
+    intersection: Floats = width * height
     union = area_xyxy(a_xyxy)[:, None] + area_xyxy(b_xyxy)[None, :] - intersection
     iou: Floats = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
     return iou

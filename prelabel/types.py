@@ -3,6 +3,8 @@
 Boxes are `xyxy`, float32, shape [N, 4], in pixels of the upright original picture (EXIF rotation
 applied), origin at its top left corner, unless a name says otherwise (`_norm`: divided by the
 picture's width and height; `_pct`: percent of them).
+
+They have no slots: those with slots are pickled in Python, field by field.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ Ints = NDArray[np.int64]
 ImageRGB = NDArray[np.uint8]  # [H, W, 3], upright
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Thresholds:
     """Which boxes are kept; both between 0 and 1, and 0 keeps everything.
 
@@ -30,7 +32,7 @@ class Thresholds:
     text: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Asked:
     """What somebody asked for: in a context, a draft, a remembered annotation. None: nothing."""
 
@@ -47,7 +49,7 @@ class Asked:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """Where a phrase's boxes go: a label of a control tag on an object tag.
 
@@ -61,7 +63,7 @@ class Target:
     rectangle_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PromptEcho:
     """A prompt, and the text area in which a prediction shows it."""
 
@@ -70,7 +72,7 @@ class PromptEcho:
     prompt: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LookPlan:
     """What to look for on one picture. targets[i] belongs to phrases[i]; None: no label fits it.
 
@@ -84,7 +86,7 @@ class LookPlan:
     thresholds: Thresholds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaskPlan:
     """What to look for on all pictures of a task. echo: the prompt, where it is to be shown."""
 
@@ -92,7 +94,7 @@ class TaskPlan:
     echo: PromptEcho | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DetectionQuery:
     """One picture to look at and the phrases to look for. All a detector needs to know.
 
@@ -110,7 +112,7 @@ class DetectionQuery:
     traceparent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RawDetections:
     """What an engine answers for one caption, before any threshold. Q queries, P phrases.
 
@@ -125,7 +127,7 @@ class RawDetections:
     first_phrase: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Detections:
     """Boxes over the thresholds, of all chunks of a query, best score first; not yet suppressed.
 

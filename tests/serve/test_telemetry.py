@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
 )
 
+from deployments.placement import CPU_ENVIRONMENT
 from prelabel.settings import TraceSettings
 from tests.e2e.servers import free_port
 from tests.serve.alone import serving
@@ -344,12 +345,12 @@ class TestLogs:
         assert "request_id" not in ready
 
 
-def test_a_detector_has_the_memory_that_its_place_gives_it(running: Running) -> None:
-    """Beside the application's own variables, and from the start: glibc reads them only then."""
+def test_a_detector_has_the_environment_that_its_place_gives_it(running: Running) -> None:
+    """Beside the application's own variables, and from the start: glibc reads it only then."""
     environments = [
         (process / "environ").read_bytes().decode().split("\0")
         for process, name in replicas().items()
         if name == "Detector"
     ]
     [detector] = [found for found in environments if "OTEL_SERVICE_NAME=shelf" in found]
-    assert {"MALLOC_ARENA_MAX=1", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"} <= set(detector)
+    assert {f"{name}={value}" for name, value in CPU_ENVIRONMENT.items()} <= set(detector)

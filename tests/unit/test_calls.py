@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import pickle
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
 from ray.exceptions import RayTaskError
+from ray.serve.handle import DeploymentResponseGenerator
 
 from deployments.calls import call
 from prelabel.errors import DetectionError, PromptMemoryError
+from prelabel.types import DetectionQuery, LookPlan, PromptEcho, Target, TaskPlan, Thresholds
 from tests.unit.test_canaries import found_in
 
 
@@ -23,6 +29,33 @@ class Method:
         if isinstance(self.outcome, RayTaskError):
             raise self.outcome
         return self.outcome
+
+
+class Stream(DeploymentResponseGenerator):
+    """Ray's, of one answer, with an end that can be held or fail."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.may_end = asyncio.Event()
+        self.ended = False
+        self._answers = [5]
+        self._failure = failure
+
+    async def __anext__(self) -> Any:
+        if self._answers:
+            return self._answers.pop()
+        await self.may_end.wait()
+        self.ended = True
+        raise self._failure or StopAsyncIteration
+
+
+class Streaming:
+    """A method that yields."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def remote(self, *_: object) -> Stream:
+        return self.stream
 
 
 def raised_there(cause: Exception) -> RayTaskError:
@@ -54,3 +87,41 @@ def test_an_error_that_is_an_answer_is_raised() -> None:
 def test_a_defect_stays_a_defect() -> None:
     with pytest.raises(RayTaskError):
         ask(raised_there(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("failure", [None, RuntimeError("it went away")])
+def test_nobody_waits_for_what_a_replica_does_behind_its_answer(failure: Exception | None) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        unheard: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: unheard.append(what))
+        stream = Stream(failure)
+        method: Any = Streaming(stream)
+        assert await asyncio.wait_for(call(method), 5) == 5
+        assert not stream.ended
+        stream.may_end.set()
+        await asyncio.sleep(0.05)
+        assert stream.ended, "a stream that nobody hears out is cancelled"
+        gc.collect()
+        return unheard
+
+    assert asyncio.run(scenario()) == []
+
+
+def test_what_goes_over_is_pickled_without_a_call_in_python() -> None:
+    thresholds, target = Thresholds(0.3, 0.2), Target("label", "image", "cat", 0.0)
+    look = LookPlan("/cat.jpg", None, ("cat",), (target,), thresholds)
+    plan = TaskPlan((look,), PromptEcho("prompt", "image", "cat"))
+    values = (DetectionQuery(b"", ("cat",), thresholds), plan)
+    assert pickle.loads(pickle.dumps(values)) == values  # and Python knows the classes from now on
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_qualname)
+
+    sys.setprofile(note)
+    try:
+        pickle.dumps(values)
+    finally:
+        sys.setprofile(None)
+    assert called == []

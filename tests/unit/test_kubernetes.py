@@ -24,7 +24,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 from ray.scripts.scripts import drain_node
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.placement import MEMORY_ENVIRONMENT
+from deployments.placement import CPU_ENVIRONMENT
 from prelabel.cards import load_card
 from prelabel.settings import AppSettings, Environment
 from tests.unit import kuberay
@@ -58,7 +58,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "Detector.autoscaling_config.min_replicas": 1,
         "Detector.ray_actor_options": {
             "num_cpus": 3,
-            "runtime_env": {"env_vars": MEMORY_ENVIRONMENT},
+            "runtime_env": {"env_vars": CPU_ENVIRONMENT},
         },
     },
 }

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.placement import DetectorPlace, place_detector, threads_for
+from deployments.placement import CPU_ENVIRONMENT, DetectorPlace, place_detector, threads_for
 from prelabel.settings import AppSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,9 +65,8 @@ def test_detectors_are_placed(device, nodes, placed):
     place = place_detector(device, nodes)
     environment = place.options.pop("runtime_env", None)
     assert place == DetectorPlace(*placed)
-    # Without it a pass of the model maps its memory anew, each time.
-    memory = {"MALLOC_ARENA_MAX": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    assert environment == ({"env_vars": memory} if place.device == "cpu" else None)
+    # Without it a pass of the model maps its memory anew, each time, and keeps the cores after it.
+    assert environment == ({"env_vars": CPU_ENVIRONMENT} if place.device == "cpu" else None)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from deployments.placement import CPU_ENVIRONMENT
 from prelabel.engines.device import resolve_placement
 from prelabel.errors import DeviceError
 
@@ -43,6 +45,28 @@ print(before, faults())
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     before, after = map(int, output.stdout.split())
     assert after < before / 10
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="a pass has no helpers on one core")
+def test_a_detector_s_helpers_leave_the_cores_to_others_soon_after_a_pass() -> None:
+    script = """
+import time, torch
+torch.set_num_threads(2)
+numbers = torch.rand(1000, 1000)
+spun = []
+for _ in range(9):
+    torch.mm(numbers, numbers).relu()
+    began = time.process_time()
+    time.sleep(0.05)
+    spun.append(time.process_time() - began)
+print(sorted(spun)[4])
+"""
+
+    def spun_s(environment: dict[str, str]) -> float:
+        command = [sys.executable, "-c", script]
+        return float(subprocess.check_output(command, env=os.environ | environment, text=True))
+
+    assert spun_s(CPU_ENVIRONMENT) < spun_s({}) / 3
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
+from deployments.calls import call, streamed
+
 api = FastAPI()
 
 
@@ -31,7 +33,7 @@ class Edge:
     """Reads the request, and hands the picture to one deployment and the answer to another."""
 
     def __init__(self, detector: DeploymentHandle, mapper: DeploymentHandle, *_: object) -> None:
-        self._detector, self._mapper = detector.options(stream=True), mapper.options(stream=True)
+        self._detector, self._mapper = streamed(detector), streamed(mapper)
 
     @api.get("/health")
     def health(self) -> dict[str, str]:
@@ -43,8 +45,8 @@ class Edge:
         """A request of one task."""
         task = json.loads(await request.body())["tasks"][0]
         picture = base64.b64decode(task["data"]["image"].partition(",")[2])
-        [found] = [found async for found in self._detector.remote(picture)]
-        [mapped] = [mapped async for mapped in self._mapper.remote(found)]
+        found = await call(self._detector, picture)
+        mapped = await call(self._mapper, found)
         return {"results": [mapped.decode("latin-1")]}
 
 

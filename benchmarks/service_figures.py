@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from prelabel.types import Asked, Detections, TaskPlan
 
 _COST_APP = "benchmarks.cost_app:build_cost_app"
 _EMPTY_APP = "benchmarks.empty_app:build_empty_app"
-_BOXES = 20  # in an answer, as of a full picture; with random weights all 900 score alike
 _SLOW_APP = "benchmarks.cost_app:build_slow_app"
+_BOXES = 20  # in an answer, as of a full picture; with random weights all 900 score alike
+_CLIENTS = (1, 8, 16, 32)
 Figures = Iterator[tuple[str, float]]
 
 
@@ -72,7 +73,7 @@ def demo_figures() -> Figures:
     is faster than another's for as long as they live.
     """
     encoded = picture()
-    sets = [dict(_of_one_set(encoded, with_load=number < 3)) for number in range(5)]
+    sets = [dict(_of_one_set(encoded, clients)) for clients in [_CLIENTS] * 3 + [()] * 2]
     for name in sets[0]:
         yield name, statistics.median(found[name] for found in sets if name in found)
     for part, work in overhead_parts(encoded).items():
@@ -80,13 +81,13 @@ def demo_figures() -> Figures:
         yield f"overhead_{part}_p50_ms", statistics.median(taken[part]) * 1000
 
 
-def _of_one_set(encoded: bytes, *, with_load: bool) -> Figures:
+def _of_one_set(encoded: bytes, throughput_of: Sequence[int]) -> Figures:
     with service({}) as ours, flask_server("demo") as flask, bare_engine("demo") as bare:
         for url in (ours, flask):
             _load(url, [], clients=32, each=1, encoded=encoded)
         bare.seconds(8)
         yield from _overhead(ours, flask, bare, encoded)
-        for clients in (1, 8, 16, 32) if with_load else ():
+        for clients in throughput_of:
             load = partial(_load, clients=clients, each=max(2, 24 // clients), encoded=encoded)
             latencies: list[float] = []
             per_s = {

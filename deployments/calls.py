@@ -29,10 +29,10 @@ async def call(method: DeploymentHandle[Any], *args: object) -> Any:
     """The method's answer; an error that came back as a value is raised, and one that was raised
     there is the same here. (Ray's own words for it hold the traceback, and so paths of the server.)
 
-    Of a `streamed` handle the method yields its one answer. By gRPC that is the only way to
-    tell the caller at once how much the replica has to do, by which the next one is chosen: with a
-    plain answer it arrives together with that, and says how things were when the work began. Nobody
-    waits for what the replica does once it has answered.
+    Of a `streamed` handle the method yields its one answer. By gRPC that is the only way to tell
+    the caller at once how much the replica has to do, by which the next one is chosen: with a plain
+    answer it arrives together with that, and says how things were when the work began. Nobody waits
+    for what the replica does once it has answered.
 
     A replica that dies under a request (a node that goes, a rollout) costs a retry. A picture that
     kills every replica it meets is given up. The caller's deadline bounds the whole.

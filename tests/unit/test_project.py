@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.placement import CPU_ENVIRONMENT, DetectorPlace, place_detector, threads_for
+from deployments.placement import DetectorPlace, place_detector, threads_for
 from prelabel.settings import AppSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,12 @@ def test_detectors_are_placed(device, nodes, placed):
     environment = place.options.pop("runtime_env", None)
     assert place == DetectorPlace(*placed)
     # Without it a pass of the model maps its memory anew, each time, and keeps the cores after it.
-    assert environment == ({"env_vars": CPU_ENVIRONMENT} if place.device == "cpu" else None)
+    variables = {
+        "MALLOC_ARENA_MAX": "1",
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+        "GOMP_SPINCOUNT": "40000",
+    }
+    assert environment == ({"env_vars": variables} if place.device == "cpu" else None)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,10 @@ from prelabel.labelstudio.client import LabelStudioClient
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Prediction, PredictRequest, Task
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
-from prelabel.planning import Wishes, plan_task
+from prelabel.planning import plan_task
+from prelabel.prompt_sources import PromptSources
 from prelabel.settings import AppSettings
-from prelabel.types import Asked, Detections, TaskPlan
+from prelabel.types import Detections, Recalled, TaskPlan
 
 _COST_APP = "benchmarks.cost_app:build_cost_app"
 _EMPTY_APP = "benchmarks.empty_app:build_empty_app"
@@ -138,12 +139,12 @@ def overhead_parts(encoded: bytes) -> dict[str, Callable[[], object]]:
     [task] = asked.tasks
     assert isinstance(task, Task)
     client = LabelStudioClient(None, None, max_image_bytes=10**8, connect_timeout_s=1, timeout_s=1)
-    wishes = partial(Wishes.of, task, asked.context, Asked())
+    sources = partial(PromptSources.of, task, asked.context, Recalled())
 
     def plan() -> TaskPlan:
         config = parse_labeling_config(asked.label_config, settings.max_labels)
         config = config.for_task(task.data)
-        return plan_task(task, config, wishes(config), settings)
+        return plan_task(task, config, sources(config), settings)
 
     look = plan().looks[0]
     boxes = np.array([[10, 10, 50, 50]] * 5, np.float64) + 60 * np.arange(5)[:, None]

@@ -34,6 +34,7 @@ from prelabel.labelstudio.protocol import (
 from prelabel.pipeline import Entry, report_on_failure
 from prelabel.prompt_memory import Remembered
 from prelabel.settings import AppSettings, Environment
+from prelabel.types import Asked
 
 Answer = dict[str, Any]
 ErrorHandler = Callable[[Request, Exception], Awaitable[JSONResponse]]
@@ -53,8 +54,8 @@ class Service(Protocol):
     ) -> list[Entry]:
         """One entry per task, in order. traceparent: the span that the request belongs to."""
 
-    def meet(self, project: str | int | None) -> None:
-        """Know a project from now on; waits for nothing."""
+    def meet(self, project: str | int | None, asked: Asked) -> None:
+        """Know a project from now on, and what its extra parameters say; waits for nothing."""
 
     async def remember(self, event: WebhookRequest) -> None:
         """Keep the prompt of a submitted annotation."""
@@ -129,7 +130,7 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
         """
         if request.label_config is not None:
             parse_labeling_config(request.label_config, service.settings.max_labels)
-        service.meet(request.project)
+        service.meet(request.project, request.asked)
         return {"model_version": version}
 
     async def versions() -> Answer:

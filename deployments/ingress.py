@@ -159,11 +159,13 @@ class Ingress:
         await self._report()
         return cast("list[Fault]", await call(self._journal.errors, project, limit))
 
-    def meet(self, project: str | int | None) -> None:
-        """Let the store know a project whose webhooks may come; waits for nothing."""
+    def meet(self, project: str | int | None, asked: Asked) -> None:
+        """Let the store know a project whose webhooks may come, and what its extra parameters
+        say; waits for nothing.
+        """
         key = project_key(project)
-        if self.settings.remember_prompts and key is not None:
-            self._prompts.recall.remote(key)
+        if key is not None:
+            self._prompts.meet.remote(key, asked)
 
     async def remember(self, event: WebhookRequest) -> None:
         """Keep the prompt of a submitted annotation; other events are none of our business.

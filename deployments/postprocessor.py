@@ -42,4 +42,4 @@ class Postprocessor:
                 for look, detections in zip(plan.looks, found, strict=True)
                 for region in to_regions(look, detections, self._suppression)
             ]
-            yield to_prediction(regions, self._model_version, plan.echo)
+            yield to_prediction(regions, self._model_version, plan.echo, plan.matches)

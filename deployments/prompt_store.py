@@ -10,7 +10,7 @@ from uuid import uuid4
 from deployments.logs import use_serve_log
 from prelabel.prompt_memory import PromptBook, Remembered, open_memory
 from prelabel.settings import AppSettings, Environment
-from prelabel.types import Asked
+from prelabel.types import Asked, Recalled
 
 _LONGEST_WATCH_S = 5.0  # so that nobody waits for watchers when the replica is to go
 
@@ -24,9 +24,14 @@ class PromptStore:
         self._state = uuid4().hex
         self._changed = asyncio.Event()
 
-    def recall(self, project: str) -> Asked:
-        """What is remembered for a project, which is known from now on."""
+    def recall(self, project: str) -> Recalled:
+        """What is kept for a project, which is known from now on."""
         return self._book.recall(project)
+
+    async def meet(self, project: str, asked: Asked) -> None:
+        """Know a project from now on, and what the extra parameters of its model say."""
+        if self._book.meet(project, asked):
+            self._tell()
 
     def knows(self, project: str) -> bool:
         """Whether predictions were asked for a project, so that its submits count."""

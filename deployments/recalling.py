@@ -13,11 +13,11 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.calls import call
 from prelabel.caching import WorkCache
-from prelabel.types import Asked
+from prelabel.types import Recalled
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_PROMPT_BYTES = 20_000  # 4096 characters, as Python keeps them
+_LONGEST_PROMPT_BYTES = 40_000  # two prompts of 4096 characters, as Python keeps them
 _BYTES = 8 * 1024 * 1024
 _RECALLED_FOR_S = 600.0  # then the store is told that the project is still in use
 _ANSWER_S = 30.0  # the store answers a watcher after some seconds, change or none
@@ -29,17 +29,17 @@ class Recall:
 
     def __init__(self, store: DeploymentHandle[Any]) -> None:
         self._store = store
-        self.kept: WorkCache[Asked] = WorkCache(
+        self.kept: WorkCache[Recalled] = WorkCache(
             lambda _: _LONGEST_PROMPT_BYTES, max_bytes=_BYTES, max_age_s=_RECALLED_FOR_S
         )
         self._watching: asyncio.Task[None] | None = None
         self._hears = False
 
-    async def __call__(self, project: str) -> Asked:
+    async def __call__(self, project: str) -> Recalled:
         """What is remembered for a project. Where no changes are heard of, the store is asked."""
 
-        async def recall() -> Asked:
-            return cast("Asked", await call(self._store.recall, project))
+        async def recall() -> Recalled:
+            return cast("Recalled", await call(self._store.recall, project))
 
         if self._watching is None or self._watching.done():
             self._hears = False

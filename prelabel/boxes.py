@@ -28,6 +28,11 @@ def px_to_pct(boxes_px: Floats, image_wh: tuple[int, int]) -> Floats:
     return boxes_px / np.array(image_wh * 2, dtype=boxes_px.dtype) * 100
 
 
+def pct_to_px(boxes_pct: Floats, image_wh: tuple[int, int]) -> Floats:
+    """Percent of the picture to its pixels."""
+    return boxes_pct * np.array(image_wh * 2, dtype=boxes_pct.dtype) / 100
+
+
 def clip_xyxy(boxes_xyxy: Floats, image_wh: tuple[int, int]) -> Floats:
     """Boxes cut at the picture's edges, in pixels."""
     limit = np.array(image_wh * 2, dtype=boxes_xyxy.dtype)

@@ -44,9 +44,12 @@ def normalise_phrase(phrase: str) -> str:
 
 def can_be_read(phrase: str) -> bool:
     """Whether a caption surely has room for the phrase, and the phrase a letter or digit in it."""
-    text = normalise_phrase(phrase)
-    apart = unicodedata.normalize("NFD", text)
-    return len(apart) <= _SURELY_FITS and any(char.isalnum() for char in text)
+    return has_room_for(phrase) and any(char.isalnum() for char in normalise_phrase(phrase))
+
+
+def has_room_for(phrase: str) -> bool:
+    """Whether a caption surely has room for the phrase."""
+    return len(unicodedata.normalize("NFD", normalise_phrase(phrase))) <= _SURELY_FITS
 
 
 def build_captions(

@@ -28,11 +28,13 @@ from prelabel.labelstudio.protocol import (
     project_key,
 )
 from prelabel.labelstudio.results import to_prediction, to_task_error
-from prelabel.planning import Wishes, plan_task
+from prelabel.planning import plan_task
+from prelabel.prompt_sources import PromptSources
 from prelabel.settings import AppSettings
 from prelabel.tracing import Tracer
 from prelabel.turns import FairTurns, afterwards, all_or_none
-from prelabel.types import Asked, DetectionQuery, Detections, LookPlan, TaskPlan
+from prelabel.types import DetectionQuery, Detections, LookPlan, Recalled, TaskPlan
+from prelabel.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class Steps:
     picture's bytes, by its address and the task's id.
     """
 
-    recall: Callable[[str], Awaitable[Asked]]
+    recall: Callable[[str], Awaitable[Recalled]]
     fetch: Callable[[str, int | None], Awaitable[bytes]]
     detect: Callable[[DetectionQuery], Awaitable[Detections]]
     postprocess: Callable[[TaskPlan, Sequence[Detections]], Awaitable[Prediction]]
@@ -78,8 +80,10 @@ class Predictor:
         model_version: str,
         steps: Steps,
         tracer: Tracer | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self._settings = settings
+        self._vocabulary = vocabulary
         self._tracer = tracer or Tracer()
         self._model_version = model_version
         self._steps = steps
@@ -117,10 +121,10 @@ class Predictor:
                                 f"This is no task of Label Studio's form ({task.fault}). "
                                 "Correct it."
                             )
-                        config, remembered = await asyncio.shield(ground)
+                        config, recalled = await asyncio.shield(ground)
                         async with run.planning:
                             await asyncio.sleep(0)  # others, and the deadline, get in between
-                            plan = self._plan(task, request.context, remembered, config, run)
+                            plan = self._plan(task, request.context, recalled, config, run)
                         return await self._predict_task(task, plan, run)
             except TimeoutError:
                 error: PrelabelError = DeadlineError(
@@ -157,26 +161,29 @@ class Predictor:
         afterwards(lambda: logger.info(line, len(entries), failed, seconds, request_id))
         return list(entries)
 
-    async def _ground(self, request: PredictRequest) -> tuple[LabelingConfig, Asked]:
+    async def _ground(self, request: PredictRequest) -> tuple[LabelingConfig, Recalled]:
         """What all tasks of a request share."""
         project = project_key(request.project)
         config = parse_labeling_config(request.label_config, self._settings.max_labels)
-        if project is None or not self._settings.remember_prompts:
-            return config, Asked()
-        return config, await self._steps.recall(project)
+        if project is None:
+            return config, Recalled()
+        recalled = await self._steps.recall(project)
+        if not self._settings.remember_prompts:
+            recalled = Recalled(project=recalled.project)
+        return config, recalled
 
     def _plan(
         self,
         task: Task,
         context: Context | None,
-        remembered: Asked,
+        recalled: Recalled,
         config: LabelingConfig,
         run: _Run,
     ) -> TaskPlan:
         with self._tracer.span("plan"):
             config = config.for_task(task.data)
-            wishes = Wishes.of(task, context, remembered, config)
-            plan = plan_task(task, config, wishes, self._settings)
+            sources = PromptSources.of(task, context, recalled, config)
+            plan = plan_task(task, config, sources, self._settings, self._vocabulary)
         run.pictures += len(plan.looks)
         if run.pictures > _MOST_PICTURES:
             raise RequestError(

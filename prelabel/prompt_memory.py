@@ -21,7 +21,7 @@ import redis
 from prelabel.cards import PROJECT_ROOT
 from prelabel.errors import PromptMemoryError
 from prelabel.settings import AppSettings, Environment
-from prelabel.types import Asked
+from prelabel.types import Asked, Recalled
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _USE_NOTED_EVERY = timedelta(hours=1)
@@ -32,23 +32,28 @@ _REDIS_TIMEOUT_S = 2
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What a project's newest submit asked for, and when; used: when it was last asked for."""
+    """What a project's newest submit asked for, and when; project: what the extra parameters of
+    its model say; used_at: when it was last asked for.
+    """
 
     asked: Asked = field(default_factory=Asked)
+    project: Asked = field(default_factory=Asked)
     submitted_at: datetime = _NEVER
     used_at: datetime = _NEVER
 
     def to_json(self) -> str:
         """For the file and for Redis."""
         times = {"submitted_at": self.submitted_at, "used_at": self.used_at}
-        return json.dumps(asdict(self.asked) | {k: v.isoformat() for k, v in times.items()})
+        fields = asdict(self.asked) | {k: v.isoformat() for k, v in times.items()}
+        return json.dumps(fields | {"project": asdict(self.project)})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Remembered:
         """Back again."""
         fields = json.loads(text)
         times = {n: datetime.fromisoformat(fields.pop(n)) for n in ("submitted_at", "used_at")}
-        return cls(Asked(**fields), **times)
+        project = Asked(**fields.pop("project", {}))  # older files have none
+        return cls(Asked(**fields), project, **times)
 
 
 class PromptMemory(Protocol):
@@ -163,7 +168,7 @@ def open_memory(settings: AppSettings, environment: Environment) -> PromptMemory
     """The memory that settings and environment name. Raises PromptMemoryError."""
     if environment.prompts_redis_url is not None:
         return RedisMemory(environment.prompts_redis_url.get_secret_value())
-    file = settings.prompts_file
+    file = settings.prompts_file if settings.remember_prompts else ""
     return FileMemory(PROJECT_ROOT / Path(file).expanduser() if file else None)
 
 
@@ -178,14 +183,26 @@ class PromptBook:
         self._memory = memory
         self._one_at_a_time = threading.Lock()
 
-    def recall(self, project: str) -> Asked:
-        """What is remembered for a project, which is known from now on."""
+    def recall(self, project: str) -> Recalled:
+        """What is kept for a project, which is known from now on."""
         now = datetime.now(UTC)
         with self._one_at_a_time:
             known = self._memory.get(project) or Remembered()
             if now - known.used_at > _USE_NOTED_EVERY:
                 self._memory.put(project, replace(known, used_at=now))
-        return known.asked
+        return Recalled(known.asked, known.project)
+
+    def meet(self, project: str, asked: Asked) -> bool:
+        """Know a project from now on, and what the extra parameters of its model say; whether that
+        is new.
+        """
+        now = datetime.now(UTC)
+        with self._one_at_a_time:
+            known = self._memory.get(project) or Remembered()
+            is_new = known.project != asked
+            if is_new or now - known.used_at > _USE_NOTED_EVERY:
+                self._memory.put(project, replace(known, project=asked, used_at=now))
+        return is_new
 
     def knows(self, project: str) -> bool:
         """Whether predictions were asked for it, so that its submits count."""
@@ -202,7 +219,7 @@ class PromptBook:
         with self._one_at_a_time:
             known = self._memory.get(project)
             if known is not None and submitted_at >= known.submitted_at:
-                kept = Remembered(asked.or_else(known.asked), submitted_at, known.used_at)
+                kept = replace(known, asked=asked.or_else(known.asked), submitted_at=submitted_at)
                 self._memory.put(project, kept)
 
     def show(self, project: str | None = None) -> dict[str, Remembered]:
@@ -223,5 +240,6 @@ class PromptBook:
         found = self.show(project)
         for key, kept in found.items():
             with self._one_at_a_time:
-                self._memory.put(key, Remembered(Asked(), datetime.now(UTC), kept.used_at))
+                forgotten = replace(kept, asked=Asked(), submitted_at=datetime.now(UTC))
+                self._memory.put(key, forgotten)
         return len(found)

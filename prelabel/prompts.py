@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prelabel.errors import PromptError
 from prelabel.names import fold, tidy
@@ -15,16 +15,22 @@ _PHRASE_END = ",，、"  # within a line of a prompt
 _LINE_END = ".;。；\n"
 _LABEL_END = ":："
 _ENDS = _PHRASE_END + _LINE_END + _LABEL_END
+_DASHES = ("-", "\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212")
+_LINE_MARK = re.compile(r"\s*([-\u2010-\u2014\u2212*•·‣▪●◦+]|\d{1,3}[.)])\s+(?=\S)")
+_BULLET = "\u2043"  # the hyphen bullet: in place of a dash that is one
+_NOT = "not"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A phrase to look for. label: the name of the label that its boxes get, where the prompt
-    says so; else the phrase itself is one.
+    says so; else the phrase itself may be one. negative: it is looked for and left out, so that its
+    objects are not taken for others.
     """
 
     phrase: str
     label: str | None = None
+    negative: bool = False
 
 
 def what_applies(
@@ -33,34 +39,64 @@ def what_applies(
     drafts: Asked,
     task: Asked,
     remembered: Asked,
+    project: Asked,
     config: Asked,
     settings: Asked,
 ) -> Asked:
     """The one precedence, value by value.
 
     What the annotator just typed, what stands in the task's drafts, what the task was imported
-    with, what the project's newest annotation said, what the labeling config says, the service's
-    settings.
+    with, what the project's newest annotation said, what the extra parameters of the project's
+    model say, what the labeling config says, the service's settings.
     """
-    asked = context.or_else(drafts).or_else(task).or_else(remembered)
+    asked = context.or_else(drafts).or_else(task).or_else(remembered).or_else(project)
     return asked.or_else(config).or_else(settings)
 
 
 def split_prompt(prompt: str, max_chars: int, names: Collection[str] = ()) -> tuple[Wanted, ...]:
     """What a prompt says: "cat . red star" two phrases; "car: sedan, pickup . cat" three, the first
-    two of which are to become "car"; "brown cat_cats" one, which is to become "cats".
+    two of which are to become "car"; "brown cat_cats" one, which is to become "cats"; "cat . -dog"
+    and "cat . not: dog" two, the second of them a negative.
 
     Phrases end at ".", ",", ";" and line ends, a label's name at ":", and what it is said of at
     the next of these but ",". Inside one of the `names` none of them counts: with the label
-    "St. Bernard", "st. bernard, cat" has two phrases. Raises PromptError for a prompt that is too
-    long.
+    "St. Bernard", "st. bernard, cat" has two phrases. Bullets and numbers at the start of lines are
+    left out; dashes are bullets, too, where every phrase has one. Raises PromptError for a prompt
+    that is too long.
     """
     if len(prompt) > max_chars:
         raise PromptError(f"The prompt is longer than {max_chars} characters. Shorten it.")
-    reader = _Reader({fold(name) for name in names})
-    for phrase, end in _pieces(prompt, names):
-        reader.take(phrase, end)
+    known = frozenset(fold(name) for name in names)
+    pieces = [_Piece.of(phrase, end, known) for phrase, end in _pieces(prompt, names, known)]
+    phrases = [piece for piece in pieces if piece.phrase]
+    if all(piece.bulleted or piece.negative for piece in phrases):
+        pieces = [replace(piece, negative=piece.negative and piece.bulleted) for piece in pieces]
+    reader = _Reader(known)
+    for piece in pieces:
+        reader.take(piece)
     return tuple(dict.fromkeys(reader.wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A phrase, which may be empty, and what it ends with; nothing at the prompt's end.
+
+    bulleted: a dash and a space stood in front of it, at the start of a line; negative: a dash
+    besides.
+    """
+
+    phrase: str
+    end: str
+    bulleted: bool = False
+    negative: bool = False
+
+    @classmethod
+    def of(cls, phrase: str, end: str, known: Collection[str]) -> _Piece:
+        if fold(phrase) in known:
+            return cls(phrase, end)
+        text, bulleted = phrase.removeprefix(_BULLET), phrase.startswith(_BULLET)
+        undashed = text.lstrip("".join(_DASHES) + " ") if text.startswith(_DASHES) else text
+        return cls(undashed, end, bulleted, negative=undashed != text)
 
 
 class _Reader:
@@ -70,30 +106,39 @@ class _Reader:
         self.wanted: list[Wanted] = []
         self._known = known
         self._label: str | None = None
+        self._negative = False  # of all that is said of the label
         self._is_alone = False  # nothing was said yet of what becomes the label
         self._line_ended = False  # right behind the label's ":"
 
-    def take(self, phrase: str, end: str) -> None:
-        """A phrase, which may be empty, and what it ends with; nothing at the prompt's end."""
+    def take(self, piece: _Piece) -> None:
+        """Read the next piece."""
+        phrase, end = piece.phrase, piece.end
         if phrase and end and end in _LABEL_END:
             self._close()
-            self._label, self._is_alone = phrase, True
+            negated = fold(phrase) == _NOT and _NOT not in self._known
+            self._label, self._negative = (None if negated else phrase), negated or piece.negative
+            self._is_alone = True
             return
         if phrase:
-            if self._line_ended and fold(phrase) in self._known:
+            if self._line_ended and not self._negative and fold(phrase) in self._known:
                 self._close()  # a label in a line of its own, not one of the last one's phrases
-            said = Wanted(phrase, self._label) if self._label else self._underscored(phrase)
-            self.wanted.append(said)
+            self.wanted.append(self._said(phrase, piece.negative))
             self._is_alone = self._line_ended = False
         if end == "\n" and self._is_alone and not self._line_ended:
             self._line_ended = True  # its phrases may stand in the next line
         elif not end or end in _LINE_END:
             self._close()
 
+    def _said(self, phrase: str, negative: bool) -> Wanted:
+        if negative or self._negative:
+            return Wanted(phrase, negative=True)
+        return Wanted(phrase, self._label) if self._label else self._underscored(phrase)
+
     def _close(self) -> None:
         if self._label and self._is_alone:  # "car:" and nothing behind it
-            self.wanted.append(Wanted(self._label))
-        self._label, self._is_alone, self._line_ended = None, False, False
+            self.wanted.append(Wanted(self._label, negative=self._negative))
+        self._label, self._negative = None, False
+        self._is_alone, self._line_ended = False, False
 
     def _underscored(self, phrase: str) -> Wanted:
         """Label Studio's own example backend writes "phrase_label"."""
@@ -103,9 +148,12 @@ class _Reader:
         return Wanted(phrase)
 
 
-def _pieces(prompt: str, names: Collection[str]) -> Iterator[tuple[str, str]]:
+def _pieces(
+    prompt: str, names: Collection[str], known: Collection[str]
+) -> Iterator[tuple[str, str]]:
     """Phrases, or nothing, and what each ends with."""
-    text = "\n".join(unicodedata.normalize("NFC", prompt).splitlines())
+    lines = unicodedata.normalize("NFC", prompt).splitlines()
+    text = "\n".join(_without_mark(line, known) for line in lines)
     # Characters can become several when their case is evened out: "ß" is "ss".
     folded = text.casefold()
     place = [number for number, char in enumerate(text) for _ in char.casefold()]
@@ -113,6 +161,16 @@ def _pieces(prompt: str, names: Collection[str]) -> Iterator[tuple[str, str]]:
     for found in re.finditer(rf"[^\S\n]*({part})[^\S\n]*([{_ENDS}]|\Z)", folded):
         start, stop = (place[at] if at < len(place) else len(text) for at in found.span(1))
         yield " ".join(text[start:stop].split()), found[2]
+
+
+def _without_mark(line: str, known: Collection[str]) -> str:
+    """The line with one sign in place of its bullet, and without its number: "1. dog", "2) cat".
+    A label may begin like that.
+    """
+    mark = _LINE_MARK.match(line)
+    if mark is None or any(fold(line).startswith(name) for name in known if name[0] == mark[1][0]):
+        return line
+    return (_BULLET if mark[1][0] in _DASHES else "") + line[mark.end() :]
 
 
 def _with_separators(names: Collection[str], folded: str) -> Iterator[str]:

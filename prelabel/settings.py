@@ -64,12 +64,13 @@ class AppSettings(BaseModel):
     min_box_px: float = Field(
         1, ge=0, description="Least width and height of a box, in pixels of the original picture."
     )
-    unknown_phrases: Literal["drop", "first_label", "reject"] = Field(
-        "drop",
-        description="What happens to words of a prompt that are no label of the project. `drop`: "
-        "they are looked for, so that their objects are not taken for others, and left out; "
-        "`first_label`: their boxes get the control's first label; `reject`: the task fails "
-        "with a sentence that names them.",
+    unknown_phrases: Literal["unlabelled", "drop", "first_label", "reject"] = Field(
+        "unlabelled",
+        description="What happens to phrases of a prompt that match no label of the project. "
+        "`unlabelled`: an annotator who types them gets boxes without a label, and predictions in "
+        "bulk leave them out; `drop`: they are looked for, so that their objects are not taken for "
+        "others, and left out; `first_label`: their boxes get the control's first label; `reject`: "
+        "the task fails with a sentence that names them.",
     )
     remember_prompts: bool = Field(
         True,

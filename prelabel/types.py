@@ -53,12 +53,13 @@ class Asked:
 class Target:
     """Where a phrase's boxes go: a label of a control tag on an object tag.
 
-    rectangle_name: where the boxes are another tag's than the labels.
+    label: None for boxes that get none; rectangle_name: where the boxes are another tag's than the
+    labels.
     """
 
     from_name: str
     to_name: str
-    label: str
+    label: str | None
     min_score: float
     rectangle_name: str | None = None
 
@@ -73,10 +74,38 @@ class PromptEcho:
 
 
 @dataclass(frozen=True)
-class LookPlan:
-    """What to look for on one picture. targets[i] belongs to phrases[i]; None: no label fits it.
+class PhraseMatch:
+    """What became of one phrase of a prompt.
 
-    item_index: the picture's place in a list of pictures, None for a single one.
+    phrase: as it was typed; searched: what the model is asked for; label: of its boxes, None for
+    none; step: how the label was found, or why there is none; see `prelabel.matching.Step`.
+    """
+
+    phrase: str
+    searched: tuple[str, ...]
+    label: str | None
+    step: str
+
+
+@dataclass(frozen=True)
+class PresentRegion:
+    """A box that the annotation has. label: None for one without.
+
+    box_pct: left, top, right and bottom in percent of the upright picture.
+    """
+
+    to_name: str
+    item_index: int | None
+    label: str | None
+    box_pct: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class LookPlan:
+    """What to look for on one picture. targets[i] belongs to phrases[i]; None: they are left out.
+
+    item_index: the picture's place in a list of pictures, None for a single one; present: boxes
+    that its annotation has, and that are not suggested again.
     """
 
     uri: str
@@ -84,14 +113,31 @@ class LookPlan:
     phrases: tuple[str, ...]
     targets: tuple[Target | None, ...]
     thresholds: Thresholds
+    present: tuple[PresentRegion, ...] = ()
 
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """What to look for on all pictures of a task. echo: the prompt, where it is to be shown."""
+    """What to look for on all pictures of a task.
+
+    echo: the prompt, where it is to be shown; matches: what became of its phrases; unreadable: the
+    labels and phrases that the model has no word of, which are left out.
+    """
 
     looks: tuple[LookPlan, ...]
     echo: PromptEcho | None = None
+    matches: tuple[PhraseMatch, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What is kept for a project. submitted: what its newest submitted annotation asked for;
+    project: what stands in the extra parameters of its model.
+    """
+
+    submitted: Asked = Asked()
+    project: Asked = Asked()
 
 
 @dataclass(frozen=True)
@@ -99,7 +145,7 @@ class DetectionQuery:
     """One picture to look at and the phrases to look for. All a detector needs to know.
 
     image: encoded bytes (JPEG, PNG, ...) as they were fetched.
-    phrases: what to look for, in the user's spelling, without duplicates.
+    phrases: what to look for, in plain words, without duplicates.
     urgent: somebody is waiting for it in front of the picture. request_id: for the log.
     traceparent: the span that it belongs to, where there are traces.
     """

@@ -41,6 +41,11 @@ def parse_tree(xml: str) -> Element:
     return root
 
 
+def to_names(tag: Element) -> tuple[str, ...]:
+    """Names of the object tags that a control tag belongs to."""
+    return tuple(name.strip() for name in (tag.get("toName") or "").split(",") if name.strip())
+
+
 def needs_task(tree: Element) -> bool:
     """Whether tags depend on a task's data: labels from `value="$field"`, or a Repeater."""
     return any(tag.tag == "Repeater" or _takes_labels(tag) for tag in tree.iter())

@@ -11,26 +11,15 @@ from xml.etree.ElementTree import Element
 from pydantic import JsonValue
 
 from prelabel.errors import LabelingConfigError, RequestError
-from prelabel.labelstudio.config_tree import fill_in, needs_task, parse_tree
+from prelabel.labelstudio.config_faults import what_is_missing
+from prelabel.labelstudio.config_tree import fill_in, needs_task, parse_tree, to_names
 from prelabel.labelstudio.labels import BoxControl, Label, LabelNames
 from prelabel.labelstudio.protocol import AskControls
 from prelabel.labelstudio.task_values import resolve
+from prelabel.matching import Step
 from prelabel.names import tidy
 from prelabel.types import Asked
 
-_HOW_TO_ADD_BOXES = (
-    'Add <Image name="image" value="$image"/> and '
-    '<RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels>.'
-)
-_NOT_BOXES = (
-    "BrushLabels",
-    "PolygonLabels",
-    "EllipseLabels",
-    "KeyPointLabels",
-    "BitmaskLabels",
-    "VectorLabels",
-)
-_NOT_PICTURES = ("Text", "HyperText", "Audio", "Video", "Paragraphs", "TimeSeries", "Pdf", "Chat")
 _WORDS_PER_LABEL = 10
 _MOST_CONTROLS = 5_000  # of all pictures together; a task may have 1,000 pictures
 _MOST_WORDS = 50_000  # of the labels of all pictures together
@@ -133,7 +122,7 @@ def _read(tree: Element, max_labels: int, *, filled_in: bool) -> LabelingConfig:
     images = _images(tags)
     by_tag = list(_controls(tags, images, max_labels, filled_in))
     if not by_tag:
-        raise LabelingConfigError(f"The labeling config {_what_is_missing(tags, images)}")
+        raise LabelingConfigError(f"The labeling config {what_is_missing(tags, images)}")
     by_image: dict[str, list[BoxControl]] = {}
     controls = tuple(control for of_tag in by_tag for control in of_tag)
     for control in controls:
@@ -193,6 +182,7 @@ class _Room:
         """Count a control tag's labels for each of these pictures. Raises LabelingConfigError."""
         labels = [each for each in tag.iter("Label") if (each.get("value") or "").strip()]
         words = sum(1 + (each.get("predicted_values") or "").count(",") for each in labels)
+        words += sum(len(_listed(each, "negative_values")) for each in (tag, *labels))
         self._controls += len(images)
         for image in images:
             self._labels[image] += len(labels)
@@ -203,14 +193,14 @@ class _Room:
             ):
                 raise LabelingConfigError(
                     f"The labeling config has more than {self._max_labels} labels for one picture, "
-                    f"or {_WORDS_PER_LABEL} times as many predicted_values. Use fewer, or raise "
-                    "max_labels."
+                    f"or {_WORDS_PER_LABEL} times as many predicted_values and negative_values. "
+                    "Use fewer, or raise max_labels."
                 )
         most_words = max(_MOST_WORDS, self._max_labels * _WORDS_PER_LABEL)
         if self._controls > _MOST_CONTROLS or self._words.total() > most_words:
             raise LabelingConfigError(
                 f"For all pictures together, the labeling config has more than {_MOST_CONTROLS} "
-                f"control tags, or {most_words} labels and predicted_values. Use fewer, or split "
+                f"control tags, or {most_words} labels and their values. Use fewer, or split "
                 "what has many pages into several tasks."
             )
 
@@ -222,7 +212,7 @@ def _controls(
     rectangles: dict[str, str] = {}
     for tag in tags:
         if tag.tag == "Rectangle" and (name := tag.get("name")):
-            for to_name in _to_names(tag):
+            for to_name in to_names(tag):
                 rectangles.setdefault(to_name, name)
     seen: set[tuple[str, str]] = set()
     room = _Room(max_labels)
@@ -230,10 +220,10 @@ def _controls(
         name = tag.get("name")
         if tag.tag not in ("RectangleLabels", "Labels") or not name:
             continue
-        to_names = dict.fromkeys(each for each in _to_names(tag) if each in images)
-        drawn: dict[str, str | None] = dict.fromkeys(to_names)
+        pictures = [each for each in to_names(tag) if each in images]
+        drawn: dict[str, str | None] = dict.fromkeys(pictures)
         if tag.tag == "Labels":
-            drawn = {each: rectangles[each] for each in to_names if each in rectangles}
+            drawn = {each: rectangles[each] for each in pictures if each in rectangles}
         new = {each: by for each, by in drawn.items() if (name, each) not in seen}
         if not new:  # reading its labels is most of the work
             continue
@@ -242,40 +232,46 @@ def _controls(
         if labels or (not filled_in and needs_task(tag)):
             seen.update((name, each) for each in new)
             threshold = _score_threshold(tag)
-            yield tuple(BoxControl(name, to, labels, threshold, by) for to, by in new.items())
+            negatives = _listed(tag, "negative_values")
+            yield tuple(
+                BoxControl(name, to, labels, threshold, by, negatives) for to, by in new.items()
+            )
 
 
 def _labels(tag: Element) -> tuple[Label, ...]:
     labels = (_label(child) for child in tag.iter("Label") if (child.get("value") or "").strip())
     distinct: dict[str, Label] = {}
     for label in labels:
-        known = distinct.setdefault(label.value, label)
-        if known is not label:  # the same label twice, or several values of one alias
-            distinct[label.value] = Label(
-                label.value,
-                tuple(dict.fromkeys(known.phrases + label.phrases)),
-                known.names | label.names,
-                label.score_threshold if known.score_threshold is None else known.score_threshold,
-            )
+        known = distinct.get(label.value)  # the same label twice, or several values of one alias
+        distinct[label.value] = known.merged_with(label) if known else label
     return tuple(distinct.values())
 
 
 def _label(tag: Element) -> Label:
     word = (tag.get("value") or "").strip()
     value = tag.get("alias") or tag.get("value") or ""
-    predicted = (part.strip() for part in (tag.get("predicted_values") or "").split(","))
-    phrases = tuple(part for part in predicted if part) or (word,)
-    names = frozenset(tidy(name) for name in (word, value, *phrases))
-    return Label(value, phrases, names, _score_threshold(tag))
+    predicted = _listed(tag, "predicted_values")
+    names = dict.fromkeys(map(tidy, predicted), Step.PREDICTED_VALUE)
+    names |= {tidy(value): Step.ALIAS, tidy(word): Step.SPELLED}
+    return Label(
+        value,
+        predicted or (word,),
+        names,
+        _listed(tag, "negative_values"),
+        _score_threshold(tag),
+    )
 
 
-def _to_names(tag: Element) -> tuple[str, ...]:
-    return tuple(name.strip() for name in (tag.get("toName") or "").split(",") if name.strip())
+def _listed(tag: Element, attribute: str) -> tuple[str, ...]:
+    """The attribute's values, which stand with commas between them."""
+    parts = (part.strip() for part in (tag.get(attribute) or "").split(","))
+    return tuple(part for part in parts if part)
 
 
 def _score_threshold(tag: Element) -> float | None:
+    """None where the attribute is missing or empty, as forms leave it."""
     threshold = _fraction(tag, "model_score_threshold")
-    if threshold is None and tag.get("model_score_threshold") is not None:
+    if threshold is None and (tag.get("model_score_threshold") or "").strip():
         raise LabelingConfigError(
             f'model_score_threshold="{tag.get("model_score_threshold")}" is no number from 0 to 1. '
             "Correct it in the labeling config."
@@ -299,7 +295,7 @@ def _prompt_area(tags: Sequence[Element], images: Container[str]) -> PromptArea 
     if not areas:
         return None
     tag = areas[0]
-    to_name = next(name for name in _to_names(tag) if name in images)
+    to_name = next(name for name in to_names(tag) if name in images)
     value = tag.get("value", "")
     return PromptArea(
         tag.get("name", ""),
@@ -340,76 +336,9 @@ def _is_called_threshold(tag: Element) -> bool:
 def _is_asked_once(tag: Element, images: Container[str]) -> bool:
     """Whether it is asked for the whole picture, and not for each region."""
     per_part = "true" in (tag.get("perRegion"), tag.get("perItem"))
-    on_picture = any(name in images for name in _to_names(tag))
+    on_picture = any(name in images for name in to_names(tag))
     return bool(tag.get("name")) and not per_part and on_picture
 
 
 def _closeness(name: str, wanted: str) -> int:
     return 0 if name == wanted else 1 if wanted in name.lower() else 2
-
-
-def _what_is_missing(tags: Sequence[Element], images: Collection[str]) -> str:
-    """Why a config cannot be served, and what to add."""
-    # Of a config that is filled in, only those are left whose list the task does not have.
-    repeater = next((tag for tag in tags if tag.tag == "Repeater" and not len(tag)), None)
-    if not images:
-        if repeater is not None:
-            return _what_to_repeat(repeater)
-        if any(tag.tag == "Image" for tag in tags):
-            return 'has an Image without name or value. Write <Image name="image" value="$image"/>.'
-        shown = next((tag.tag for tag in tags if tag.tag in _NOT_PICTURES), None)
-        shows = f" (it shows {shown})" if shown else ""
-        return f"has no Image{shows}, and boxes need a picture. {_HOW_TO_ADD_BOXES}"
-    for tag in tags:
-        if tag.tag == "RectangleLabels":
-            return _what_is_wrong(tag, images)
-    rectangles = [tag for tag in tags if tag.tag == "Rectangle"]
-    if any(not tag.get("name") for tag in rectangles):
-        return 'has a Rectangle without a name. Write <Rectangle name="box" ...>.'
-    framed = {name for tag in rectangles for name in _to_names(tag)}
-    for tag in tags:
-        if tag.tag == "Labels" and any(
-            name in images for name in framed.intersection(_to_names(tag))
-        ):
-            return _what_is_wrong(tag, images)
-    if repeater is not None:
-        return _what_to_repeat(repeater)
-    if framed:
-        return (
-            "has a Rectangle, but no Labels for the same Image. Add "
-            f'<Labels name="label" toName="{next(iter(images))}"><Label value="cat"/></Labels>.'
-        )
-    other = next((tag.tag for tag in tags if tag.tag in _NOT_BOXES), None)
-    has = f"has {other}, but no RectangleLabels" if other else "has no RectangleLabels"
-    return (
-        f"{has} for boxes on its Image. Add "
-        f'<RectangleLabels name="boxes" toName="{next(iter(images))}"><Label value="cat"/>'
-        "</RectangleLabels>."
-    )
-
-
-def _what_to_repeat(repeater: Element) -> str:
-    source = repeater.get("on") or ""
-    return (
-        f'repeats its tags for each item of <Repeater on="{source}">, where the task has none. '
-        "Import it with a list there."
-    )
-
-
-def _what_is_wrong(tag: Element, images: Collection[str]) -> str:
-    """Why a control tag draws nothing."""
-    kind, name = tag.tag, tag.get("name")
-    if not name:
-        return f'has {kind} without a name. Write <{kind} name="label" ...>.'
-    if not any(each in images for each in _to_names(tag)):
-        return (
-            f'has {kind} name="{name}" with toName="{tag.get("toName") or ""}", and no Image of '
-            f'that name. Write toName="{next(iter(images))}".'
-        )
-    source = tag.get("value") or ""
-    if "$" in source:
-        return (
-            f'takes the labels of {kind} name="{name}" from {source}, where the task has none. '
-            'Import it with a list there: [{"value": "cat"}].'
-        )
-    return f'has {kind} name="{name}" without labels. Put <Label value="cat"/> into it.'

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from prelabel.captions import normalise_phrase
-from prelabel.names import fold, tidy
+from prelabel.matching import NameIndex, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,14 +13,27 @@ class Label:
     """A value of a control tag.
 
     value: what regions carry (the alias, where there is one, as Label Studio does);
-    phrases: what to look for when there is no prompt; names: what a prompt may call it, tidy;
-    score_threshold: its `model_score_threshold`.
+    phrases: what to look for when there is no prompt; negatives: what to look for beside it and
+    leave out, its `negative_values`; names: what a prompt may call it, tidy, each with how an equal
+    spelling is called; score_threshold: its `model_score_threshold`.
     """
 
     value: str
     phrases: tuple[str, ...]
-    names: frozenset[str]
+    names: Mapping[str, Step] = field(hash=False)
+    negatives: tuple[str, ...] = ()
     score_threshold: float | None = None
+
+    def merged_with(self, other: Label) -> Label:
+        """One label of two that have the same value."""
+        own = self.score_threshold
+        return Label(
+            self.value,
+            tuple(dict.fromkeys(self.phrases + other.phrases)),
+            {**other.names, **self.names},
+            tuple(dict.fromkeys(self.negatives + other.negatives)),
+            other.score_threshold if own is None else own,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +41,7 @@ class BoxControl:
     """A control tag that draws labelled boxes on one object tag.
 
     RectangleLabels; or Labels beside a Rectangle, whose name is `rectangle_name` then.
-    score_threshold: its `model_score_threshold`.
+    score_threshold: its `model_score_threshold`; negatives: its `negative_values`.
     """
 
     from_name: str
@@ -37,9 +49,31 @@ class BoxControl:
     labels: tuple[Label, ...]
     score_threshold: float | None = None
     rectangle_name: str | None = None
+    negatives: tuple[str, ...] = ()
 
 
-Place = tuple[BoxControl, Label]  # where boxes go
+@dataclass(frozen=True, slots=True)
+class LabelTarget:
+    """Where boxes go: to a label of a control tag.
+
+    label: None for boxes without one; name: the one of the label's names that the phrase means.
+    """
+
+    control: BoxControl
+    label: Label | None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMatch:
+    """The label that a phrase means, by the name of the picture; empty where it means none.
+
+    step: how the closest of them was found; named: of targets of one label and name, the first.
+    """
+
+    targets: Mapping[str, LabelTarget]
+    step: Step
+    named: Sequence[LabelTarget] = ()
 
 
 class LabelNames:
@@ -49,35 +83,53 @@ class LabelNames:
     """
 
     def __init__(self, tags: Sequence[Sequence[BoxControl]]) -> None:
-        self._found: dict[str, list[tuple[str, int, Label]]] = {}
         self._tags = tags
-        for number, controls in enumerate(tags):
-            for label in controls[0].labels:
-                for name in label.names:
-                    self._found.setdefault(_loose(name), []).append((name, number, label))
-        self.all = frozenset(name for found in self._found.values() for name, _, _ in found)
+        self._index = NameIndex(
+            (name, step, (number, label, name))
+            for number, controls in enumerate(tags)
+            for label in controls[0].labels
+            for name, step in label.names.items()
+        )
+        self._pictures = len({control.to_name for controls in tags for control in controls})
+        labels = [label for controls in tags for label in controls[0].labels]
+        self.all = frozenset(name for label in labels for name in label.names)
+        self.values = tuple(dict.fromkeys(label.value for label in labels))
 
-    def called(self, phrase: str) -> Mapping[str, Place]:
-        """The label that a prompt means by this phrase, by the name of the picture.
+    @property
+    def has_one_label(self) -> bool:
+        """Whether the project has exactly one label, which every phrase means then."""
+        return len(self.values) == 1
 
-        The closest name wins: the same one, one of another case, one that is the same but for
-        marks (".", "?"); of equally close ones the first in the config.
-        """
-        spelled, folded = tidy(phrase), fold(phrase)
+    def called(self, phrase: str) -> LabelMatch:
+        """The label that a prompt means by this phrase, on each picture the closest one."""
+        targets: dict[str, LabelTarget] = {}
+        named: list[LabelTarget] = []
+        closest = Step.UNLABELLED
+        for step, (number, label, name) in self._index.find(phrase):
+            new = [each for each in self._tags[number] if each.to_name not in targets]
+            if new:
+                closest = closest if targets else step
+                found = [LabelTarget(control, label, name) for control in new]
+                targets |= {target.control.to_name: target for target in found}
+                named.append(found[0])
+            if len(targets) == self._pictures:
+                break
+        return LabelMatch(targets, closest, named)
 
-        def distance(found: tuple[str, int, Label]) -> int:
-            return 0 if found[0] == spelled else 1 if fold(found[0]) == folded else 2
+    def first(self, step: Step) -> LabelMatch:
+        """The first label of each picture, in its first control that has one."""
+        targets: dict[str, LabelTarget] = {}
+        for controls in self._tags:
+            for control in controls:
+                if control.labels:
+                    label = control.labels[0]
+                    targets.setdefault(control.to_name, LabelTarget(control, label))
+        return LabelMatch(targets, step)
 
-        closest: dict[str, Place] = {}
-        done: set[int] = set()
-        for _, number, label in sorted(self._found.get(_loose(phrase), ()), key=distance):
-            if number not in done:
-                done.add(number)
-                for control in self._tags[number]:
-                    closest.setdefault(control.to_name, (control, label))
-        return closest
-
-
-def _loose(name: str) -> str:
-    """What names have in common that are the same but for case and marks."""
-    return fold(normalise_phrase(name)) or fold(name)
+    def unlabelled(self) -> LabelMatch:
+        """Boxes without a label, in each picture's first control."""
+        targets: dict[str, LabelTarget] = {}
+        for controls in self._tags:
+            for control in controls:
+                targets.setdefault(control.to_name, LabelTarget(control, None))
+        return LabelMatch(targets, Step.UNLABELLED)

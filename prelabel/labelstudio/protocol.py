@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, NotRequired, final
@@ -24,7 +27,7 @@ from typing_extensions import TypedDict  # pydantic reads typing's from Python 3
 
 from prelabel.errors import RequestError
 from prelabel.settings import MOST_TASKS
-from prelabel.types import Asked
+from prelabel.types import Asked, PresentRegion
 
 _MOST_ENTRIES = 100_000
 _MOST_DRAFTS = 1_000
@@ -53,13 +56,19 @@ def _only_an_object(value: object) -> object:
 class ResultEntry(_Wire):
     """One entry of an annotation's result: a region, a text, a number.
 
-    origin: "prediction" for what was taken over from one and not touched since.
+    origin: "prediction" for what was taken over from one and not touched since; item_index: the
+    picture's place in a list of pictures.
     """
 
+    id: Annotated[str | None, BeforeValidator(_text_or_none)] = None
     from_name: str | None = None
+    to_name: Annotated[str | None, BeforeValidator(_text_or_none)] = None
     type: str | None = None
     value: dict[str, JsonValue] | None = None
     origin: Annotated[str | None, BeforeValidator(_text_or_none)] = None
+    item_index: Annotated[int | None, BeforeValidator(_number_or_none)] = None
+    original_width: Annotated[int | None, BeforeValidator(_number_or_none)] = None
+    original_height: Annotated[int | None, BeforeValidator(_number_or_none)] = None
 
 
 # Without FailFast, each wrong item of a list would be a fault of its own, larger than the item.
@@ -146,10 +155,37 @@ class PredictRequest(_Wire):
 
 
 class SetupRequest(_Wire):
-    """Body of POST /setup. The token it carries is not ours to use: it belongs to the creator."""
+    """Body of POST /setup. The token it carries is not ours to use: it belongs to the creator.
+
+    extra_params: what stands in "extra params" where the model is connected.
+    """
 
     project: str | int | None = None
     label_config: str | None = Field(None, alias="schema")
+    extra_params: JsonValue = None
+
+    @property
+    def asked(self) -> Asked:
+        """The project's prompt and thresholds, of its extra parameters. Raises RequestError for
+        those that are none; other parameters are not read.
+        """
+        extra = self.extra_params
+        if isinstance(extra, str):  # as forms send JSON
+            with suppress(ValueError):
+                extra = json.loads(extra)
+        if not isinstance(extra, dict):
+            return Asked()
+        prompt = extra.get("prompt")
+        if prompt is not None and not isinstance(prompt, str | list):
+            raise RequestError(
+                f"prompt in the extra parameters is {prompt!r}. Write a text: "
+                '{"prompt": "cat . dog"}.'
+            )
+        return Asked(
+            _text(prompt),
+            _threshold_of("box_threshold", extra.get("box_threshold"), strict=True),
+            _threshold_of("text_threshold", extra.get("text_threshold"), strict=True),
+        )
 
 
 class VersionsRequest(_Wire):
@@ -236,8 +272,18 @@ class RegionValue(TypedDict):
     labels: NotRequired[list[str]]
 
 
+class RegionMeta(TypedDict):
+    """Notes on a region; Label Studio's page shows them with it."""
+
+    text: list[str]
+
+
 class Region(TypedDict):
-    """A labelled box: one entry, or a `rectangle` and its `labels` under one id."""
+    """A box: one entry, or a `rectangle` and its `labels` under one id.
+
+    Without a label it has no `rectanglelabels`, or no `labels` beside it, and notes in `meta` what
+    was looked for. Label Studio's page shows a grey box then.
+    """
 
     id: str
     from_name: str
@@ -250,6 +296,7 @@ class Region(TypedDict):
     item_index: NotRequired[int]
     score: float
     value: RegionValue
+    meta: NotRequired[RegionMeta]
 
 
 class TextRegion(TypedDict):
@@ -262,13 +309,26 @@ class TextRegion(TypedDict):
     value: dict[str, list[str]]
 
 
+class Match(TypedDict):
+    """What became of a phrase of the prompt, see PhraseMatch. Label Studio does not read it."""
+
+    phrase: str
+    searched: list[str]
+    label: str | None
+    step: str
+
+
 @final
 class Prediction(TypedDict):
-    """What a task gets: `score` is the mean of its boxes' scores, 0 without any."""
+    """What a task gets: `score` is the mean of its boxes' scores, 0 without any.
+
+    matches: how the phrases of the prompt found their labels, where there was a prompt.
+    """
 
     result: list[Region | TextRegion]
     score: float
     model_version: str
+    matches: NotRequired[list[Match]]
 
 
 @final
@@ -320,6 +380,41 @@ def asked_in(
     return asked
 
 
+def boxes_in(entries: Sequence[ResultEntry]) -> tuple[PresentRegion, ...]:
+    """The boxes that stand in an annotation's result. Entries of another form are overlooked."""
+    labelled = {entry.id for entry in entries if entry.type == "labels" and _label_of(entry)}
+    return tuple(
+        PresentRegion(entry.to_name or "", entry.item_index, _label_of(entry), box)
+        for entry in entries
+        if entry.type in ("rectanglelabels", "labels")
+        or (entry.type == "rectangle" and entry.id not in labelled)
+        if (box := _box_of(entry)) is not None
+    )
+
+
+def _label_of(entry: ResultEntry) -> str | None:
+    labels = (entry.value or {}).get(entry.type or "")
+    first = labels[0] if isinstance(labels, list) and labels else None
+    return first if isinstance(first, str) else None
+
+
+def _box_of(entry: ResultEntry) -> tuple[float, float, float, float] | None:
+    """Corners of the upright box around a region, in percent.
+
+    Label Studio turns a region about its top left corner, clockwise, in pixels of the picture.
+    """
+    value = entry.value or {}
+    numbers = [value.get(name, 0) for name in ("x", "y", "width", "height", "rotation")]
+    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        return None
+    x, y, width, height, degrees = (float(n) for n in numbers if isinstance(n, int | float))
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    aspect = (entry.original_height or 1) / (entry.original_width or 1)
+    xs = [x, x + width * cos, x - height * aspect * sin, x + width * cos - height * aspect * sin]
+    ys = [y, y + width / aspect * sin, y + height * cos, y + width / aspect * sin + height * cos]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
 def _asked_by(entry: ResultEntry, controls: AskControls, strict: bool) -> Asked:
     if entry.type == "textarea" and entry.from_name == controls.prompt:
         return Asked(prompt=_text((entry.value or {}).get("text")))
@@ -338,10 +433,14 @@ def _text(value: JsonValue) -> str | None:
 
 def _fraction(entry: ResultEntry, strict: bool) -> float | None:
     number = (entry.value or {}).get("number")
+    return _threshold_of(entry.from_name or "", number, strict=strict)
+
+
+def _threshold_of(name: str, number: JsonValue, *, strict: bool) -> float | None:
     if number is None:
         return None
     if isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 1:
         return float(number)
     if strict:
-        raise RequestError(f"{entry.from_name} is {number!r}. Use a number from 0 to 1.")
+        raise RequestError(f"{name} is {number!r}. Use a number from 0 to 1.")
     return None

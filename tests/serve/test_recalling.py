@@ -11,7 +11,7 @@ from ray import serve
 
 from deployments.calls import call
 from deployments.recalling import Recall
-from prelabel.types import Asked
+from prelabel.types import Asked, Recalled
 
 PROJECTS = (f"{number}.77" for number in itertools.count(7700))
 PATIENCE_S = 30
@@ -56,7 +56,7 @@ def test_what_is_remembered_is_asked_for_once(store, runner):
         project = next(PROJECTS)
         recall = await listening(store, project)
         asked = recall.kept.misses
-        assert [await recall(project) for _ in range(20)] == [Asked()] * 20
+        assert [await recall(project) for _ in range(20)] == [Recalled()] * 20
         assert recall.kept.misses == asked
 
     runner.run(scenario())
@@ -71,14 +71,14 @@ def test_what_another_ingress_learns_is_heard_of(store, runner):
             began = time.monotonic()
 
             async def knows(prompt=prompt):
-                return (await recall(project)).prompt == prompt
+                return (await recall(project)).submitted.prompt == prompt
 
             await until(knows)
             assert time.monotonic() - began < 2
         await store.forget.remote(project)
 
         async def forgot():
-            return await recall(project) == Asked()
+            return await recall(project) == Recalled()
 
         await until(forgot)
 
@@ -99,7 +99,7 @@ def test_a_store_that_is_replaced_is_asked_and_heard_again(store, runner):
         await call(store.remember, project, datetime.now(UTC), Asked(prompt="a dog"))
 
         async def knows():
-            return (await recall(project)).prompt == "a dog"
+            return (await recall(project)).submitted.prompt == "a dog"
 
         await until(knows)
         hits = recall.kept.hits

@@ -33,7 +33,7 @@ from prelabel.pipeline import Entry, Predictor, Steps
 from prelabel.planning import asked_by_submit
 from prelabel.prompt_memory import PromptBook, Remembered, open_memory
 from prelabel.settings import AppSettings, Environment
-from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
+from prelabel.types import Asked, DetectionQuery, Detections, Recalled, TaskPlan
 from tests.unit.http_server import Network
 
 VERSION = "demo-0123456789"
@@ -89,9 +89,9 @@ class LocalService:
     async def errors(self, project: str | None, limit: int) -> list[Fault]:
         return self._journal.errors(project, limit)
 
-    def meet(self, project: str | int | None) -> None:
+    def meet(self, project: str | int | None, asked: Asked) -> None:
         if (key := project_key(project)) is not None:
-            self._book.recall(key)
+            self._book.meet(key, asked)
 
     async def remember(self, event: WebhookRequest) -> None:
         submitted_at = event.annotation.updated_at if event.annotation else None
@@ -105,7 +105,7 @@ class LocalService:
     async def forget(self, project: str) -> int:
         return self._book.forget(project)
 
-    async def _recall(self, project: str) -> Asked:
+    async def _recall(self, project: str) -> Recalled:
         return self._book.recall(project)
 
     async def _fetch(self, uri: str, task_id: int | None) -> bytes:
@@ -133,7 +133,7 @@ class LocalService:
             for look, detections in zip(plan.looks, found, strict=True)
             for region in to_regions(look, detections, Suppression(0.7, False, 300))
         ]
-        return to_prediction(regions, self.model_version, plan.echo)
+        return to_prediction(regions, self.model_version, plan.echo, plan.matches)
 
     def ask(
         self,

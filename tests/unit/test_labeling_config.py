@@ -36,8 +36,8 @@ def rectangles(labels, name="label", to_name="image", attributes=""):
 
 def called(config, phrase):
     """By picture: the control and the value of the label that the phrase means."""
-    found = config.names.called(phrase).items()
-    return {image: (control.from_name, label.value) for image, (control, label) in found}
+    found = config.names.called(phrase).targets.items()
+    return {image: (target.control.from_name, target.label.value) for image, target in found}
 
 
 def test_the_tutorial_s_config_gives_its_labels_image_and_prompt():
@@ -110,7 +110,7 @@ def test_model_score_threshold_is_read(text, value):
     assert parse(xml).controls[0].score_threshold == value
 
 
-@pytest.mark.parametrize("text", ["high", "1.1", "-0.1", "nan"])
+@pytest.mark.parametrize("text", ["high", "1.1", "-0.1", "nan", "0,5"])
 def test_a_wrong_model_score_threshold_is_named(text):
     xml = view(
         IMAGE, rectangles('<Label value="a"/>', attributes=f'model_score_threshold="{text}"')

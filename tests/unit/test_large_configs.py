@@ -9,9 +9,10 @@ from prelabel.errors import LabelingConfigError, RequestError
 from prelabel.labelstudio.config_tree import MAX_CONFIG_CHARS, MAX_TAGS
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Task
-from prelabel.planning import Wishes, plan_task
+from prelabel.planning import plan_task
+from prelabel.prompt_sources import PromptSources
 from prelabel.settings import AppSettings
-from prelabel.types import Asked
+from prelabel.types import Asked, Recalled
 from tests.entries import typed
 
 SETTINGS = AppSettings()
@@ -108,8 +109,8 @@ def test_planning_takes_time_in_proportion_to_config_and_prompt(name, prompt, pi
     except LabelingConfigError:
         return
     task = Task.model_validate({"data": picture})
-    wishes = Wishes.of(task, None, Asked(prompt), config)
-    assert timed(lambda: plan_task(task, config, wishes, SETTINGS)) < MOST_S
+    sources = PromptSources.of(task, None, Recalled(Asked(prompt)), config)
+    assert timed(lambda: plan_task(task, config, sources, SETTINGS)) < MOST_S
 
 
 def test_a_task_of_many_drafts_is_planned_soon():
@@ -117,5 +118,5 @@ def test_a_task_of_many_drafts_is_planned_soon():
     unknown = PROMPT.removesuffix(".cat")
     drafts = [{"result": [typed(f"{unknown}.{n}")]} for n in range(1000)]
     task = Task.model_validate({"data": {"i": "a.jpg"}, "drafts": drafts})
-    wishes = Wishes.of(task, None, Asked(), config)
-    assert timed(lambda: plan_task(task, config, wishes, SETTINGS)) < MOST_S
+    sources = PromptSources.of(task, None, Recalled(), config)
+    assert timed(lambda: plan_task(task, config, sources, SETTINGS)) < MOST_S

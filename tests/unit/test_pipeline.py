@@ -8,7 +8,7 @@ from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
 from prelabel.pipeline import Predictor, Steps, report_on, report_on_failure
 from prelabel.settings import AppSettings
-from prelabel.types import Asked, Detections
+from prelabel.types import Asked, Detections, Recalled
 
 CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>
   <RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels></View>"""
@@ -35,7 +35,7 @@ class World:
     async def recall(self, project):
         if project == "9":
             raise OverloadedError("Try again.")
-        return Asked("cat") if project == "7" else Asked()
+        return Recalled(Asked("cat") if project == "7" else Asked())
 
     async def fetch(self, uri, task_id):
         if uri == "missing":

@@ -4,9 +4,10 @@ from prelabel.errors import PromptError, RequestError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
 from prelabel.labelstudio.results import to_prediction
-from prelabel.planning import Wishes, asked_by_submit, plan_task
+from prelabel.planning import asked_by_submit, plan_task
+from prelabel.prompt_sources import PromptSources
 from prelabel.settings import AppSettings
-from prelabel.types import Asked, PromptEcho, Thresholds
+from prelabel.types import Asked, PromptEcho, Recalled, Target, Thresholds
 from tests.entries import number, typed
 
 CONFIG = """<View>
@@ -20,12 +21,16 @@ NOBODY = Asked()
 REMEMBERED = Asked("car")
 
 
-def plan(context=None, drafts=(), remembered=NOBODY, settings=None, config=CONFIG):
+def whole_plan(context=None, drafts=(), remembered=NOBODY, settings=None, config=CONFIG):
     parsed = parse_labeling_config(config, 100)
     task = Task.model_validate({"data": {"image": "a.jpg"}, "drafts": list(drafts)})
     typed_in = None if context is None else Context.model_validate({"result": context})
-    wishes = Wishes.of(task, typed_in, remembered, parsed)
-    [only] = plan_task(task, parsed, wishes, settings or AppSettings()).looks
+    sources = PromptSources.of(task, typed_in, Recalled(remembered), parsed)
+    return plan_task(task, parsed, sources, settings or AppSettings())
+
+
+def plan(*args, **kwargs):
+    [only] = whole_plan(*args, **kwargs).looks
     return only
 
 
@@ -92,9 +97,39 @@ def test_unknown_phrases_get_the_first_label_where_the_setting_says_so():
     assert labels(look) == ["Cat", "Car"]
 
 
-def test_a_prompt_of_unknown_phrases_only_is_an_error_and_not_an_empty_result():
-    with pytest.raises(PromptError, match="'zebra', 'gnu' is no label"):
-        plan([typed("zebra . gnu")])
+def test_a_typed_phrase_that_is_no_label_gets_boxes_without_one():
+    look = plan([typed("zebra . cat")])
+    assert look.phrases == ("zebra", "cat")
+    assert look.targets[0] == Target("label", "image", None, 0.3)
+    assert labels(look) == [None, "Cat"]
+
+
+@pytest.mark.parametrize(
+    "older",
+    [{"drafts": [{"result": [typed("zebra . car")]}]}, {"remembered": Asked("zebra . car")}],
+)
+def test_a_phrase_of_an_older_prompt_that_is_no_label_is_left_out(older):
+    look = plan(**older)
+    assert look.phrases == ("zebra", "car")
+    assert look.targets[0] is None
+
+
+def test_a_prompt_of_unknown_phrases_only_is_an_error_where_they_are_dropped():
+    dropping = AppSettings(unknown_phrases="drop")
+    with pytest.raises(PromptError, match="'zebra', 'gnu' are no labels"):
+        plan([typed("zebra . gnu")], settings=dropping)
+    look = plan([typed("zebra . car")], settings=dropping)
+    assert (look.phrases, look.targets[0]) == (("zebra", "car"), None)
+
+
+def test_the_sentence_names_the_nearest_labels_and_how_to_say_which_is_meant():
+    with pytest.raises(PromptError, match=r"The nearest are 'truck'.*\"truck: trunk\"") as error:
+        plan(
+            [typed("trunk")],
+            settings=AppSettings(unknown_phrases="reject"),
+            config=CONFIG.replace('value="Car" predicted_values="car, truck"', 'value="truck"'),
+        )
+    assert str(error.value).endswith(".")
 
 
 def test_phrases_that_are_one_to_the_model_are_asked_once():
@@ -105,8 +140,9 @@ def test_phrases_that_are_one_to_the_model_are_asked_once():
 def test_labels_without_a_word_are_left_out():
     config = CONFIG.replace('value="Cat"', 'value="?"')
     assert plan(config=config).phrases == ("car", "truck")
+    assert plan([typed("? . zebra")], config=config).phrases == ("zebra",)
     with pytest.raises(PromptError, match="no word to look for"):
-        plan([typed("? . zebra")], config=config)
+        plan([typed("?")], config=config)
 
 
 def test_model_score_threshold_is_weaker_than_the_annotator_and_stronger_than_the_settings():
@@ -128,8 +164,8 @@ def test_a_control_with_a_higher_threshold_does_not_raise_the_others():
 def test_each_picture_of_a_list_gets_a_plan_with_its_place():
     config = parse_labeling_config(CONFIG.replace('value="$image"', 'valueList="$pages"'), 100)
     task = Task.model_validate({"data": {"pages": ["a.jpg", "b.jpg"]}})
-    wishes = Wishes.of(task, None, NOBODY, config)
-    plans = plan_task(task, config, wishes, AppSettings()).looks
+    sources = PromptSources.of(task, None, Recalled(), config)
+    plans = plan_task(task, config, sources, AppSettings()).looks
     assert [(p.uri, p.item_index) for p in plans] == [("a.jpg", 0), ("b.jpg", 1)]
 
 
@@ -230,14 +266,15 @@ TWO_PICTURES = """<View>
 def plans_of(prompt, settings=None):
     config = parse_labeling_config(TWO_PICTURES, 100)
     task = Task.model_validate({"data": {"left": "l.jpg", "right": "r.jpg"}})
-    return plan_task(task, config, Wishes(Asked(prompt)), settings or AppSettings()).looks
+    return plan_task(task, config, PromptSources(Asked(prompt)), settings or AppSettings()).looks
 
 
 def test_a_prompt_looks_at_the_pictures_whose_labels_it_names():
     assert [plan.uri for plan in plans_of("dog")] == ["r.jpg"]
     assert [plan.uri for plan in plans_of("dog . cat")] == ["l.jpg", "r.jpg"]
+    assert [plan.uri for plan in plans_of("zebra")] == ["l.jpg", "r.jpg"]
     with pytest.raises(PromptError, match="has 'cat', 'dog'"):
-        plans_of("zebra")
+        plans_of("zebra", AppSettings(unknown_phrases="reject"))
 
 
 @pytest.mark.parametrize(
@@ -298,8 +335,8 @@ LONG = "lorem ipsum " * 400
 def test_a_long_text_that_a_task_brings_along_is_no_prompt():
     config = parse_labeling_config(OCR, 100)
     task = Task.model_validate({"data": {"image": "a.jpg", "ocr": LONG}})
-    wishes = Wishes.of(task, None, Asked("car"), config)
-    [look] = plan_task(task, config, wishes, AppSettings()).looks
+    sources = PromptSources.of(task, None, Recalled(Asked("car")), config)
+    [look] = plan_task(task, config, sources, AppSettings()).looks
     assert look.phrases == ("car",)
 
 
@@ -329,17 +366,25 @@ def test_words_that_no_caption_can_hold_cost_the_rest_of_a_prompt_nothing(phrase
         assert look.phrases == ("cat",)
 
 
-@pytest.mark.parametrize("phrase", ["?", "🙂", *UNREADABLE])
-def test_an_old_prompt_for_labels_that_no_caption_can_hold_is_ignored(phrase):
-    config = CONFIG.replace('value="Cat"', f'value="Cat" alias="{phrase}"')
-    assert plan(remembered=Asked(phrase), config=config).phrases == ("Cat", "car", "truck")
+@pytest.mark.parametrize("phrase", ["?", "🙂", "猫", *UNREADABLE])
+def test_an_old_prompt_for_labels_that_cannot_be_read_is_ignored(phrase):
+    config = CONFIG.replace('value="Cat"', f'value="{phrase}"')
+    assert plan(remembered=Asked(phrase), config=config).phrases == ("car", "truck")
     assert plan(remembered=Asked(f"{phrase} . car"), config=config).phrases == ("car",)
     assert asked_by_submit(submit(result=[typed(phrase)], config=config), AppSettings()) == NOBODY
 
 
-def test_a_label_that_no_caption_can_hold_is_not_left_out_in_silence_where_it_was_just_typed():
-    config = CONFIG.replace('value="Cat"', 'value="🙂"')
-    assert plan([typed("🙂 . car")], config=config).phrases == ("🙂", "car")
+@pytest.mark.parametrize("label", ["🙂", "猫", "ดาวแดง"])
+def test_a_label_that_cannot_be_read_is_never_left_out_in_silence(label):
+    config = CONFIG.replace('value="Cat"', f'value="{label}"')
+    for whole in (whole_plan([typed(f"{label} . car")], config=config), whole_plan(config=config)):
+        assert whole.unreadable == (label,)
+        assert "car" in whole.looks[0].phrases
+    for other in ('value="Car" predicted_values="car, truck"', 'value="Car"'):
+        config = config.replace(other, f'value="{label}{label}"')
+    for alone in ([typed(label)], None):
+        with pytest.raises(PromptError, match=r'has no word of .*predicted_values="cat"'):
+            plan(alone, config=config)
 
 
 def test_a_prompt_that_would_fail_every_later_task_is_not_remembered():
@@ -372,8 +417,8 @@ def echo(config, context=None, remembered=REMEMBERED):
     parsed = parse_labeling_config(config, 100)
     task = Task.model_validate({"data": {"image": "a.jpg"}})
     typed_in = None if context is None else Context.model_validate({"result": context})
-    wishes = Wishes.of(task, typed_in, remembered, parsed)
-    return plan_task(task, parsed, wishes, AppSettings()).echo
+    sources = PromptSources.of(task, typed_in, Recalled(remembered), parsed)
+    return plan_task(task, parsed, sources, AppSettings()).echo
 
 
 def test_a_remembered_prompt_is_echoed_in_bulk_where_that_does_not_hide_its_text_area():
@@ -389,7 +434,7 @@ def test_a_task_s_own_prompt_is_nearer_than_the_project_s():
     config = CONFIG.replace('name="prompt"', 'name="prompt" value="$ask"')
     parsed = parse_labeling_config(config, 100)
     task = Task.model_validate({"data": {"image": "a.jpg", "ask": " truck "}})
-    wishes = Wishes.of(task, None, Asked("cat", 0.9), parsed)
-    [look] = plan_task(task, parsed, wishes, AppSettings()).looks
+    sources = PromptSources.of(task, None, Recalled(Asked("cat", 0.9)), parsed)
+    [look] = plan_task(task, parsed, sources, AppSettings()).looks
     assert look.phrases == ("truck",)
     assert look.thresholds.box == 0.9

@@ -43,9 +43,9 @@ def book(open_again):
 
 def test_only_projects_that_were_asked_about_are_remembered(book):
     book.remember("1", NOW, CAT)
-    assert book.recall("1") == Asked()
+    assert book.recall("1").submitted == Asked()
     book.remember("1", NOW, CAT)
-    assert book.recall("1") == CAT
+    assert book.recall("1").submitted == CAT
 
 
 def test_a_project_is_known_once_predictions_were_asked_for_it_and_not_by_its_webhooks(book):
@@ -60,30 +60,32 @@ def test_the_newest_submit_counts_whenever_it_arrives(book, later_s, kept):
     book.recall("1")
     book.remember("1", NOW - timedelta(seconds=10), CAT)
     book.remember("1", NOW - timedelta(seconds=10 - later_s), DOG)
-    assert book.recall("1") == kept
+    assert book.recall("1").submitted == kept
 
 
 def test_a_time_in_the_future_cannot_pin_a_prompt(book):
     book.recall("1")
     book.remember("1", NOW + timedelta(days=9999), CAT)
     book.remember("1", datetime.now(UTC), DOG)
-    assert book.recall("1") == DOG
+    assert book.recall("1").submitted == DOG
 
 
 def test_a_submit_of_a_threshold_alone_keeps_the_prompt(book):
     book.recall("1")
     book.remember("1", NOW - timedelta(seconds=2), CAT)
     book.remember("1", NOW - timedelta(seconds=1), Asked(box_threshold=0.0))
-    assert book.recall("1") == Asked("cat", 0.0)
+    assert book.recall("1").submitted == Asked("cat", 0.0)
 
 
 def test_what_is_remembered_survives_a_restart(open_again):
     PromptBook(open_again()).recall("3.17")
     PromptBook(open_again()).remember("3.17", NOW, Asked("Katze . 猫", 0.0, 0.5))
     again = PromptBook(open_again())
-    assert again.recall("3.17") == Asked("Katze . 猫", 0.0, 0.5)
+    assert again.recall("3.17").submitted == Asked("Katze . 猫", 0.0, 0.5)
     assert again.show() == {
-        "3.17": Remembered(again.recall("3.17"), NOW, again.show()["3.17"].used_at)
+        "3.17": Remembered(
+            again.recall("3.17").submitted, Asked(), NOW, again.show()["3.17"].used_at
+        )
     }
 
 
@@ -105,15 +107,15 @@ def test_what_was_forgotten_does_not_come_back_with_a_late_webhook_but_with_a_ne
     book.remember("1", NOW - timedelta(seconds=9), CAT)
     book.forget("1")
     book.remember("1", NOW - timedelta(seconds=5), CAT)
-    assert book.recall("1") == Asked()
+    assert book.recall("1").submitted == Asked()
     book.remember("1", datetime.now(UTC), DOG)
-    assert book.recall("1") == DOG
+    assert book.recall("1").submitted == DOG
 
 
 def test_the_projects_that_were_unused_longest_make_room():
     memory = FileMemory(None, most_projects=2)
     for minute, project in enumerate(("1", "2", "1", "3")):
-        memory.put(project, Remembered(CAT, NOW, NOW + timedelta(minutes=minute)))
+        memory.put(project, Remembered(CAT, Asked(), NOW, NOW + timedelta(minutes=minute)))
     assert set(memory.all()) == {"1", "3"}
 
 
@@ -129,7 +131,7 @@ def test_submits_at_the_same_time_lose_none(book):
         thread.start()
     for thread in threads:
         thread.join()
-    assert book.recall("1") == Asked("cat", 0.1, 0.2)
+    assert book.recall("1").submitted == Asked("cat", 0.1, 0.2)
 
 
 def test_a_file_that_cannot_be_written_says_which_setting_to_change(tmp_path):
@@ -156,6 +158,6 @@ def test_redis_that_does_not_answer_says_so_and_not_its_password():
 def test_settings_say_where_prompts_are_kept(tmp_path):
     settings = AppSettings(prompts_file=str(tmp_path / "p.sqlite"))
     memory = open_memory(settings, Environment())
-    memory.put("1", Remembered(CAT, NOW, NOW))
+    memory.put("1", Remembered(CAT, Asked(), NOW, NOW))
     assert open_memory(settings, Environment()).get("1").asked == CAT
     assert open_memory(AppSettings(prompts_file=""), Environment()).get("1") is None

@@ -134,7 +134,8 @@ def test_each_value_comes_from_the_strongest_that_gives_it():
         context=Asked(prompt="typed"),
         drafts=Asked(prompt="drafted", box_threshold=0.0),
         task=Asked(prompt="imported"),
-        remembered=Asked(box_threshold=0.5, text_threshold=0.6),
+        remembered=Asked(box_threshold=0.5),
+        project=Asked(box_threshold=0.55, text_threshold=0.6),
         config=Asked(box_threshold=0.7),
         settings=Asked(None, 0.3, 0.25),
     )
@@ -148,6 +149,7 @@ def test_zero_threshold_is_not_replaced_by_default():
         drafts=nothing,
         task=nothing,
         remembered=nothing,
+        project=nothing,
         config=nothing,
         settings=Asked(None, 0.3, 0.25),
     )

@@ -16,9 +16,14 @@ from prelabel.errors import PromptError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Task
 from prelabel.labelstudio.results import Suppression, to_regions
-from prelabel.planning import Wishes, plan_task
+from prelabel.planning import plan_task
+from prelabel.prompt_sources import PromptSources
 from prelabel.settings import AppSettings
-from prelabel.types import Asked, Detections, LookPlan, Target, Thresholds
+from prelabel.types import Detections, LookPlan, Recalled, Target, Thresholds
+from prelabel.vocabulary import shipped_vocabulary
+from prelabel.words import to_words
+
+reads = shipped_vocabulary().reads
 
 MOST_TOKENS = 256
 sizes = st.integers(1, 20_000)
@@ -87,16 +92,17 @@ def test_every_label_that_boxes_can_get_is_in_the_config(values, separate):
     xml = f'<View><Image name="i" value="$image"/>{control}</View>'
     config = parse_labeling_config(xml, 100)
     task = Task.model_validate({"data": {"image": "a.jpg"}})
-    wishes = Wishes.of(task, None, Asked(), config)
+    sources = PromptSources.of(task, None, Recalled(), config)
     try:
-        [look] = plan_task(task, config, wishes, AppSettings()).looks
+        [look] = plan_task(task, config, sources, AppSettings()).looks
     except PromptError:
-        assert not any(can_be_read(value) for value in values)
+        assert not any(reads(to_words(value)) for value in values)
         return
     assert {target.label for target in look.targets} <= set(values)
     captions = [normalise_phrase(phrase) for phrase in look.phrases]
     assert len(set(captions)) == len(captions)
-    assert set(captions) == {normalise_phrase(value) for value in values if can_be_read(value)}
+    wanted = map(to_words, values)
+    assert set(captions) == {normalise_phrase(words) for words in wanted if reads(words)}
 
 
 @settings(max_examples=1000)

@@ -1,0 +1,89 @@
+"""Why a labeling config cannot be served, and what to add to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from xml.etree.ElementTree import Element
+
+from prelabel.labelstudio.config_tree import to_names
+
+_HOW_TO_ADD_BOXES = (
+    'Add <Image name="image" value="$image"/> and '
+    '<RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels>.'
+)
+_NOT_BOXES = (
+    "BrushLabels",
+    "PolygonLabels",
+    "EllipseLabels",
+    "KeyPointLabels",
+    "BitmaskLabels",
+    "VectorLabels",
+)
+_NOT_PICTURES = ("Text", "HyperText", "Audio", "Video", "Paragraphs", "TimeSeries", "Pdf", "Chat")
+
+
+def what_is_missing(tags: Sequence[Element], images: Collection[str]) -> str:
+    """Why a config cannot be served, and what to add."""
+    # Of a config that is filled in, only those are left whose list the task does not have.
+    repeater = next((tag for tag in tags if tag.tag == "Repeater" and not len(tag)), None)
+    if not images:
+        if repeater is not None:
+            return _what_to_repeat(repeater)
+        if any(tag.tag == "Image" for tag in tags):
+            return 'has an Image without name or value. Write <Image name="image" value="$image"/>.'
+        shown = next((tag.tag for tag in tags if tag.tag in _NOT_PICTURES), None)
+        shows = f" (it shows {shown})" if shown else ""
+        return f"has no Image{shows}, and boxes need a picture. {_HOW_TO_ADD_BOXES}"
+    for tag in tags:
+        if tag.tag == "RectangleLabels":
+            return _what_is_wrong(tag, images)
+    rectangles = [tag for tag in tags if tag.tag == "Rectangle"]
+    if any(not tag.get("name") for tag in rectangles):
+        return 'has a Rectangle without a name. Write <Rectangle name="box" ...>.'
+    framed = {name for tag in rectangles for name in to_names(tag)}
+    for tag in tags:
+        if tag.tag == "Labels" and any(
+            name in images for name in framed.intersection(to_names(tag))
+        ):
+            return _what_is_wrong(tag, images)
+    if repeater is not None:
+        return _what_to_repeat(repeater)
+    if framed:
+        return (
+            "has a Rectangle, but no Labels for the same Image. Add "
+            f'<Labels name="label" toName="{next(iter(images))}"><Label value="cat"/></Labels>.'
+        )
+    other = next((tag.tag for tag in tags if tag.tag in _NOT_BOXES), None)
+    has = f"has {other}, but no RectangleLabels" if other else "has no RectangleLabels"
+    return (
+        f"{has} for boxes on its Image. Add "
+        f'<RectangleLabels name="boxes" toName="{next(iter(images))}"><Label value="cat"/>'
+        "</RectangleLabels>."
+    )
+
+
+def _what_to_repeat(repeater: Element) -> str:
+    source = repeater.get("on") or ""
+    return (
+        f'repeats its tags for each item of <Repeater on="{source}">, where the task has none. '
+        "Import it with a list there."
+    )
+
+
+def _what_is_wrong(tag: Element, images: Collection[str]) -> str:
+    """Why a control tag draws nothing."""
+    kind, name = tag.tag, tag.get("name")
+    if not name:
+        return f'has {kind} without a name. Write <{kind} name="label" ...>.'
+    if not any(each in images for each in to_names(tag)):
+        return (
+            f'has {kind} name="{name}" with toName="{tag.get("toName") or ""}", and no Image of '
+            f'that name. Write toName="{next(iter(images))}".'
+        )
+    source = tag.get("value") or ""
+    if "$" in source:
+        return (
+            f'takes the labels of {kind} name="{name}" from {source}, where the task has none. '
+            'Import it with a list there: [{"value": "cat"}].'
+        )
+    return f'has {kind} name="{name}" without labels. Put <Label value="cat"/> into it.'

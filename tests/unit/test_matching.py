@@ -1,0 +1,128 @@
+"""A table of prompts: what is looked for, and which label its boxes get."""
+
+from collections import Counter
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+import pytest
+import yaml
+
+from prelabel.labelstudio.labeling_config import parse_labeling_config
+from prelabel.labelstudio.protocol import Context, Task
+from prelabel.matching import nearest
+from prelabel.planning import plan_task
+from prelabel.prompt_sources import PromptSources
+from prelabel.settings import AppSettings
+from prelabel.types import Recalled
+from tests.entries import typed
+
+TABLE = yaml.safe_load(Path(__file__).with_name("matching.yaml").read_text(encoding="utf-8"))
+ROWS = [
+    (part["labels"], prompt, expected) for part in TABLE for prompt, expected in part["prompts"]
+]
+
+
+def config_of(labels):
+    tags = ""
+    for label in labels:
+        attributes = label if isinstance(label, dict) else {"value": label}
+        tags += "<Label " + " ".join(f"{k}={quoteattr(v)}" for k, v in attributes.items()) + "/>"
+    return (
+        '<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>'
+        f'<RectangleLabels name="label" toName="image">{tags}</RectangleLabels></View>'
+    )
+
+
+def plan_of(labels, prompt):
+    config = parse_labeling_config(config_of(labels), 1000)
+    task = Task.model_validate({"data": {"image": "a.jpg"}})
+    context = Context.model_validate({"result": [typed(prompt)]})
+    sources = PromptSources.of(task, context, Recalled(), config)
+    return plan_task(task, config, sources, AppSettings())
+
+
+def looked_for(plan):
+    [look] = plan.looks
+    targets = [target.label if target else False for target in look.targets]
+    return list(zip(look.phrases, targets, strict=True))
+
+
+def test_the_table_is_large_and_without_repetitions():
+    counts = Counter((repr(labels), prompt) for labels, prompt, _ in ROWS)
+    assert max(counts.values()) == 1
+    assert len(ROWS) >= 200
+
+
+@pytest.mark.parametrize(
+    ("labels", "prompt", "expected"),
+    ROWS,
+    ids=[f"{part['from']}: {prompt}" for part in TABLE for prompt, _ in part["prompts"]],
+)
+def test_a_prompt_finds_its_labels(labels, prompt, expected):
+    found = looked_for(plan_of(labels, prompt))
+    assert dict(found) == expected
+    assert len(found) == len(expected)
+
+
+STEPS = [
+    ("Car", "as spelled"),
+    ("K1", "alias"),
+    ("truck", "predicted_values"),
+    ("CAR", "upper and lower case"),
+    ("Car?", "marks"),
+    ("the car", "normal form"),
+    ("cars", "singular and plural"),
+    ("pick up", "written together"),
+    ("Car: sedan", "said in the prompt"),
+    ("tree", "no label"),
+    ("-tree . car", "negative"),
+]
+
+
+@pytest.mark.parametrize(("prompt", "step"), STEPS)
+def test_the_answer_says_by_which_step_a_label_was_found(prompt, step):
+    labels = [
+        {"value": "Car", "predicted_values": "car, truck, pickup"},
+        {"value": "Cat", "alias": "K1"},
+    ]
+    first = plan_of(labels, prompt).matches[0]
+    assert first.step == step
+    assert first.label == {"alias": "K1", "no label": None, "negative": None}.get(step, "Car")
+
+
+def test_no_step_comes_before_a_closer_one():
+    [first, second] = plan_of(["cats", "cat"], "cat . a cat").matches
+    assert (first.label, first.step) == ("cat", "as spelled")
+    assert (second.label, second.step) == ("cat", "normal form")
+
+
+def test_what_is_said_of_a_match_is_what_is_looked_for():
+    labels = [{"value": "Hund", "predicted_values": "dog, puppy"}]
+    [match] = plan_of([*labels, "Katze"], "Hund").matches
+    assert (match.phrase, match.searched, match.label) == ("Hund", ("dog", "puppy"), "Hund")
+
+
+@pytest.mark.parametrize(
+    ("phrase", "names", "near"),
+    [
+        ("trunk", ["truck", "cat"], ["truck"]),
+        ("trafic light", ["Traffic_Light", "stop sign"], ["Traffic_Light"]),
+        ("giraffe", ["cat", "house"], []),
+        ("x" * 5000, ["x" * 5000], ["x" * 5000]),
+    ],
+)
+def test_the_nearest_names_are_those_that_are_spelled_alike(phrase, names, near):
+    assert nearest(phrase, names) == near
+
+
+@pytest.mark.parametrize(
+    "spelling", ["traffic_light", "traffic-light", "TrafficLight", "trafficlight"]
+)
+def test_a_label_s_own_words_are_looked_for_however_it_is_spelled(spelling):
+    config = parse_labeling_config(config_of([spelling, "cat"]), 10)
+    task = Task.model_validate({"data": {"image": "a.jpg"}})
+    plan = plan_task(task, config, PromptSources.of(task, None, Recalled(), config), AppSettings())
+    assert [(words.lower(), label) for words, label in looked_for(plan)] == [
+        ("traffic light", spelling),
+        ("cat", "cat"),
+    ]

@@ -100,7 +100,7 @@ class Ingress:
         self._predictor = Predictor(
             settings,
             model_version,
-            Steps(self._recall, self._fetch, self._detect, self._postprocess),
+            Steps(self._recall, self._fetch, self._detect, self._postprocess, self.note),
             self._tracer,
         )
 
@@ -175,20 +175,21 @@ class Ingress:
         submitted_at = event.annotation.updated_at if event.annotation else None
         if not self.settings.remember_prompts or project is None or submitted_at is None:
             return
-        if not await call(self._prompts.knows, project):
+        if not await self._recall.ask(self._prompts.knows, project):
             return
         asked = await asyncio.to_thread(asked_by_submit, event, self.settings)
         if asked != Asked():
-            await call(self._prompts.remember, project, submitted_at, asked)
+            await self._recall.ask(self._prompts.remember, project, submitted_at, asked)
             self._recall.forget()
 
     async def remembered(self, project: str | None) -> dict[str, Remembered]:
         """What is remembered for projects, by their keys."""
-        return cast("dict[str, Remembered]", await call(self._prompts.show, project))
+        shown = await self._recall.ask(self._prompts.show, project)
+        return cast("dict[str, Remembered]", shown)
 
     async def forget(self, project: str) -> int:
         """Forget it; for how many projects of that id."""
-        forgotten = cast("int", await call(self._prompts.forget, project))
+        forgotten = cast("int", await self._recall.ask(self._prompts.forget, project))
         self._recall.forget()
         return forgotten
 

@@ -15,7 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from prelabel.errors import DeadlineError, PayloadTooLargeError, PrelabelError, RequestError
+from prelabel.errors import (
+    DeadlineError,
+    PayloadTooLargeError,
+    PrelabelError,
+    PromptMemoryError,
+    RequestError,
+)
 from prelabel.journal import Fault, Report
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
 from prelabel.labelstudio.protocol import (
@@ -25,6 +31,7 @@ from prelabel.labelstudio.protocol import (
     PredictRequest,
     Task,
     TaskError,
+    asked_in,
     project_key,
 )
 from prelabel.labelstudio.results import to_prediction, to_task_error
@@ -46,13 +53,14 @@ Entry = Prediction | TaskError
 @dataclass(frozen=True, slots=True)
 class Steps:
     """What a request needs done. recall: what is remembered for a project, by its key; fetch: a
-    picture's bytes, by its address and the task's id.
+    picture's bytes, by its address and the task's id; note: puts a report into the journal.
     """
 
     recall: Callable[[str], Awaitable[Asked]]
     fetch: Callable[[str, int | None], Awaitable[bytes]]
     detect: Callable[[DetectionQuery], Awaitable[Detections]]
     postprocess: Callable[[TaskPlan, Sequence[Detections]], Awaitable[Prediction]]
+    note: Callable[[Report], None] = lambda _: None
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +92,7 @@ class Predictor:
         self._model_version = model_version
         self._steps = steps
         self._bulk = FairTurns(settings.task_concurrency)  # of all bulk requests together
+        self._recalling: set[asyncio.Task[Asked]] = set()  # the loop itself does not keep them
 
     async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
         """One entry per task: a prediction, or an error that costs its neighbours nothing.
@@ -106,7 +115,7 @@ class Predictor:
         at_once = min(_PICTURES_AT_ONCE, self._settings.task_concurrency)
         turns = FairTurns(at_once) if urgent else self._bulk
         run = _Run(request_id, turns, urgent)
-        ground = asyncio.create_task(self._ground(request))
+        ground = asyncio.create_task(self._ground(request, request_id))
 
         async def entry(task: Task | BadTask) -> Entry:
             try:
@@ -157,13 +166,34 @@ class Predictor:
         afterwards(lambda: logger.info(line, len(entries), failed, seconds, request_id))
         return list(entries)
 
-    async def _ground(self, request: PredictRequest) -> tuple[LabelingConfig, Asked]:
+    async def _ground(
+        self, request: PredictRequest, request_id: str
+    ) -> tuple[LabelingConfig, Asked]:
         """What all tasks of a request share."""
         project = project_key(request.project)
         config = parse_labeling_config(request.label_config, self._settings.max_labels)
         if project is None or not self._settings.remember_prompts:
             return config, Asked()
-        return config, await self._steps.recall(project)
+        recalling = asyncio.create_task(self._recall(project, request_id))
+        if _needs_no_memory(request.context, config):
+            # Still recalled, beside the answer: a project's submits count from then on.
+            self._recalling.add(recalling)
+            recalling.add_done_callback(self._recalling.discard)
+            return config, Asked()
+        return config, await recalling
+
+    async def _recall(self, project: str, request_id: str) -> Asked:
+        """What is remembered for a project; nothing, and a fault in the journal, where that cannot
+        be told: predictions do not depend on the memory.
+        """
+        try:
+            return await self._steps.recall(project)
+        except PromptMemoryError as error:
+            kind, now = type(error).__name__, datetime.now(UTC)
+            logger.warning("project %s: %s: %s (request %s)", project, kind, error, request_id)
+            fault = Fault(now, request_id, project, None, kind, str(error))
+            self._steps.note(Report({f"errors.{kind}": 1}, (fault,)))
+            return Asked()
 
     def _plan(
         self,
@@ -203,6 +233,15 @@ class Predictor:
                     self._tracer.carried(),
                 )
                 return await self._steps.detect(query)
+
+
+def _needs_no_memory(context: Context | None, config: LabelingConfig) -> bool:
+    """Whether what was typed leaves nothing open that a submit could have said."""
+    if context is None:
+        return False
+    typed = asked_in(context.result, config.ask_controls, strict=False)
+    thresholds = (typed.box_threshold, typed.text_threshold)
+    return typed.prompt is not None and (not config.has_thresholds or None not in thresholds)
 
 
 def report_on(

@@ -86,7 +86,8 @@ class LabelingConfig:
 
     images: those that are drawn on, and by_image: the controls of each, by its name;
     names: what the labels are called;
-    thresholds: those that its Number tags begin with; template: what a task fills in, if anything.
+    thresholds: those that its Number tags begin with; template: what a task fills in, if anything;
+    has_thresholds: whether it has such tags.
     """
 
     controls: tuple[BoxControl, ...]
@@ -98,6 +99,7 @@ class LabelingConfig:
     thresholds: Asked
     max_labels: int
     template: Element | None = field(repr=False, compare=False)
+    has_thresholds: bool = False
 
     def controls_of(self, image: ImageObject) -> Sequence[BoxControl]:
         """The control tags that draw on this picture."""
@@ -154,6 +156,7 @@ def _read(tree: Element, max_labels: int, *, filled_in: bool) -> LabelingConfig:
         thresholds=Asked(None, _fraction(box, "defaultValue"), _fraction(text, "defaultValue")),
         max_labels=max_labels,
         template=tree if not filled_in and needs_task(tree) else None,
+        has_thresholds=box is not None or text is not None,
     )
 
 

@@ -19,6 +19,7 @@ from deployments.edge import (
     error_response,
     request_id_of,
 )
+from deployments.readiness import Readiness
 from prelabel import __version__
 from prelabel.cards import ModelCard
 from prelabel.errors import MissingFieldError, PrelabelError, RequestError
@@ -47,6 +48,9 @@ class Service(Protocol):
     environment: Environment
     card: ModelCard
     model_version: str
+
+    async def readiness(self) -> Readiness:
+        """Whether a predict would be answered now."""
 
     async def predict(
         self, request: PredictRequest, request_id: str, traceparent: str = ""
@@ -104,9 +108,13 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
     variables = service.environment
 
     async def health() -> Answer:
-        """Alive, whatever the model is doing."""
+        """Alive, whatever the model is doing. status: UP, STARTING or DOWN; Label Studio takes
+        every answer of 200 for a backend that is connected.
+        """
+        readiness = await service.readiness()
         return {
-            "status": "UP",
+            "status": readiness.status,
+            "ready": readiness.ready,
             "model_class": "GroundingDINO",
             "model": {
                 "name": card.name,

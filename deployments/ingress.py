@@ -16,6 +16,7 @@ from deployments.api import build_api
 from deployments.calls import call, streamed
 from deployments.logs import use_serve_log
 from deployments.metrics import IngressMetrics
+from deployments.readiness import DetectorWatch, Readiness
 from deployments.recalling import Recall
 from prelabel.caching import WorkCache
 from prelabel.cards import ModelCard
@@ -64,6 +65,7 @@ class Ingress:
         self.card = card
         self.model_version = model_version
         self._detector = streamed(detector)
+        self._watch = DetectorWatch(self._detector)
         self._postprocessor = streamed(postprocessor)
         self._prompts = prompt_store
         self._journal = journal
@@ -107,6 +109,10 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve asks for the application after the constructor."""
         return build_api(self)
+
+    async def readiness(self) -> Readiness:
+        """Whether a predict would be answered now."""
+        return await self._watch()
 
     async def predict(
         self, request: PredictRequest, request_id: str, traceparent: str = ""

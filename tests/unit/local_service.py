@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -17,7 +17,9 @@ import numpy as np
 import uvicorn
 
 from deployments.api import build_api
+from deployments.readiness import UP, Readiness
 from prelabel.cards import load_card
+from prelabel.errors import PromptMemoryError
 from prelabel.fetching import FetchLimits, ImageFetcher
 from prelabel.images import decode_image
 from prelabel.journal import Fault, Journal, Report
@@ -55,6 +57,7 @@ class LocalService:
         self.model_version = VERSION
         self.requests: list[PredictRequest] = []
         self.blind = False
+        self.state = UP
         self._journal = Journal()
         self._book = PromptBook(open_memory(self.settings, environment))
         self._label_studio = LabelStudioClient(
@@ -70,9 +73,12 @@ class LocalService:
             trusted_url=environment.label_studio_url,
             **({"resolve": network.resolve, "connect": network.connect} if network else {}),
         )
-        steps = Steps(self._recall, self._fetch, self._detect, self._postprocess)
+        steps = Steps(self._recall, self._fetch, self._detect, self._postprocess, self.note)
         self._predictor = Predictor(self.settings, self.model_version, steps)
         self.app: Any = build_api(self)
+
+    async def readiness(self) -> Readiness:
+        return self.state
 
     async def predict(
         self, request: PredictRequest, request_id: str, _traceparent: str = ""
@@ -91,7 +97,8 @@ class LocalService:
 
     def meet(self, project: str | int | None) -> None:
         if (key := project_key(project)) is not None:
-            self._book.recall(key)
+            with suppress(PromptMemoryError):
+                self._book.recall(key)
 
     async def remember(self, event: WebhookRequest) -> None:
         submitted_at = event.annotation.updated_at if event.annotation else None

@@ -190,6 +190,22 @@ def preflight(
 
 
 @app.command()
+def serve(
+    config: Annotated[Path, typer.Argument(help="A Serve config file.")] = Path(
+        "serve_config.yaml"
+    ),
+) -> None:
+    """Run the service: the checks of `preflight`, then `serve run`. Ctrl-C or SIGTERM ends it,
+    with all its processes.
+    """
+    from prelabel.preflight import preflight as check
+    from prelabel.supervisor import supervise
+
+    check(config)
+    raise typer.Exit(supervise([Path(sys.executable).with_name("serve"), "run", config]))
+
+
+@app.command()
 def calibrate(
     model: Annotated[str, typer.Argument(help="A model that is installed.")] = "demo",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

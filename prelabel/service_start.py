@@ -10,7 +10,7 @@ from prelabel.addresses import LOOPBACK_NAMES
 from prelabel.asking import AskError, Health, SilentError, StartingError, ask_health
 
 _PAUSE_S = 0.5
-_SILENT_SHARE = 0.25  # of the whole wait: Ray takes that long to listen, the model loads after
+_SILENT_SHARE = 1 / 3  # of the whole wait: Ray takes that long to listen, the model loads after
 
 
 def wait_until_up(
@@ -22,7 +22,7 @@ def wait_until_up(
     """Return once the service can answer a predict; `say` is told the seconds waited, in between.
 
     Where nothing listens, the service may be about to: on this machine that is waited for during a
-    quarter of the time. Raises AskError with the sentence to show where the time was not enough.
+    third of the time. Raises AskError with the sentence to show where the time was not enough.
     """
     began = time.monotonic()
     may_be_silent_s = longest_s * _SILENT_SHARE if _is_here(url) else 0

@@ -96,7 +96,7 @@ def test_where_nothing_ever_listens_the_command_that_starts_it_is_named(closed_p
     with pytest.raises(SilentError, match="Start it with `make serve`"):
         wait_until_up(f"http://localhost:{closed_port}", None, 0.8, waited.append)
     assert waited
-    assert max(waited) < 0.8 / 4
+    assert max(waited) < 0.8 / 3
 
 
 def test_another_machine_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

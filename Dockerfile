@@ -115,9 +115,10 @@ USER 1000:1000
 EXPOSE 9090
 HEALTHCHECK --interval=15s --timeout=5s --start-period=120s \
     CMD ["python", "deploy/healthcheck.py"]
-# What `serve run` takes as Ctrl-C: it answers the requests in flight before it leaves.
+# `serve run` takes it as Ctrl-C: it answers the requests in flight before it leaves. `prelabel serve`
+# does so at SIGTERM, too, and says in a sentence what keeps the service from starting.
 STOPSIGNAL SIGINT
-CMD ["serve", "run", "serve_config.docker.yaml"]
+CMD ["prelabel", "serve", "serve_config.docker.yaml"]
 ARG REVISION
 LABEL org.opencontainers.image.title=prelabel \
     org.opencontainers.image.description="Label Studio's ML backend for Grounding DINO on Ray Serve" \

@@ -24,8 +24,7 @@ help:  ## This list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
 
 serve: .venv/serve.stamp  ## Run the service on port 9090 (CONFIG=other.yaml for another file)
-	@$(BIN)/prelabel preflight $(CONFIG)
-	exec $(BIN)/serve run $(CONFIG)
+	exec $(BIN)/prelabel serve $(CONFIG)
 
 test: .venv/test.stamp .venv-reference/stamp .venv-sbom/stamp  ## Unit and service tests (a real local Ray, the embedded model)
 	$(BIN)/pytest $(ARGS)

@@ -13,10 +13,11 @@ from deployments.journal import JournalKeeper
 from deployments.placement import place_detector
 from deployments.postprocessor import Postprocessor
 from deployments.prompt_store import PromptStore
-from prelabel.cards import check_installed, load_card, model_folder
+from prelabel.cards import check_installed, load_card, model_folder, text_encoder_folder
 from prelabel.engines import EngineLoader, load_engine
 from prelabel.settings import AppSettings, Environment
 from prelabel.versioning import model_version
+from prelabel.vocabulary import Vocabulary
 
 
 def build_app(settings: AppSettings) -> Application:
@@ -39,6 +40,7 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
     folder = model_folder(card, settings.models_dir)
     check_installed(card, folder)
     version = model_version(card, folder, settings)
+    vocabulary = Vocabulary.from_folder(text_encoder_folder(card, folder))
     place = place_detector(settings.device, ray.nodes())  # type: ignore[no-untyped-call]
     detector = serve.deployment(ray_actor_options=place.options)(Detector)
     postprocessor = serve.deployment()(Postprocessor)
@@ -50,6 +52,7 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
         environment,
         card,
         version,
+        vocabulary,
         detector.bind(settings, card, place, load, traces=traces),
         postprocessor.bind(settings, version, traces),
         prompt_store.bind(settings, environment),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Protocol
@@ -19,6 +20,7 @@ from deployments.edge import (
     error_response,
     request_id_of,
 )
+from deployments.readiness import Readiness
 from prelabel import __version__
 from prelabel.cards import ModelCard
 from prelabel.errors import MissingFieldError, PrelabelError, RequestError
@@ -30,11 +32,16 @@ from prelabel.labelstudio.protocol import (
     TrainRequest,
     VersionsRequest,
     WebhookRequest,
+    project_key,
 )
+from prelabel.phrase_plan import unreadable_labels, unreadable_sentence
 from prelabel.pipeline import Entry, report_on_failure
 from prelabel.prompt_memory import Remembered
 from prelabel.settings import AppSettings, Environment
 from prelabel.types import Asked
+from prelabel.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
 
 Answer = dict[str, Any]
 ErrorHandler = Callable[[Request, Exception], Awaitable[JSONResponse]]
@@ -48,6 +55,10 @@ class Service(Protocol):
     environment: Environment
     card: ModelCard
     model_version: str
+    vocabulary: Vocabulary
+
+    async def readiness(self) -> Readiness:
+        """Whether a predict would be answered now."""
 
     async def predict(
         self, request: PredictRequest, request_id: str, traceparent: str = ""
@@ -105,9 +116,13 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
     variables = service.environment
 
     async def health() -> Answer:
-        """Alive, whatever the model is doing."""
+        """Alive, whatever the model is doing. status: UP, STARTING or DOWN; Label Studio takes
+        every answer of 200 for a backend that is connected.
+        """
+        readiness = await service.readiness()
         return {
-            "status": "UP",
+            "status": readiness.status,
+            "ready": readiness.ready,
             "model_class": "GroundingDINO",
             "model": {
                 "name": card.name,
@@ -129,7 +144,10 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
         served is an error, so that the project's owner reads what it lacks.
         """
         if request.label_config is not None:
-            parse_labeling_config(request.label_config, service.settings.max_labels)
+            config = parse_labeling_config(request.label_config, service.settings.max_labels)
+            if unreadable := unreadable_labels(config, service.vocabulary):
+                sentence = unreadable_sentence(unreadable)
+                logger.warning("project %s: %s", project_key(request.project), sentence)
         service.meet(request.project, request.asked)
         return {"model_version": version}
 

@@ -16,6 +16,7 @@ from deployments.api import build_api
 from deployments.calls import call, streamed
 from deployments.logs import use_serve_log
 from deployments.metrics import IngressMetrics
+from deployments.readiness import DetectorWatch, Readiness
 from deployments.recalling import Recall
 from prelabel.caching import WorkCache
 from prelabel.cards import ModelCard
@@ -36,6 +37,8 @@ from prelabel.stages import timed
 from prelabel.tracing import open_tracer
 from prelabel.turns import afterwards
 from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
+from prelabel.vocabulary import Vocabulary
+from prelabel.words import load_words
 
 _LONGEST_KEPT_ADDRESS = 4096
 _DECODED_AT_ONCE = 128 * 1024  # characters: that takes less time than the way to a thread and back
@@ -53,17 +56,21 @@ class Ingress:
         environment: Environment,
         card: ModelCard,
         model_version: str,
+        vocabulary: Vocabulary,
         detector: DeploymentHandle[Any],
         postprocessor: DeploymentHandle[Any],
         prompt_store: DeploymentHandle[Any],
         journal: DeploymentHandle[Any],
     ) -> None:
         use_serve_log(settings.log_level)
+        load_words()
         self.settings = settings
         self.environment = environment
         self.card = card
         self.model_version = model_version
+        self.vocabulary = vocabulary
         self._detector = streamed(detector)
+        self._watch = DetectorWatch(self._detector)
         self._postprocessor = streamed(postprocessor)
         self._prompts = prompt_store
         self._journal = journal
@@ -100,13 +107,18 @@ class Ingress:
         self._predictor = Predictor(
             settings,
             model_version,
-            Steps(self._recall, self._fetch, self._detect, self._postprocess),
+            Steps(self._recall, self._fetch, self._detect, self._postprocess, self.note),
             self._tracer,
+            vocabulary,
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve asks for the application after the constructor."""
         return build_api(self)
+
+    async def readiness(self) -> Readiness:
+        """Whether a predict would be answered now."""
+        return await self._watch()
 
     async def predict(
         self, request: PredictRequest, request_id: str, traceparent: str = ""
@@ -177,20 +189,21 @@ class Ingress:
         submitted_at = event.annotation.updated_at if event.annotation else None
         if not self.settings.remember_prompts or project is None or submitted_at is None:
             return
-        if not await call(self._prompts.knows, project):
+        if not await self._recall.ask(self._prompts.knows, project):
             return
-        asked = await asyncio.to_thread(asked_by_submit, event, self.settings)
+        asked = await asyncio.to_thread(asked_by_submit, event, self.settings, self.vocabulary)
         if asked != Asked():
-            await call(self._prompts.remember, project, submitted_at, asked)
+            await self._recall.ask(self._prompts.remember, project, submitted_at, asked)
             self._recall.forget()
 
     async def remembered(self, project: str | None) -> dict[str, Remembered]:
         """What is remembered for projects, by their keys."""
-        return cast("dict[str, Remembered]", await call(self._prompts.show, project))
+        shown = await self._recall.ask(self._prompts.show, project)
+        return cast("dict[str, Remembered]", shown)
 
     async def forget(self, project: str) -> int:
         """Forget it; for how many projects of that id."""
-        forgotten = cast("int", await call(self._prompts.forget, project))
+        forgotten = cast("int", await self._recall.ask(self._prompts.forget, project))
         self._recall.forget()
         return forgotten
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextvars import Context
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.calls import call
 from prelabel.caching import WorkCache
+from prelabel.errors import DetectionError, OverloadedError, PromptMemoryError
 from prelabel.types import Recalled
 
 logger = logging.getLogger(__name__)
@@ -22,10 +24,21 @@ _BYTES = 8 * 1024 * 1024
 _RECALLED_FOR_S = 600.0  # then the store is told that the project is still in use
 _ANSWER_S = 30.0  # the store answers a watcher after some seconds, change or none
 _PAUSE_S = 1.0
+_ANSWERS_WITHIN_S = 2.0
+_STARTS_WITHIN_S = 10.0  # until the store was heard of for the first time, it may be starting
+_AWAY_S = 5.0  # without hearing of a store that was away, requests do not wait for it
+_AWAY = (
+    "The store of remembered prompts does not answer. The service's log says why; `serve status` "
+    "shows whether its replica runs."
+)
 
 
 class Recall:
-    """What the store remembers, kept while its changes are heard of. All in one event loop."""
+    """What the store remembers, kept while its changes are heard of. All in one event loop.
+
+    A store that does not answer costs one request a wait of seconds; then the others are told at
+    once, until it is heard of again.
+    """
 
     def __init__(self, store: DeploymentHandle[Any]) -> None:
         self._store = store
@@ -34,18 +47,38 @@ class Recall:
         )
         self._watching: asyncio.Task[None] | None = None
         self._hears = False
+        self._was_heard = False
+        self._away_until = 0.0
 
     async def __call__(self, project: str) -> Recalled:
-        """What is remembered for a project. Where no changes are heard of, the store is asked."""
+        """What is remembered for a project. Where no changes are heard of, the store is asked.
+
+        Raises PromptMemoryError where the store, or its memory, cannot be used.
+        """
 
         async def recall() -> Recalled:
-            return cast("Recalled", await call(self._store.recall, project))
+            return cast("Recalled", await self.ask(self._store.recall, project))
 
         if self._watching is None or self._watching.done():
             self._hears = False
             # Not in the context of the request that happens to be the first.
             self._watching = asyncio.create_task(self._watch(), context=Context())
         return await (self.kept.get(project, recall) if self._hears else recall())
+
+    async def ask(self, method: DeploymentHandle[Any], *args: object) -> Any:
+        """Call a method of the store. Raises PromptMemoryError, also where it does not answer."""
+        if time.monotonic() < self._away_until:
+            raise PromptMemoryError(_AWAY)
+        try:
+            async with asyncio.timeout(_ANSWERS_WITHIN_S if self._was_heard else _STARTS_WITHIN_S):
+                return await call(method, *args)
+        except (
+            *(TimeoutError, RayError, RayServeException),
+            *(DetectionError, OverloadedError),  # what `call` makes of a store that goes
+        ) as error:
+            logger.error("the store of prompts does not answer: %s", type(error).__name__)
+            self._away_until = time.monotonic() + _AWAY_S
+            raise PromptMemoryError(_AWAY) from error
 
     def forget(self) -> None:
         """Ask anew: something was changed from here."""
@@ -65,3 +98,4 @@ class Recall:
             if state != seen:
                 self.kept.clear()
             self._hears, seen = True, state
+            self._was_heard, self._away_until = True, 0.0

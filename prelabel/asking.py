@@ -13,11 +13,21 @@ from prelabel.labelstudio.interactive import prompt_request
 from prelabel.labelstudio.protocol import Prediction, Region, TaskError
 
 _TIMEOUTS_S = (5, 120)
-_UNAUTHORIZED = 401
+_HEALTH_TIMEOUTS_S = (5, 20)
+_UNAUTHORIZED, _NOT_FOUND = 401, 404
+_SERVE_S_WORDS = "Ping http://.../-/routes"  # in what Ray Serve answers without an application
 
 
 class AskError(PrelabelError):
     """The service did not answer with a prediction."""
+
+
+class SilentError(AskError):
+    """Nothing listens at the address."""
+
+
+class StartingError(AskError):
+    """The service is there, and cannot answer yet."""
 
 
 class _Part(BaseModel):
@@ -40,12 +50,23 @@ class KnownToService(_Part):
 
 
 class Health(_Part):
-    """What GET /health says. label_studio: None from a service of an older version."""
+    """What GET /health says. label_studio: None from a service of an older version. status: UP,
+    STARTING or DOWN.
+    """
 
     service_version: str
     model_version: str
     model: ServedModel
+    status: str = "UP"
     label_studio: KnownToService | None = None
+
+
+class _Prompts(_Part):
+    prompts: list[JsonValue]
+
+
+class _LateError(AskError):
+    """No answer in time."""
 
 
 class _Answer(BaseModel):
@@ -82,10 +103,29 @@ def ask_for_task(
 
 
 def ask_health(url: str, auth: tuple[str, str] | None) -> Health:
-    """How the service is. Raises AskError with the sentence to show."""
-    answer = _exchange("GET", f"{url}/health", url, auth)
+    """How the service is. Raises AskError with the sentence to show: SilentError where nothing
+    listens, StartingError where Ray Serve runs and the application does not answer yet.
+    """
+    try:
+        answer = _exchange("GET", f"{url}/health", url, auth, timeouts_s=_HEALTH_TIMEOUTS_S)
+    except _LateError as error:
+        raise StartingError(
+            f"{url} takes connections and does not answer: the service is starting, or has too "
+            "much to do. Try again in a minute."
+        ) from error
     try:
         return Health.model_validate_json(answer.content)
+    except ValidationError as error:
+        raise _another_service(url) from error
+
+
+def ask_prompts(url: str, auth: tuple[str, str] | None, project: int) -> int:
+    """How many prompts are remembered of a project's id. Raises AskError with the sentence to show,
+    which is the service's own where it cannot use its memory.
+    """
+    answer = _exchange("GET", f"{url}/prompts?project={project}", url, auth)
+    try:
+        return len(_Prompts.model_validate_json(answer.content).prompts)
     except ValidationError as error:
         raise _another_service(url) from error
 
@@ -96,6 +136,7 @@ def _exchange(
     url: str,
     auth: tuple[str, str] | None,
     body: Mapping[str, JsonValue] | None = None,
+    timeouts_s: tuple[float, float] = _TIMEOUTS_S,
 ) -> requests.Response:
     try:
         with requests.Session() as session:
@@ -105,17 +146,24 @@ def _exchange(
                 address,
                 json=body,
                 auth=auth,
-                timeout=_TIMEOUTS_S,
+                timeout=timeouts_s,
                 allow_redirects=False,
             )
     except requests.ConnectionError as error:
-        raise AskError(f"No service answers at {url}. Start it with `make serve`.") from error
+        raise SilentError(f"No service answers at {url}. Start it with `make serve`.") from error
+    except requests.ReadTimeout as error:
+        raise _LateError(f"{url} did not answer (ReadTimeout). Check the URL.") from error
     except requests.RequestException as error:
         raise AskError(f"{url} did not answer ({type(error).__name__}). Check the URL.") from error
     if answer.status_code == _UNAUTHORIZED:
         raise AskError(
             "The service wants a user name and password. Set BASIC_AUTH_USER and BASIC_AUTH_PASS "
             "as where it runs."
+        )
+    if answer.status_code == _NOT_FOUND and _SERVE_S_WORDS in answer.text:
+        raise StartingError(
+            f"Ray Serve answers at {url}, and the service is not there yet: it is starting, or "
+            "could not. Wait some seconds; if that does not help, its output says why."
         )
     if answer.is_redirect or not answer.ok:
         raise AskError(_sentence(answer) or f"{url} answered {answer.status_code}. Check the URL.")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -78,6 +81,9 @@ def predict(
     ] = None,
     user: Annotated[str | None, typer.Option(envvar="BASIC_AUTH_USER")] = None,
     password: Annotated[str | None, typer.Option(envvar="BASIC_AUTH_PASS")] = None,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Longest wait for a service that is starting, seconds.")
+    ] = 60,
 ) -> None:
     """Ask the running service about a picture; write it with its boxes drawn, and the JSON."""
     from PIL import Image
@@ -96,13 +102,17 @@ def predict(
         raise ImageDecodeError("The output would replace the picture. Name another --output.")
     content = _read(image)
     upright = decode_image(content, max_pixels=limits.max_image_pixels)
+    url = url.rstrip("/")
+    auth = (user or "", password or "") if user or password else None
+    if wait:
+        _wait_for_service(url, auth, wait)
     prediction = ask(
-        url.rstrip("/"),
+        url,
         content,
         prompt,
         labels=tuple(dict.fromkeys(each.label or each.phrase for each in wanted)),
         thresholds={"box_threshold": box_threshold, "text_threshold": text_threshold},
-        auth=(user or "", password or "") if user or password else None,
+        auth=auth,
     )
     boxes = [to_box(region) for region in prediction["result"] if region["type"] != "textarea"]
     draw_boxes(Image.fromarray(upright), boxes).save(output)
@@ -112,6 +122,26 @@ def predict(
         table.add_row(box.text, *(f"{edge:.0f}" for edge in box.xyxy))
     _console.print(table)
     _console.print(f"{len(boxes)} boxes: {output}, {json_output}", highlight=False, soft_wrap=True)
+
+
+def _wait_for_service(url: str, auth: tuple[str, str] | None, longest_s: float) -> None:
+    """With a line on stderr while it lasts: one that counts in a terminal, one in a log."""
+    from prelabel.service_start import wait_until_up
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    line = f"Waiting for the service at {escape(url)} to start"
+    with ExitStack() as shown:
+        status: Status | None = None
+
+        def say(waited_s: float) -> None:
+            nonlocal status
+            if status is None:
+                status = shown.enter_context(console.status(line))
+                if not console.is_terminal:
+                    console.print(f"{line}, for up to {longest_s:g} s ...")
+            status.update(f"{line} ({waited_s:.0f} s) ...")
+
+        wait_until_up(url, auth, longest_s, say)
 
 
 @app.command()
@@ -157,6 +187,22 @@ def preflight(
     from prelabel.preflight import preflight as check
 
     check(config)
+
+
+@app.command()
+def serve(
+    config: Annotated[Path, typer.Argument(help="A Serve config file.")] = Path(
+        "serve_config.yaml"
+    ),
+) -> None:
+    """Run the service: the checks of `preflight`, then `serve run`. Ctrl-C or SIGTERM ends it,
+    with all its processes.
+    """
+    from prelabel.preflight import preflight as check
+    from prelabel.supervisor import supervise
+
+    check(config)
+    raise typer.Exit(supervise([Path(sys.executable).with_name("serve"), "run", config]))
 
 
 @app.command()

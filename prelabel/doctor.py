@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from PIL import Image
 
 from prelabel.addresses import SERVICE_URL
-from prelabel.asking import AskError, Health, ask, ask_for_task, ask_health
+from prelabel.asking import AskError, Health, ask, ask_for_task, ask_health, ask_prompts
 from prelabel.connecting import (
     backends_at,
     has_webhook,
@@ -27,7 +27,10 @@ from prelabel.labelstudio.api import LabelStudioAPI, Project, predict_request
 from prelabel.labelstudio.client import expiry_of, is_personal
 from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.protocol import count_boxes
+from prelabel.phrase_plan import unreadable_labels, unreadable_sentence
+from prelabel.service_start import check_state
 from prelabel.settings import Environment
+from prelabel.vocabulary import shipped_vocabulary
 
 EMBEDDED = "embedded"
 SOON = timedelta(days=7)
@@ -123,6 +126,7 @@ def _service_checks(examined: Examined) -> Checks[Health]:
     health = yield from _look("service", partial(_service, examined))
     yield from _look("model", partial(_model, health) if health else None)
     yield from _look("detection", partial(_detection, examined) if health else None)
+    yield from _look("prompts", partial(_prompts, examined) if health else None)
     yield from _look("service variables", partial(_variables_there, health) if health else None)
     return health
 
@@ -148,6 +152,7 @@ def _project_checks(
 
 def _service(examined: Examined) -> _Seen[Health]:
     health = ask_health(examined.url, examined.auth)
+    check_state(health, examined.url)
     return _Seen(health, f"prelabel {health.service_version} answers at {examined.url}.")
 
 
@@ -177,6 +182,16 @@ def _detection(examined: Examined) -> _Seen[bool]:
         auth=examined.auth,
     )
     return _Seen(True, f"The model looked at a small picture, in {_seconds_since(began)}.")
+
+
+def _prompts(examined: Examined) -> _Seen[bool]:
+    """Whether the memory of prompts can be used: predictions do without it, with other boxes."""
+    project = examined.project or 0
+    remembered = ask_prompts(examined.url, examined.auth, project)
+    if not project:
+        return _Seen(True, "The memory of prompts can be used.")
+    said = "A prompt is" if remembered else "No prompt is"
+    return _Seen(True, f"{said} remembered for project {project}.")
 
 
 def _variables_there(health: Health) -> _Seen[bool]:
@@ -233,6 +248,8 @@ def _project(studio: LabelStudioAPI, number: int) -> _Seen[Project]:
 
 def _config(project: Project) -> _Seen[LabelingConfig]:
     config = read_config(project)
+    if unreadable := unreadable_labels(config, shipped_vocabulary()):
+        return _Seen(config, unreadable_sentence(unreadable), is_warning=True)
     labels = sum(len(control.labels) for control in config.controls)
     prompt = "a prompt" if config.prompt_area else "no prompt: the labels are looked for"
     return _Seen(config, f"Can be served: {labels} labels, and {prompt}.")

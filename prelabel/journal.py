@@ -16,8 +16,8 @@ _TIMES_KEPT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error that was answered. project: its key; task: its id, None where a whole request
-    failed or its task has no id.
+    """An error that was answered, or that cost a request its remembered prompt. project: its key;
+    task: its id, None where the error concerns the whole request or its task has no id.
     """
 
     at: datetime

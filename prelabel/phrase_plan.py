@@ -255,6 +255,18 @@ def check_known(prompt: PlannedPrompt, config: LabelingConfig, settings: AppSett
         raise PromptError(_unknown_sentence(prompt.unknown, config.names.values))
 
 
+def unreadable_labels(config: LabelingConfig, vocabulary: Vocabulary) -> list[str]:
+    """Labels of which the model has no word, and that it can find by none of its
+    `predicted_values`.
+    """
+    labels = {label.value: label for control in config.controls for label in control.labels}
+    return [
+        value
+        for value, label in labels.items()
+        if not any(vocabulary.reads(words) for _, words in label_searches(label))
+    ]
+
+
 def check_readable(prompt: PlannedPrompt) -> None:
     """Raise PromptError for a prompt of nothing but words that the model does not have."""
     if prompt.unreadable and not prompt.phrases:

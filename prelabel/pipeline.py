@@ -15,7 +15,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from prelabel.errors import DeadlineError, PayloadTooLargeError, PrelabelError, RequestError
+from prelabel.errors import (
+    DeadlineError,
+    PayloadTooLargeError,
+    PrelabelError,
+    PromptError,
+    PromptMemoryError,
+    RequestError,
+)
 from prelabel.journal import Fault, Report
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
 from prelabel.labelstudio.protocol import (
@@ -25,9 +32,11 @@ from prelabel.labelstudio.protocol import (
     PredictRequest,
     Task,
     TaskError,
+    asked_in,
     project_key,
 )
 from prelabel.labelstudio.results import to_prediction, to_task_error
+from prelabel.phrase_plan import unreadable_sentence
 from prelabel.planning import plan_task
 from prelabel.prompt_sources import PromptSources
 from prelabel.settings import AppSettings
@@ -40,6 +49,7 @@ logger = logging.getLogger(__name__)
 
 _FAULTS_REPORTED = 100  # of a request: the journal would hold nothing else soon
 _MOST_PICTURES = 20_000  # of one request
+_TYPED_WAITS_S = 0.25  # for the memory of prompts; it may hold thresholds of the project
 _PICTURES_AT_ONCE = 8  # of an annotator's task, so that no task has all threads that fetch
 
 Entry = Prediction | TaskError
@@ -48,20 +58,22 @@ Entry = Prediction | TaskError
 @dataclass(frozen=True, slots=True)
 class Steps:
     """What a request needs done. recall: what is remembered for a project, by its key; fetch: a
-    picture's bytes, by its address and the task's id.
+    picture's bytes, by its address and the task's id; note: puts a report into the journal.
     """
 
     recall: Callable[[str], Awaitable[Recalled]]
     fetch: Callable[[str, int | None], Awaitable[bytes]]
     detect: Callable[[DetectionQuery], Awaitable[Detections]]
     postprocess: Callable[[TaskPlan, Sequence[Detections]], Awaitable[Prediction]]
+    note: Callable[[Report], None] = lambda _: None
 
 
 @dataclass(slots=True, eq=False)
 class _Run:
     """A request being worked on: by whose turns, and before others or not.
 
-    planning: held by the task that is being planned; pictures: of the tasks that were.
+    planning: held by the task that is being planned; pictures: of the tasks that were; unreadable:
+    what the model has no word of, and the journal was told.
     """
 
     id: str
@@ -69,6 +81,7 @@ class _Run:
     urgent: bool
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     pictures: int = 0
+    unreadable: set[str] = field(default_factory=set)
 
 
 class Predictor:
@@ -88,6 +101,7 @@ class Predictor:
         self._model_version = model_version
         self._steps = steps
         self._bulk = FairTurns(settings.task_concurrency)  # of all bulk requests together
+        self._recalling: set[asyncio.Task[Recalled]] = set()  # the loop itself does not keep them
 
     async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
         """One entry per task: a prediction, or an error that costs its neighbours nothing.
@@ -110,7 +124,7 @@ class Predictor:
         at_once = min(_PICTURES_AT_ONCE, self._settings.task_concurrency)
         turns = FairTurns(at_once) if urgent else self._bulk
         run = _Run(request_id, turns, urgent)
-        ground = asyncio.create_task(self._ground(request))
+        ground = asyncio.create_task(self._ground(request, request_id))
 
         async def entry(task: Task | BadTask) -> Entry:
             try:
@@ -125,6 +139,7 @@ class Predictor:
                         async with run.planning:
                             await asyncio.sleep(0)  # others, and the deadline, get in between
                             plan = self._plan(task, request.context, recalled, config, run)
+                            self._note_unreadable(plan, project_key(request.project), task.id, run)
                         return await self._predict_task(task, plan, run)
             except TimeoutError:
                 error: PrelabelError = DeadlineError(
@@ -161,16 +176,38 @@ class Predictor:
         afterwards(lambda: logger.info(line, len(entries), failed, seconds, request_id))
         return list(entries)
 
-    async def _ground(self, request: PredictRequest) -> tuple[LabelingConfig, Recalled]:
+    async def _ground(
+        self, request: PredictRequest, request_id: str
+    ) -> tuple[LabelingConfig, Recalled]:
         """What all tasks of a request share."""
         project = project_key(request.project)
         config = parse_labeling_config(request.label_config, self._settings.max_labels)
         if project is None:
             return config, Recalled()
-        recalled = await self._steps.recall(project)
+        recalling = asyncio.create_task(self._recall(project, request_id))
+        self._recalling.add(recalling)
+        recalling.add_done_callback(self._recalling.discard)
+        # What was typed needs no memory. It is still recalled, beside the answer: a project's
+        # submits count from then on.
+        longest_s = _TYPED_WAITS_S if _is_typed(request.context, config) else None
+        await asyncio.wait({recalling}, timeout=longest_s)
+        recalled = recalling.result() if recalling.done() else Recalled()
         if not self._settings.remember_prompts:
             recalled = Recalled(project=recalled.project)
         return config, recalled
+
+    async def _recall(self, project: str, request_id: str) -> Recalled:
+        """What is remembered for a project; nothing, and a fault in the journal, where that cannot
+        be told: predictions do not depend on the memory.
+        """
+        try:
+            return await self._steps.recall(project)
+        except PromptMemoryError as error:
+            kind, now = type(error).__name__, datetime.now(UTC)
+            logger.warning("project %s: %s: %s (request %s)", project, kind, error, request_id)
+            fault = Fault(now, request_id, project, None, kind, str(error))
+            self._steps.note(Report({f"errors.{kind}": 1}, (fault,)))
+            return Recalled()
 
     def _plan(
         self,
@@ -191,6 +228,19 @@ class Predictor:
             )
         return plan
 
+    def _note_unreadable(
+        self, plan: TaskPlan, project: str | None, task_id: int | None, run: _Run
+    ) -> None:
+        """Tell the journal, once a request, what was left out because the model cannot read it."""
+        new = [name for name in plan.unreadable if name not in run.unreadable]
+        if new:
+            run.unreadable.update(new)
+            sentence = unreadable_sentence(new)
+            logger.warning("task %s: %s (request %s)", task_id, sentence, run.id)
+            kind = PromptError.__name__
+            fault = Fault(datetime.now(UTC), run.id, project, task_id, kind, sentence)
+            self._steps.note(Report({f"errors.{kind}": 1}, (fault,)))
+
     async def _predict_task(self, task: Task, plan: TaskPlan, run: _Run) -> Prediction:
         found = await all_or_none(self._look(look, task.id, run) for look in plan.looks)
         # Its pictures stay here: an address may hold the whole picture.
@@ -210,6 +260,13 @@ class Predictor:
                     self._tracer.carried(),
                 )
                 return await self._steps.detect(query)
+
+
+def _is_typed(context: Context | None, config: LabelingConfig) -> bool:
+    """Whether the request brings a prompt of its own."""
+    return context is not None and any(
+        asked_in([entry], config.ask_controls, strict=False).prompt for entry in context.result
+    )
 
 
 def report_on(

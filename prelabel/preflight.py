@@ -10,7 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prelabel.cards import check_installed, load_card, model_folder
-from prelabel.errors import PrelabelError
+from prelabel.errors import PrelabelError, PromptMemoryError
+from prelabel.prompt_memory import FileMemory, open_memory
 from prelabel.settings import AppSettings, Environment, ServeEnvironment
 
 
@@ -37,15 +38,17 @@ class _ServeConfig(_Part):
 
 
 def preflight(config: Path) -> None:
-    """Check the settings, the model and the port of a Serve config file.
+    """Check the settings, the model, the file of prompts and the port of a Serve config file.
 
     Raises PreflightError, or ModelError for a model that is not there.
     """
     parsed = _read(config)
+    environment = read_environment()
     for application in parsed.applications:
         settings = _with_environment(application.args)
         card = load_card(settings.model)
         check_installed(card, model_folder(card, settings.models_dir))
+        _check_memory(settings, environment, config)
     where = f"under http_options in {config}"
     _check_port(parsed.http_options.host, parsed.http_options.port, where)
     serve = ServeEnvironment()
@@ -91,6 +94,28 @@ def _wrong_environment(error: ValidationError) -> PreflightError:
 def _first(error: ValidationError) -> str:
     first = error.errors()[0]
     return f"{'.'.join(str(part) for part in first['loc']) or 'the top'}: {first['msg']}"
+
+
+def _check_memory(settings: AppSettings, environment: Environment, config: Path) -> None:
+    """Opens the file as the service will; Redis is asked nothing, because it may start later."""
+    try:
+        memory = open_memory(settings, environment)
+    except PromptMemoryError as error:
+        if environment.prompts_redis_url is not None:
+            raise PreflightError(str(error)) from error
+        raise PreflightError(
+            f"prompts_file is {settings.prompts_file}, which cannot be used "
+            f"({_reason(error)}). Under args in {config}, set prompts_file to a file in a folder "
+            "that can be written, or remember_prompts to false; or keep prompts in Redis, with "
+            "PROMPTS_REDIS_URL."
+        ) from error
+    if isinstance(memory, FileMemory):
+        memory.close()
+
+
+def _reason(error: PromptMemoryError) -> str:
+    cause = error.__cause__
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
 
 
 def _check_port(host: str, port: int, where: str) -> None:

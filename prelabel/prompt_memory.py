@@ -7,27 +7,36 @@ share a service do not share prompts.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from prelabel.cards import PROJECT_ROOT
 from prelabel.errors import PromptMemoryError
 from prelabel.settings import AppSettings, Environment
 from prelabel.types import Asked, Recalled
 
+logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
+
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _USE_NOTED_EVERY = timedelta(hours=1)
 _KEPT_UNUSED = timedelta(days=180)
 _REDIS_PREFIX = "prelabel:prompt:"
 _REDIS_TIMEOUT_S = 2
+_REOPENED_AFTER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,9 @@ class FileMemory:
     """In a SQLite file; the projects that were unused longest make room."""
 
     def __init__(self, path: Path | None, most_projects: int = 10_000) -> None:
-        """path: None keeps it in memory only."""
+        """path: None keeps it in memory only. Raises PromptMemoryError, also where the file can
+        be read but not written.
+        """
         self._place = str(path) if path else ":memory:"
         self._most_projects = most_projects
         with self._failing():
@@ -85,6 +96,13 @@ class FileMemory:
                 "CREATE TABLE IF NOT EXISTS prompts"
                 " (project TEXT PRIMARY KEY, used_at TEXT, remembered TEXT)"
             )
+            # Opening writes nothing where the table exists: a read-only file would be noticed at
+            # the first submit.
+            self._base.execute("PRAGMA user_version = 1")
+
+    def close(self) -> None:
+        """Close the file; no call may follow."""
+        self._base.close()
 
     def get(self, project: str) -> Remembered | None:
         """See PromptMemory."""
@@ -132,7 +150,12 @@ class RedisMemory:
     def __init__(self, url: str) -> None:
         with self._failing():
             self._base = redis.Redis.from_url(
-                url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
+                url,
+                socket_timeout=_REDIS_TIMEOUT_S,
+                socket_connect_timeout=_REDIS_TIMEOUT_S,
+                # One more try, because Redis may have closed an idle connection. redis-py's own
+                # retries pause for up to 10 s.
+                retry=Retry(NoBackoff(), 1),
             )
 
     def get(self, project: str) -> Remembered | None:
@@ -164,11 +187,62 @@ class RedisMemory:
             ) from error
 
 
+class ReopenedMemory:
+    """A memory that is opened when it is first needed, and again some seconds after it failed.
+
+    In between, each call fails at once with the same error: an unreachable Redis takes seconds to
+    say so. Calls come one at a time, see PromptBook.
+    """
+
+    def __init__(
+        self, open_it: Callable[[], PromptMemory], reopened_after_s: float = _REOPENED_AFTER_S
+    ) -> None:
+        self._open = open_it
+        self._reopened_after_s = reopened_after_s
+        self._memory: PromptMemory | None = None
+        self._failure: PromptMemoryError | None = None
+        self._failed_at = 0.0
+
+    def get(self, project: str) -> Remembered | None:
+        """See PromptMemory."""
+        return self._try(lambda: self._opened().get(project))
+
+    def put(self, project: str, remembered: Remembered) -> None:
+        """See PromptMemory. A failure does not count: a full disk can still be read."""
+        self._try(self._opened).put(project, remembered)
+
+    def all(self) -> Mapping[str, Remembered]:
+        """See PromptMemory."""
+        return self._try(lambda: self._opened().all())
+
+    def _opened(self) -> PromptMemory:
+        if self._memory is None:
+            self._memory = self._open()
+        return self._memory
+
+    def _try(self, work: Callable[[], ResultT]) -> ResultT:
+        if self._failure and time.monotonic() - self._failed_at < self._reopened_after_s:
+            raise PromptMemoryError(str(self._failure))
+        try:
+            result = work()
+        except PromptMemoryError as error:
+            if self._failure is None:
+                logger.error("%s (%s)", error, error.__cause__)
+            self._memory, self._failure, self._failed_at = None, error, time.monotonic()
+            raise
+        if self._failure:
+            logger.info("the memory of prompts can be used again")
+            self._failure = None
+        return result
+
+
 def open_memory(settings: AppSettings, environment: Environment) -> PromptMemory:
     """The memory that settings and environment name. Raises PromptMemoryError."""
+    if not settings.remember_prompts:
+        return FileMemory(None)
     if environment.prompts_redis_url is not None:
         return RedisMemory(environment.prompts_redis_url.get_secret_value())
-    file = settings.prompts_file if settings.remember_prompts else ""
+    file = settings.prompts_file
     return FileMemory(PROJECT_ROOT / Path(file).expanduser() if file else None)
 
 
@@ -187,9 +261,15 @@ class PromptBook:
         """What is kept for a project, which is known from now on."""
         now = datetime.now(UTC)
         with self._one_at_a_time:
-            known = self._memory.get(project) or Remembered()
+            found = self._memory.get(project)
+            known = found or Remembered()
             if now - known.used_at > _USE_NOTED_EVERY:
-                self._memory.put(project, replace(known, used_at=now))
+                try:
+                    self._memory.put(project, replace(known, used_at=now))
+                except PromptMemoryError as error:
+                    if found is None:
+                        raise  # its submits would not count
+                    logger.warning("project %s: its use is not noted. %s", project, error)
         return Recalled(known.asked, known.project)
 
     def meet(self, project: str, asked: Asked) -> bool:

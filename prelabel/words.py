@@ -231,6 +231,11 @@ def _singular_candidates(word: str) -> Iterable[str]:
     return {str(each) for each in found if each} | {word.removesuffix("s")} - {word}
 
 
+def load_words() -> None:
+    """Read all word lists now, and not while a request waits."""
+    _vocabulary(), _compounds(), _one_word_names(), _engines()
+
+
 @cache
 def _engines() -> tuple[inflect.engine, ...]:
     """Today's plurals ("people", "cactuses"), and the classical ones ("persons", "cacti")."""

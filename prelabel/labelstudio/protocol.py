@@ -102,6 +102,7 @@ class Task(_Wire):
 
 _LONGEST_KEY = 100
 _BOX_TYPES = ("rectanglelabels", "rectangle")
+_FARTHEST_PCT = 10_000  # of the picture; what is farther away is on none
 _FAULT_DEPTH = 3  # names on the way to what is wrong
 
 
@@ -405,7 +406,7 @@ def _box_of(entry: ResultEntry) -> tuple[float, float, float, float] | None:
     """
     value = entry.value or {}
     numbers = [value.get(name, 0) for name in ("x", "y", "width", "height", "rotation")]
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+    if not all(isinstance(n, int | float) and abs(n) <= _FARTHEST_PCT for n in numbers):
         return None
     x, y, width, height, degrees = (float(n) for n in numbers if isinstance(n, int | float))
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))

@@ -11,6 +11,7 @@ from ray import serve
 
 from deployments.calls import call
 from deployments.recalling import Recall
+from prelabel.errors import PromptMemoryError
 from prelabel.types import Asked, Recalled
 
 PROJECTS = (f"{number}.77" for number in itertools.count(7700))
@@ -85,17 +86,48 @@ def test_what_another_ingress_learns_is_heard_of(store, runner):
     runner.run(scenario())
 
 
+def end_replica():
+    """The store's. Serve starts another one, which takes seconds."""
+    [name] = [
+        actor["name"]
+        for actor in ray.util.list_named_actors(all_namespaces=True)
+        if "prelabel#PromptStore#" in actor["name"]
+    ]
+    ray.kill(ray.get_actor(name, namespace="serve"), no_restart=True)
+
+
+def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
+    store, runner, monkeypatch
+):
+    async def scenario():
+        recall = await listening(store, next(PROJECTS))
+        end_replica()
+        monkeypatch.setattr("deployments.recalling._ANSWERS_WITHIN_S", 0.3)
+        with pytest.raises(PromptMemoryError, match="does not answer"):
+            await recall(next(PROJECTS))
+        monkeypatch.undo()
+        with pytest.raises(PromptMemoryError, match="does not answer"):
+            await recall.ask(None)  # nothing is called
+        monkeypatch.setattr("deployments.recalling._AWAY_S", 3600)
+        project = next(PROJECTS)
+
+        async def answers():
+            try:
+                return await recall(project) == Asked()
+            except PromptMemoryError:
+                return False
+
+        await until(answers)
+
+    runner.run(scenario())
+
+
 def test_a_store_that_is_replaced_is_asked_and_heard_again(store, runner):
     async def scenario():
         project = next(PROJECTS)
         recall = await listening(store, project)
         await store.remember.remote(project, datetime.now(UTC), Asked(prompt="a cat"))
-        [name] = [
-            actor["name"]
-            for actor in ray.util.list_named_actors(all_namespaces=True)
-            if "prelabel#PromptStore#" in actor["name"]
-        ]
-        ray.kill(ray.get_actor(name, namespace="serve"), no_restart=True)
+        end_replica()
         await call(store.remember, project, datetime.now(UTC), Asked(prompt="a dog"))
 
         async def knows():

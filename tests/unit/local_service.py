@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -17,7 +17,9 @@ import numpy as np
 import uvicorn
 
 from deployments.api import build_api
+from deployments.readiness import UP, Readiness
 from prelabel.cards import load_card
+from prelabel.errors import PromptMemoryError
 from prelabel.fetching import FetchLimits, ImageFetcher
 from prelabel.images import decode_image
 from prelabel.journal import Fault, Journal, Report
@@ -34,6 +36,7 @@ from prelabel.planning import asked_by_submit
 from prelabel.prompt_memory import PromptBook, Remembered, open_memory
 from prelabel.settings import AppSettings, Environment
 from prelabel.types import Asked, DetectionQuery, Detections, Recalled, TaskPlan
+from prelabel.vocabulary import shipped_vocabulary
 from tests.unit.http_server import Network
 
 VERSION = "demo-0123456789"
@@ -53,8 +56,10 @@ class LocalService:
         self.environment = environment
         self.card = load_card(model)
         self.model_version = VERSION
+        self.vocabulary = shipped_vocabulary()
         self.requests: list[PredictRequest] = []
         self.blind = False
+        self.state = UP
         self._journal = Journal()
         self._book = PromptBook(open_memory(self.settings, environment))
         self._label_studio = LabelStudioClient(
@@ -70,9 +75,12 @@ class LocalService:
             trusted_url=environment.label_studio_url,
             **({"resolve": network.resolve, "connect": network.connect} if network else {}),
         )
-        steps = Steps(self._recall, self._fetch, self._detect, self._postprocess)
+        steps = Steps(self._recall, self._fetch, self._detect, self._postprocess, self.note)
         self._predictor = Predictor(self.settings, self.model_version, steps)
         self.app: Any = build_api(self)
+
+    async def readiness(self) -> Readiness:
+        return self.state
 
     async def predict(
         self, request: PredictRequest, request_id: str, _traceparent: str = ""
@@ -91,7 +99,8 @@ class LocalService:
 
     def meet(self, project: str | int | None, asked: Asked) -> None:
         if (key := project_key(project)) is not None:
-            self._book.meet(key, asked)
+            with suppress(PromptMemoryError):
+                self._book.meet(key, asked)
 
     async def remember(self, event: WebhookRequest) -> None:
         submitted_at = event.annotation.updated_at if event.annotation else None

@@ -7,11 +7,13 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 
+from deployments.readiness import UP, Readiness
 from prelabel.labelstudio.interactive import labeling_config, prompt_request
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import AskControls, PredictRequest, asked_in
-from prelabel.settings import AppSettings
+from prelabel.settings import AppSettings, Environment
 from prelabel.types import Asked
+from tests.unit.local_service import LocalService, running
 
 PRELABEL = Path(sys.executable).with_name("prelabel")
 
@@ -61,10 +63,32 @@ def test_an_error_is_a_sentence_and_status_1(arguments, sentence):
     assert "Traceback" not in done.stderr
 
 
-def test_without_a_service_the_command_that_starts_it_is_named(picture):
-    done = prelabel("predict", picture, "--prompt", "cat", "--url", "http://127.0.0.1:9")
+@pytest.mark.parametrize("wait", [0, 0.1])
+def test_without_a_service_the_command_that_starts_it_is_named(picture, wait):
+    url = "http://127.0.0.1:9"
+    done = prelabel("predict", picture, "--prompt", "cat", "--url", url, "--wait", wait)
     assert done.returncode == 1
-    assert "Start it with `make serve`" in done.stderr
+    *waiting, last = done.stderr.splitlines()
+    assert "Start it with `make serve`" in last
+    expected = f"Waiting for the service at {url} to start, for up to 0.1 s ..."
+    assert waiting == ([expected] if wait else [])
+
+
+def test_predict_waits_for_a_service_that_is_starting(picture):
+    class Loading(LocalService):
+        asked = 0
+
+        async def readiness(self):
+            self.asked += 1
+            return Readiness("STARTING", ready=False) if self.asked < 3 else UP
+
+    with running(Loading(Environment())) as url:
+        done = prelabel("predict", picture, "--prompt", "cat", "--url", url)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == [
+        f"Waiting for the service at {url} to start, for up to 60 s ..."
+    ]
+    assert "1 boxes" in done.stdout
 
 
 def test_the_picture_itself_is_never_replaced(picture):

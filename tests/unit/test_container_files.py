@@ -222,7 +222,7 @@ class TestImage:
 
     def test_derived_config_is_the_one_that_runs(self) -> None:
         assert "> serve_config.docker.yaml" in DOCKERFILE
-        assert instructions("CMD")[-1] == '["serve", "run", "serve_config.docker.yaml"]'
+        assert instructions("CMD")[-1] == '["prelabel", "serve", "serve_config.docker.yaml"]'
 
     def test_labels_tell_the_version(self) -> None:
         (labels,) = instructions("LABEL")

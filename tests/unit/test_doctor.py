@@ -8,18 +8,22 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import requests
 from PIL import Image
 from pydantic import SecretStr
 
+from deployments.readiness import Readiness
 from prelabel.doctor import Examined, Finding, Status, examine
 from prelabel.labelstudio.api import LabelStudioAPI, predict_request
 from prelabel.labelstudio.protocol import PredictRequest
+from prelabel.prompt_memory import FileMemory, PromptBook, ReopenedMemory
 from prelabel.settings import Environment
+from prelabel.types import Asked
 from tests.unit.http_server import serve
 from tests.unit.label_studio import (
     ACCESS,
@@ -107,6 +111,7 @@ def skipped(found: dict[str, Finding]) -> list[str]:
     return [f.check for f in found.values() if f.status is Status.SKIPPED]
 
 
+SERVICE_CHECKS = ["model", "detection", "prompts", "service variables"]
 LABEL_STUDIO_CHECKS = ["project", "labeling config", "backend", "picture"]
 
 
@@ -117,7 +122,7 @@ def test_where_nothing_is_wrong_every_check_is_ok(world: World) -> None:
     found = world.findings()
     assert {f.status for f in found.values()} == {Status.OK}, found
     assert list(found) == [
-        *("service", "model", "detection", "service variables"),
+        *("service", "model", "detection", "prompts", "service variables"),
         *("shell variables", "Label Studio", "token", *LABEL_STUDIO_CHECKS),
     ]
     assert USER in found["token"].sentence
@@ -166,8 +171,28 @@ def test_no_token_is_in_any_finding(world: World) -> None:
 def test_a_service_that_is_down(world: World) -> None:
     found = world.findings(url="http://127.0.0.1:9")
     assert "Start it with `make serve`." in assert_only(Status.FAULT, "service", found)
-    assert skipped(found) == ["model", "detection", "service variables", "picture"]
+    assert skipped(found) == [*SERVICE_CHECKS, "picture"]
     assert found["backend"].status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [("STARTING", "its model is not loaded yet"), ("DOWN", "could not load its model")],
+)
+def test_a_service_without_its_model(
+    world: World, status: Literal["STARTING", "DOWN"], sentence: str
+) -> None:
+    world.service.state = Readiness(status, ready=False)
+    found = world.findings()
+    assert sentence in assert_only(Status.FAULT, "service", found)
+    assert skipped(found) == [*SERVICE_CHECKS, "picture"]
+
+
+def test_ray_serve_without_the_service(world: World) -> None:
+    body = b"Path '/health' not found. Ping http://.../-/routes for available routes."
+    with serve(lambda exchange, _: exchange.answer(404, body)) as server:
+        found = world.findings(url=server.url)
+    assert "it is starting, or could not" in assert_only(Status.FAULT, "service", found)
 
 
 def test_something_else_at_the_service_s_address(world: World) -> None:
@@ -199,6 +224,29 @@ def test_a_model_that_does_not_answer(world: World, monkeypatch: pytest.MonkeyPa
     found = world.findings(project=None)
     sentence = assert_only(Status.FAULT, "detection", found)
     assert "raise max_tasks" in sentence
+
+
+def test_a_memory_of_prompts_that_cannot_be_used(world: World, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("")
+    file = tmp_path / "text" / "prompts.sqlite"
+    world.service._book = PromptBook(ReopenedMemory(lambda: FileMemory(file)))
+    for project in (3, None):
+        sentence = assert_only(Status.FAULT, "prompts", world.findings(project=project))
+        assert sentence.startswith("The file of remembered prompts cannot be used (")
+        assert "Set prompts_file" in sentence
+        assert str(tmp_path) not in sentence
+    answer = requests.get(f"{world.url}/prompts", timeout=5)
+    assert answer.status_code == 503
+    assert answer.json()["error_type"] == "PromptMemoryError"
+    errors = requests.get(f"{world.url}/errors?project=3.1795349150", timeout=5).json()["errors"]
+    # The picture of the project was looked at, by the labels of its config.
+    assert [fault["error_type"] for fault in errors] == ["PromptMemoryError"]
+
+
+def test_a_prompt_that_is_remembered_for_the_project(world: World) -> None:
+    world.findings()
+    world.service._book.remember("3.1795349150", datetime.now(UTC), Asked("cat"))
+    assert world.findings()["prompts"].sentence == "A prompt is remembered for project 3."
 
 
 @pytest.mark.parametrize("name", ["LABEL_STUDIO_HOST", "LABEL_STUDIO_ACCESS_TOKEN"])
@@ -499,3 +547,13 @@ def test_a_wrong_variable_is_named() -> None:
     )
     assert done.returncode == 1
     assert "The environment is wrong at LABEL_STUDIO_HOST" in done.stderr
+
+
+def test_labels_that_no_model_has_a_word_of(world: World) -> None:
+    config = CONFIG.replace("</RectangleLabels>", '<Label value="猫"/></RectangleLabels>')
+    assert config != CONFIG
+    world.studio.project["label_config"] = config
+    finding = world.findings()["labeling config"]
+    assert finding.status is Status.WARNING
+    assert "no word of '猫'" in finding.sentence
+    assert 'predicted_values="cat"' in finding.sentence

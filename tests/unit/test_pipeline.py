@@ -3,7 +3,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from prelabel.errors import ImageFetchError, OverloadedError, PayloadTooLargeError
+from prelabel.errors import ImageFetchError, PayloadTooLargeError, PromptMemoryError
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
 from prelabel.pipeline import Predictor, Steps, report_on, report_on_failure
@@ -29,12 +29,16 @@ class World:
     """Pictures that know how long they take; a detector that finds one box per picture."""
 
     def __init__(self):
-        self.running = self.most_running = self.looked = 0
-        self.queries = []
+        self.running = self.most_running = self.looked = self.recalled = 0
+        self.queries, self.reports = [], []
+        self.store_answers = asyncio.Event()
 
     async def recall(self, project):
+        self.recalled += 1
         if project == "9":
-            raise OverloadedError("Try again.")
+            raise PromptMemoryError("Set prompts_file.")
+        if project == "8":
+            await self.store_answers.wait()
         return Recalled(Asked("cat") if project == "7" else Asked())
 
     async def fetch(self, uri, task_id):
@@ -72,7 +76,8 @@ class World:
 
 def predict(body, **settings):
     world = World()
-    steps = Steps(world.recall, world.fetch, world.detect, world.postprocess)
+    note = world.reports.append
+    steps = Steps(world.recall, world.fetch, world.detect, world.postprocess, note)
     predictor = Predictor(AppSettings(**settings), "v1", steps)
     return asyncio.run(predictor.predict(body, "request-1")), world
 
@@ -163,9 +168,53 @@ def test_one_missing_picture_of_a_task_stops_the_others():
     assert world.running == 0
 
 
-def test_a_store_that_does_not_answer_costs_each_task_an_error_and_no_more():
-    entries, _ = predict(request(["0.01", "0.01"], project=9))
-    assert [entry["error_type"] for entry in entries] == ["OverloadedError"] * 2
+def test_without_the_memory_the_config_s_labels_are_looked_for_and_the_journal_says_so(caplog):
+    entries, world = predict(request(["0.01", "0.01"], project=9))
+    assert widths(entries) == [1, 1]
+    assert [query.phrases for query in world.queries] == [("cat",)] * 2
+    [report] = world.reports
+    assert report.counts == {"errors.PromptMemoryError": 1}
+    [fault] = report.faults
+    assert (fault.request_id, fault.project, fault.task) == ("request-1", "9", None)
+    assert (fault.error_type, fault.error) == ("PromptMemoryError", "Set prompts_file.")
+    [line] = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert "Set prompts_file." in line
+    assert "request-1" in line
+
+
+def typed(*entries):
+    return {"result": [{"from_name": n, "type": kind, "value": v} for n, kind, v in entries]}
+
+
+PROMPT = ("prompt", "textarea", {"text": ["cat"]})
+NUMBER = '<Number name="{}" toName="image" min="0" max="1"/>'
+ASKED = ("box_threshold", "text_threshold")
+NUMBERS = [NUMBER.format(name) for name in ASKED]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "entries"),
+    [
+        ([], [PROMPT]),
+        (NUMBERS, [PROMPT, *((n, "number", {"number": 0}) for n in ASKED)]),
+    ],
+)
+def test_a_typed_prompt_does_not_wait_for_the_store(numbers, entries):
+    config = CONFIG.replace("<Image", "".join(numbers) + "<Image")
+    body = request(["0.01"], context=typed(*entries), project=8, config=config)
+    answered, world = predict(body)  # the store never answers
+    assert widths(answered) == [1]
+    assert world.recalled == 1, "the store still learns of the project"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "entries"), [(NUMBERS, [PROMPT]), ([], [("other", "textarea", {"text": ["cat"]})])]
+)
+def test_what_was_left_open_is_waited_for(numbers, entries):
+    config = CONFIG.replace("<Image", "".join(numbers) + "<Image")
+    body = request(["0.01"], context=typed(*entries), project=8, config=config)
+    answered, _ = predict(body, request_deadline_s=0.2)
+    assert [entry["error_type"] for entry in answered] == ["DeadlineError"]
 
 
 def test_more_tasks_than_allowed_are_refused_as_a_whole():
@@ -253,3 +302,21 @@ def test_log_lines_and_queries_carry_the_request_s_id(caplog):
     assert [query.request_id for query in world.queries] == ["request-1"]
     [line] = [record.getMessage() for record in caplog.records if "not there" in record.message]
     assert "request-1" in line
+
+
+def test_the_journal_learns_once_a_request_of_labels_that_the_model_cannot_read(caplog):
+    config = CONFIG.replace("</RectangleLabels>", '<Label value="猫"/></RectangleLabels>')
+    entries, world = predict(request(["0.001"] * 3, project="7.1", config=config))
+    assert all("result" in entry for entry in entries)
+    [report] = world.reports
+    assert report.counts == {"errors.PromptError": 1}
+    assert "no word of '猫'" in report.faults[0].error
+    assert (report.faults[0].project, report.faults[0].request_id) == ("7.1", "request-1")
+    assert "no word of '猫'" in caplog.text
+
+
+def test_labels_that_the_model_cannot_read_are_an_error_where_there_is_nothing_else():
+    config = CONFIG.replace('value="cat"', 'value="猫"').replace('value="dog"', 'value="犬"')
+    entries, _ = predict(request(["0.001"], config=config))
+    assert entries[0]["error_type"] == "PromptError"
+    assert 'predicted_values="cat"' in entries[0]["error"]

@@ -438,3 +438,75 @@ def test_a_task_s_own_prompt_is_nearer_than_the_project_s():
     [look] = plan_task(task, parsed, sources, AppSettings()).looks
     assert look.phrases == ("truck",)
     assert look.thresholds.box == 0.9
+
+
+def test_the_project_s_own_prompt_is_weaker_than_a_submitted_one_and_stronger_than_the_labels():
+    parsed = parse_labeling_config(CONFIG, 100)
+    task = Task.model_validate({"data": {"image": "a.jpg"}})
+
+    def planned(recalled):
+        sources = PromptSources.of(task, None, recalled, parsed)
+        return plan_task(task, parsed, sources, AppSettings()).looks[0]
+
+    project = Asked("truck", 0.6)
+    assert planned(Recalled(project=project)).phrases == ("truck",)
+    assert planned(Recalled(project=project)).thresholds.box == 0.6
+    assert planned(Recalled(Asked("cat"), project)).phrases == ("cat",)
+    assert planned(Recalled(Asked("an old label", 0.0), project)).phrases == ("truck",)
+    assert planned(Recalled(Asked("an old label", 0.0), project)).thresholds.box == 0.0
+
+
+def test_negative_values_are_looked_for_beside_their_label_and_left_out():
+    config = CONFIG.replace('value="Cat"', 'value="Cat" negative_values="dog_house, fox"')
+    assert plan(config=config).phrases == ("dog house", "fox", "Cat", "car", "truck")
+    assert labels(plan(config=config)) == [None, None, "Cat", "Car", "Car"]
+    assert plan([typed("cat")], config=config).phrases == ("cat", "dog house", "fox")
+    assert plan([typed("truck")], config=config).phrases == ("truck",)
+
+
+def test_negative_values_of_a_control_go_with_each_of_its_labels():
+    config = CONFIG.replace('name="label"', 'name="label" negative_values="dog, car"')
+    look = plan(config=config)
+    asked = dict(zip(look.phrases, labels(look), strict=True))
+    assert asked == {"dog": None, "Cat": "Cat", "car": "Car", "truck": "Car"}
+    assert plan([typed("truck")], config=config).phrases == ("truck", "dog", "car")
+
+
+def test_a_prompt_that_leaves_out_all_that_it_names_says_so():
+    with pytest.raises(PromptError, match="leaves out every label"):
+        plan([typed("not: cat, car")])
+    with pytest.raises(PromptError, match="leaves out every label"):
+        plan([typed("cat . -cat")])
+
+
+def test_a_prompt_of_negatives_is_remembered_because_it_changes_what_is_looked_for():
+    assert asked_by_submit(submit(result=[typed("not: car")]), AppSettings()) == Asked("not: car")
+    assert labels(plan(remembered=Asked("not: car"))) == [None, "Cat"]
+
+
+def test_in_a_project_of_one_label_an_old_text_is_a_prompt_only_in_a_field_that_is_called_so():
+    one = CONFIG.replace('<Label value="Cat"/>', "")
+    assert labels(plan(remembered=Asked("lorry"), config=one)) == ["Car"]
+    notes = one.replace('name="prompt"', 'name="notes"')
+    assert plan(remembered=Asked("blurry"), config=notes).phrases == ("car", "truck")
+    event = submit(result=[typed("blurry", "notes")], config=notes)
+    assert asked_by_submit(event, AppSettings()) == NOBODY
+    assert labels(plan([typed("lorry", "notes")], config=notes)) == ["Car"]
+
+
+def box(label, to_name="image", **fields):
+    value = {"x": 0, "y": 0, "width": 10, "height": 10, "rectanglelabels": [label]}
+    entry = {"type": "rectanglelabels", "from_name": "label", "to_name": to_name, "value": value}
+    return entry | fields
+
+
+def test_the_regions_of_the_context_go_with_the_picture_that_they_are_on():
+    config = parse_labeling_config(CONFIG.replace('value="$image"', 'valueList="$pages"'), 100)
+    task = Task.model_validate({"data": {"pages": ["a.jpg", "b.jpg"]}})
+    entries = [box("Cat", item_index=1), box("Car"), box("Cat", "another"), typed("cat")]
+    context = Context.model_validate({"result": entries})
+    sources = PromptSources.of(task, context, Recalled(), config)
+    first, second = plan_task(task, config, sources, AppSettings()).looks
+    assert [region.label for region in first.present] == ["Car"]
+    assert [region.label for region in second.present] == ["Cat"]
+    assert plan(drafts=[{"result": [box("Cat")]}]).present == ()

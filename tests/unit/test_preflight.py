@@ -89,3 +89,35 @@ def test_a_wrong_variable_is_named(write, free, monkeypatch):
     monkeypatch.setenv("BOX_THRESHOLD", "high")
     with pytest.raises(PreflightError, match="BOX_THRESHOLD"):
         preflight(write(GOOD.format(port=free, args="")))
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("/proc/nope/prompts.sqlite", "No such file or directory"),
+        ("{folder}", "unable to open database file"),
+        ("{folder}/text/prompts.sqlite", "exists"),
+        ("{folder}/text", "file is not a database"),
+        ("/dev/full", "full"),
+    ],
+)
+def test_a_prompts_file_that_cannot_be_used_is_named(write, free, tmp_path, place, reason):
+    (tmp_path / "text").write_text("no base at all\n" * 100)
+    file = place.format(folder=tmp_path)
+    with pytest.raises(PreflightError) as refused:
+        preflight(write(GOOD.format(port=free, args=f"prompts_file: {file}")))
+    sentence = str(refused.value)
+    assert sentence.startswith(f"prompts_file is {file}, which cannot be used (")
+    assert reason in sentence
+    for cure in ("set prompts_file to", "remember_prompts to false", "PROMPTS_REDIS_URL"):
+        assert cure in sentence
+    preflight(write(GOOD.format(port=free, args=f"remember_prompts: false, prompts_file: {file}")))
+
+
+def test_with_redis_the_prompts_file_does_not_count(write, free, monkeypatch):
+    config = write(GOOD.format(port=free, args="prompts_file: /proc/nope/prompts.sqlite"))
+    monkeypatch.setenv("PROMPTS_REDIS_URL", "redis://127.0.0.1:9/0")
+    preflight(config)
+    monkeypatch.setenv("PROMPTS_REDIS_URL", "rediss//wrong")
+    with pytest.raises(PreflightError, match="Check PROMPTS_REDIS_URL"):
+        preflight(config)

@@ -1,13 +1,23 @@
 import socket
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from fakeredis import TcpFakeServer
 from pydantic import SecretStr
 
 from prelabel.errors import PromptMemoryError
-from prelabel.prompt_memory import FileMemory, PromptBook, RedisMemory, Remembered, open_memory
+from prelabel.prompt_memory import (
+    FileMemory,
+    PromptBook,
+    RedisMemory,
+    Remembered,
+    ReopenedMemory,
+    open_memory,
+)
 from prelabel.settings import AppSettings, Environment
 from prelabel.types import Asked
 
@@ -161,3 +171,88 @@ def test_settings_say_where_prompts_are_kept(tmp_path):
     memory.put("1", Remembered(CAT, Asked(), NOW, NOW))
     assert open_memory(settings, Environment()).get("1").asked == CAT
     assert open_memory(AppSettings(prompts_file=""), Environment()).get("1") is None
+
+
+def test_a_disk_that_is_full_is_noticed_when_the_file_is_opened():
+    with pytest.raises(PromptMemoryError, match="Set prompts_file"):
+        FileMemory(Path("/dev/full"))
+
+
+NO_ROOM = """
+import pathlib, resource, sys
+from prelabel.errors import PromptMemoryError
+from prelabel.prompt_memory import FileMemory, PromptBook
+from prelabel.types import Asked
+book = PromptBook(FileMemory(pathlib.Path(sys.argv[1])))
+book.recall("known")
+row = book._memory.get("known")
+object.__setattr__(row, "used_at", row.used_at.replace(year=2001))
+book._memory.put("known", row)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+assert book.recall("known").submitted == Asked("cat"), "what can be read is told"
+try:
+    book.recall("new")
+except PromptMemoryError as error:
+    print(error)
+"""
+
+
+def test_what_a_full_disk_holds_can_still_be_read(tmp_path):
+    file = tmp_path / "prompts.sqlite"
+    book = PromptBook(FileMemory(file))
+    book.recall("known")
+    book.remember("known", NOW, CAT)
+    done = subprocess.run(
+        [sys.executable, "-c", NO_ROOM, file], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Set prompts_file" in done.stdout
+
+
+def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_again(caplog):
+    opened = []
+
+    def open_it():
+        opened.append(1)
+        if len(opened) <= 2:
+            raise PromptMemoryError("Not there.")
+        return FileMemory(None)
+
+    memory = ReopenedMemory(open_it, reopened_after_s=3600)
+    for _ in range(3):
+        with pytest.raises(PromptMemoryError, match="Not there"):
+            memory.get("1")
+    with pytest.raises(PromptMemoryError, match="Not there"):
+        memory.put("1", Remembered(CAT))
+    assert len(opened) == 1
+    memory._reopened_after_s = 0
+    with pytest.raises(PromptMemoryError, match="Not there"):
+        memory.all()
+    memory.put("1", Remembered(CAT))
+    assert memory.get("1").asked == CAT
+    assert len(opened) == 3
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert lines == ["Not there. (None)"]
+
+
+def test_a_redis_that_went_and_came_back_needs_no_restart():
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    host, port = server.server_address
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    memory = ReopenedMemory(lambda: RedisMemory(f"redis://{host}:{port}/0"), reopened_after_s=0)
+    memory.put("1", Remembered(CAT))
+    server.shutdown()
+    server.server_close()
+    memory._memory._base.connection_pool.disconnect()
+    with pytest.raises(PromptMemoryError, match="PROMPTS_REDIS_URL"):
+        memory.get("1")
+    with TcpFakeServer((host, port), server_type="redis") as again:
+        threading.Thread(target=again.serve_forever, daemon=True).start()
+        memory.put("1", Remembered(DOG))
+        assert memory.get("1").asked == DOG
+        again.shutdown()
+
+
+def test_where_prompts_are_not_remembered_no_file_is_opened():
+    settings = AppSettings(remember_prompts=False, prompts_file="/proc/nope/prompts.sqlite")
+    assert open_memory(settings, Environment()).all() == {}

@@ -4,9 +4,24 @@ import numpy as np
 import pytest
 
 from prelabel.errors import ImageFetchError, RequestError
-from prelabel.labelstudio.protocol import AskControls, ResultEntry, asked_in, project_key
+from prelabel.labelstudio.protocol import (
+    AskControls,
+    ResultEntry,
+    SetupRequest,
+    asked_in,
+    boxes_in,
+    project_key,
+)
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions, to_task_error
-from prelabel.types import Asked, Detections, LookPlan, PromptEcho, Target, Thresholds
+from prelabel.types import (
+    Asked,
+    Detections,
+    LookPlan,
+    PresentRegion,
+    PromptEcho,
+    Target,
+    Thresholds,
+)
 
 ALL = Suppression(iou_threshold=1, class_agnostic=False, max_boxes=100)
 
@@ -191,3 +206,124 @@ def test_prompt_and_thresholds_are_found_by_name(entries, asked):
 def test_a_threshold_that_is_none_is_refused_with_its_name(value):
     with pytest.raises(RequestError, match="box_threshold"):
         asked_in([number(value)], AskControls())
+
+
+def present(label, box_pct, to_name="image", item_index=None):
+    return PresentRegion(to_name, item_index, label, box_pct)
+
+
+def test_a_box_without_a_label_says_what_was_looked_for():
+    where = Target("label", "image", None, 0.0)
+    [region] = to_regions(look(where), found(([20, 10, 100, 60], 0.5, 0)), ALL)
+    assert region["type"] == "rectanglelabels"
+    assert "rectanglelabels" not in region["value"]
+    assert region["meta"] == {"text": ["0"]}
+    where = replace(where, rectangle_name="bbox")
+    [region] = to_regions(look(where), found(([20, 10, 100, 60], 0.5, 0)), ALL)
+    assert (region["from_name"], region["type"]) == ("bbox", "rectangle")
+
+
+def test_phrases_without_a_label_do_not_box_one_thing_twice():
+    rows = [([0, 0, 10, 10], 0.9, 0), ([0, 0, 10, 10], 0.8, 1)]
+    where = Target("label", "image", None, 0.0)
+    half = Suppression(0.5, class_agnostic=False, max_boxes=100)
+    assert len(to_regions(look(where, where), found(*rows), half)) == 1
+
+
+@pytest.mark.parametrize(
+    ("region", "left"),
+    [
+        (present("cat", (0, 0, 10, 20)), ["dog"]),
+        (present("cat", (0, 0, 9, 18)), ["dog"]),
+        (present("cat", (0, 0, 5, 10)), ["cat", "dog"]),
+        (present("dog", (0, 0, 10, 20)), ["cat", "dog"]),
+        (present(None, (0, 0, 10, 20)), ["cat", "dog"]),
+    ],
+)
+def test_what_the_annotation_has_is_not_suggested_again(region, left):
+    plan = replace(look(target("cat"), target("dog")), present=(region,))
+    rows = [([0, 0, 20, 20], 0.9, 0), ([100, 50, 120, 70], 0.8, 1)]
+    regions = to_regions(plan, found(*rows), Suppression(0.5, False, 100))
+    assert [region["value"]["rectanglelabels"][0] for region in regions] == left
+
+
+@pytest.mark.parametrize("label", ["cat", "house", None])
+def test_a_box_without_a_label_is_not_suggested_over_any_region(label):
+    plan = replace(look(target(None)), present=(present(label, (0, 0, 10, 20)),))
+    assert to_regions(plan, found(([0, 0, 20, 20], 0.9, 0)), Suppression(0.5, False, 9)) == []
+
+
+def test_a_second_box_of_a_thing_that_the_annotation_has_is_not_suggested_either():
+    plan = replace(look(target("cat")), present=(present("cat", (0, 0, 10, 20)),))
+    rows = [([0, 0, 20, 16], 0.9, 0), ([0, 0, 20, 10], 0.8, 0), ([50, 50, 60, 60], 0.7, 0)]
+    [region] = to_regions(plan, found(*rows), Suppression(0.6, False, 1))
+    assert region["value"]["x"] == 25
+
+
+def region_entry(kind, value, **fields):
+    return entry(type=kind, from_name="label", to_name="image", value=value, **fields)
+
+
+BOX = {"x": 10, "y": 20, "width": 30, "height": 40}
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([region_entry("rectanglelabels", {**BOX, "rectanglelabels": ["cat"]})], [("cat", None)]),
+        ([region_entry("rectanglelabels", BOX, item_index=2)], [(None, 2)]),
+        (
+            [
+                region_entry("rectangle", BOX, id="a"),
+                region_entry("labels", {**BOX, "labels": ["cat"]}, id="a"),
+                region_entry("rectangle", BOX, id="b"),
+            ],
+            [("cat", None), (None, None)],
+        ),
+        ([region_entry("rectanglelabels", {"x": 1})], [(None, None)]),
+        ([region_entry("rectanglelabels", {**BOX, "x": "1"}), text("cat")], []),
+        ([region_entry("rectanglelabels", {**BOX, "x": float("nan")})], []),
+        ([region_entry("rectanglelabels", {**BOX, "width": 1e308})], []),
+        (
+            [region_entry("brushlabels", {"rle": [1]}), region_entry("rectangle", None)],
+            [(None, None)],
+        ),
+    ],
+)
+def test_the_boxes_of_an_annotation_are_read(entries, expected):
+    assert [(box.label, box.item_index) for box in boxes_in(entries)] == expected
+
+
+def test_a_turned_box_counts_by_the_upright_one_around_it():
+    value = {"x": 50, "y": 50, "width": 10, "height": 20, "rotation": 90}
+    sizes = {"original_width": 640, "original_height": 480}
+    [box] = boxes_in([region_entry("rectanglelabels", value, **sizes)])
+    assert box.box_pct == pytest.approx((35, 50, 50, 63.3333), abs=1e-3)
+    [upright] = boxes_in([region_entry("rectanglelabels", BOX)])
+    assert upright.box_pct == pytest.approx((10, 20, 40, 60))
+
+
+@pytest.mark.parametrize(
+    ("extra", "asked"),
+    [
+        (None, Asked()),
+        ({}, Asked()),
+        ({"prompt": "cat . dog"}, Asked("cat . dog")),
+        ({"prompt": ["cat", "dog"], "box_threshold": 0}, Asked("cat . dog", 0.0)),
+        ('{"prompt": "cat", "text_threshold": 0.5}', Asked("cat", None, 0.5)),
+        ({"prompt": " "}, Asked()),
+        ({"temperature": 3}, Asked()),
+        ("cat", Asked()),
+        ([1], Asked()),
+    ],
+)
+def test_the_extra_parameters_of_a_project_s_model_are_read(extra, asked):
+    assert SetupRequest(extra_params=extra).asked == asked
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"), [({"prompt": 5}, "prompt"), ({"box_threshold": 35}, "box_threshold")]
+)
+def test_a_wrong_extra_parameter_is_named(extra, named):
+    with pytest.raises(RequestError, match=named):
+        _ = SetupRequest(extra_params=extra).asked

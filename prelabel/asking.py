@@ -8,9 +8,11 @@ import requests
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from prelabel.drawing import DrawnBox
+from prelabel.egress import Egress
 from prelabel.errors import PrelabelError
 from prelabel.labelstudio.interactive import prompt_request
 from prelabel.labelstudio.protocol import Prediction, Region, TaskError
+from prelabel.trust import tls_fault
 
 _TIMEOUTS_S = (5, 120)
 _UNAUTHORIZED = 401
@@ -32,6 +34,14 @@ class ServedModel(_Part):
     source: str = ""
 
 
+class NetworkOfService(_Part):
+    """Whether the service asks proxies, and for what, and whether it believes CAs of a company."""
+
+    http_proxy: bool = False
+    https_proxy: bool = False
+    own_ca: bool = False
+
+
 class KnownToService(_Part):
     """Whether the service was told of Label Studio; never what."""
 
@@ -40,12 +50,13 @@ class KnownToService(_Part):
 
 
 class Health(_Part):
-    """What GET /health says. label_studio: None from a service of an older version."""
+    """What GET /health says. label_studio, network: None from a service of an older version."""
 
     service_version: str
     model_version: str
     model: ServedModel
     label_studio: KnownToService | None = None
+    network: NetworkOfService | None = None
 
 
 class _Answer(BaseModel):
@@ -62,16 +73,17 @@ def ask(
     labels: Sequence[str],
     thresholds: Mapping[str, float | None],
     auth: tuple[str, str] | None,
+    egress: Egress,
 ) -> Prediction:
     """The service's prediction for a picture. Raises AskError with the sentence to show."""
-    return ask_for_task(url, prompt_request(image, prompt, labels, thresholds), auth)
+    return ask_for_task(url, prompt_request(image, prompt, labels, thresholds), auth, egress)
 
 
 def ask_for_task(
-    url: str, body: Mapping[str, JsonValue], auth: tuple[str, str] | None
+    url: str, body: Mapping[str, JsonValue], auth: tuple[str, str] | None, egress: Egress
 ) -> Prediction:
     """The prediction for the one task of a request. Raises AskError with the sentence to show."""
-    answer = _exchange("POST", f"{url}/predict", url, auth, body)
+    answer = _exchange("POST", f"{url}/predict", url, auth, egress, body)
     try:
         [entry] = _Answer.model_validate_json(answer.content).results
     except ValueError as error:
@@ -81,9 +93,9 @@ def ask_for_task(
     return entry
 
 
-def ask_health(url: str, auth: tuple[str, str] | None) -> Health:
+def ask_health(url: str, auth: tuple[str, str] | None, egress: Egress) -> Health:
     """How the service is. Raises AskError with the sentence to show."""
-    answer = _exchange("GET", f"{url}/health", url, auth)
+    answer = _exchange("GET", f"{url}/health", url, auth, egress)
     try:
         return Health.model_validate_json(answer.content)
     except ValidationError as error:
@@ -95,11 +107,11 @@ def _exchange(
     address: str,
     url: str,
     auth: tuple[str, str] | None,
+    egress: Egress,
     body: Mapping[str, JsonValue] | None = None,
 ) -> requests.Response:
     try:
-        with requests.Session() as session:
-            session.trust_env = False
+        with egress.session(url, _TIMEOUTS_S[0]) as session:
             answer = session.request(
                 method,
                 address,
@@ -108,9 +120,11 @@ def _exchange(
                 timeout=_TIMEOUTS_S,
                 allow_redirects=False,
             )
+    except requests.exceptions.SSLError as error:
+        raise AskError(f"{url} {tls_fault(error)}.") from error
     except requests.ConnectionError as error:
         raise AskError(f"No service answers at {url}. Start it with `make serve`.") from error
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:
         raise AskError(f"{url} did not answer ({type(error).__name__}). Check the URL.") from error
     if answer.status_code == _UNAUTHORIZED:
         raise AskError(

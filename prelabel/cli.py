@@ -84,7 +84,9 @@ def predict(
 
     from prelabel.asking import ask, to_box
     from prelabel.drawing import draw_boxes
+    from prelabel.egress import Egress
     from prelabel.images import decode_image
+    from prelabel.preflight import read_environment
     from prelabel.prompts import split_prompt
     from prelabel.settings import AppSettings
 
@@ -103,6 +105,7 @@ def predict(
         labels=tuple(dict.fromkeys(each.label or each.phrase for each in wanted)),
         thresholds={"box_threshold": box_threshold, "text_threshold": text_threshold},
         auth=(user or "", password or "") if user or password else None,
+        egress=Egress.of(read_environment()),
     )
     boxes = [to_box(region) for region in prediction["result"] if region["type"] != "textarea"]
     draw_boxes(Image.fromarray(upright), boxes).save(output)

@@ -122,7 +122,17 @@ DIRECT: Final = Proxies()
 
 
 def open_tunnel(connection: socket.socket, proxy: Proxy, origin: Origin) -> None:
-    """Have the proxy continue a connection to an origin. Raises ProxyError where it does not."""
+    """Have the proxy continue a connection to an origin. Raises ProxyError where it does not; the
+    connection is closed then.
+    """
+    try:
+        _connect_on(connection, proxy, origin)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _connect_on(connection: socket.socket, proxy: Proxy, origin: Origin) -> None:
     lines = [f"CONNECT {origin} HTTP/1.1", f"Host: {origin}"]
     if proxy.authorization:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")

@@ -20,7 +20,7 @@ ADD_CA: Final = "If that is your company's CA, set SSL_CERT_FILE to a file with 
 
 # OpenSSL's X509_V_ERR_ numbers.
 _NOT_YET, _EXPIRED, _OTHER_NAME = 9, 10, (62, 64)
-_UNKNOWN_ISSUER: Final = (2, 18, 19, 20, 21)
+_UNKNOWN_ISSUER: Final = (2, 7, 18, 19, 20, 21)
 
 
 class TrustError(PrelabelError):

@@ -118,7 +118,7 @@ def _entry(name: str, piece: str) -> str:
 def _canonical(entry: str) -> str:
     """A host, with its port if it has one. Raises ValueError."""
     is_domain = entry.startswith(("*.", "."))
-    host = entry.removeprefix("*").removeprefix(".")
+    host = entry.removeprefix("*.") if entry.startswith("*") else entry.removeprefix(".")
     if host.count(":") > 1 and not host.startswith("["):
         host = f"[{host}]"
     parts = urlsplit(f"//{host}")

@@ -243,7 +243,8 @@ def _proxy(examined: Examined, told: NetworkOfService | None) -> _Seen[bool]:
             here = "This shell has no proxy."
     has_proxy = told and (told.http_proxy or told.https_proxy)
     if told is None or has_proxy:
-        there = " The service asks a proxy, too." if has_proxy else ""
+        too = "" if proxies == DIRECT else ", too"
+        there = f" The service has one{too}." if has_proxy else ""
         return _Seen(True, f"{here}{there}")
     return _Seen(
         True,

@@ -17,7 +17,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from prelabel.addresses import Origin
-from prelabel.proxies import Proxy
+from prelabel.errors import ProxyError
+from prelabel.proxies import NEEDS_PASSWORD, Proxy
 
 Resolve = Callable[[str, int], Collection[str]]
 Connect = Callable[[str, int, float], socket.socket]
@@ -149,6 +150,17 @@ class DialingAdapter(HTTPAdapter):
         self._dial = dial
         self._tls = tls
         self._forward = forward
+
+    def send(
+        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> requests.Response:
+        """The response's headers. Raises ProxyError where the proxy itself wants a password."""
+        response = super().send(request, *args, **kwargs)
+        if self._forward is not None and response.status_code == NEEDS_PASSWORD:
+            response.close()
+            origin = Origin.of(str(request.url))
+            raise ProxyError(self._forward.refusal(NEEDS_PASSWORD, origin))
+        return response
 
     def request_url(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> str:
         """What stands in the request's first line."""

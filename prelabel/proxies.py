@@ -136,8 +136,13 @@ def _connect_on(connection: socket.socket, proxy: Proxy, origin: Origin) -> None
     lines = [f"CONNECT {origin} HTTP/1.1", f"Host: {origin}"]
     if proxy.authorization:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")
-    connection.sendall("\r\n".join([*lines, "", ""]).encode())
-    head = _read_head(connection)
+    try:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        head = _read_head(connection)
+    except OSError as error:
+        late = isinstance(error, TimeoutError)
+        reason = "it does not answer in time" if late else "it broke the connection"
+        raise proxy.unreachable(reason) from None
     status = re.match(rb"HTTP/1\.[01] (\d{3})\b", head)
     if status is None:
         raise ProxyError(

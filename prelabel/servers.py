@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prelabel.addresses import BAD_PORTS, Origin, is_odd_number
 from prelabel.dialing import Watchdog
 from prelabel.errors import ImageAddressError, ImageFetchError
-from prelabel.proxies import NEEDS_PASSWORD, Proxy
+from prelabel.proxies import Proxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,6 @@ class Server:
         """What an HTTP status other than 2xx means, and what to do."""
         if self.proxy is None or self.origin.scheme == "https":
             return self._refusal(status, has_token)
-        if status == NEEDS_PASSWORD:
-            return self.proxy.refusal(status, self.origin)
         return f"{self._refusal(status, has_token)} It was asked through {self.proxy}."
 
     def _refusal(self, status: int, has_token: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -499,6 +500,32 @@ def test_an_upload_and_its_access_token_come_through_the_proxy(authority: Author
         assert isinstance(found, ImageRequest)
         assert fetcher.fetch(found.url, found.credentials).startswith(b"Bearer ")
     assert set(proxy.asked) == {"CONNECT studio.example:443"}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_password_says_so_to_all_clients(
+    scheme: str, authority: Authority
+) -> None:
+    with proxying(ForwardProxy(password=PASSWORD)) as proxy:
+        way = egress(authority, proxy.url)
+        for token in (LEGACY, LabelStudio().token):
+            api = LabelStudioAPI(f"{scheme}://studio.example", SecretStr(token), way)
+            with pytest.raises(PrelabelError, match=f"wants a user name.*{scheme.upper()}_PROXY"):
+                api.project(3)
+        with pytest.raises(PrelabelError, match=f"wants a user name.*{scheme.upper()}_PROXY"):
+            ask_health(f"{scheme}://service.example", None, way)
+
+
+def test_a_proxy_that_hangs_is_given_up(authority: Authority) -> None:
+    hangs = threading.Event()
+    with serve_raw(lambda _: hangs.wait(10) and None) as port:
+        way = egress(authority, f"http://127.0.0.1:{port}")
+        with (
+            way.session("https://studio.example", 0.2) as session,
+            pytest.raises(ProxyError, match=r"does not answer in time\. Check HTTPS_PROXY"),
+        ):
+            session.get("https://studio.example/")
+        hangs.set()
 
 
 def test_a_dead_proxy_is_named_to_those_who_ask_label_studio(authority: Authority) -> None:

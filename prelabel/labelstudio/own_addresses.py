@@ -19,7 +19,7 @@ from prelabel.addresses import Origin, is_loopback
 OWN_PATHS: Final = ("/data/", "/storage-data/", "/tasks/")
 # Those of them, with their query, that no other server has: `/data/` alone is a usual folder.
 UNMISTAKABLE: Final = re.compile(
-    r"(?P<prefix>(?:/[^/?#]+)*?)"
+    r"(?:/[^/?#]+)*?"
     r"(?P<own>/data/upload/\d+/[^?]+(?:\?.*)?"
     r"|/data/local-files/?\?d=.+"
     r"|/storage-data/uploaded/?\?filepath=.+"

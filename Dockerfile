@@ -10,8 +10,8 @@ FROM ${BASE_IMAGE} AS base
 # itself.
 RUN useradd --uid 1000 --user-group --create-home prelabel \
     && install --directory --owner=1000 --group=1000 /models /data
-# Ray makes its own token in HOME when the container starts; none is part of the image. The other
-# RAY_ variables are those of deploy/ray.env, which explains them.
+# Ray makes its own token in HOME when the container starts; none is part of the image. The
+# others for Ray are those of deploy/ray.env, which explains them.
 ENV HOME=/home/prelabel \
     PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -25,7 +25,8 @@ ENV HOME=/home/prelabel \
     RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH=1073741824 \
     RAY_worker_niceness=0 \
     RAY_SERVE_CONTROL_LOOP_INTERVAL_S=0.5 \
-    RAY_SERVE_METRICS_EXPORT_INTERVAL_MS=1000
+    RAY_SERVE_METRICS_EXPORT_INTERVAL_MS=1000 \
+    no_grpc_proxy=0.0.0.0/0,::/0
 WORKDIR /app
 
 # PyTorch must see no GPU here, for this image cannot use one.

@@ -14,7 +14,7 @@ MINUTES ?= 30
 BIN := .venv/bin
 PIP_FLAGS := --disable-pip-version-check --require-hashes --no-deps
 include deploy/ray.env
-export $(shell sed -n 's/^\(RAY_[A-Za-z_]*\)=.*/\1/p' deploy/ray.env)
+export $(shell sed -n 's/^\([A-Za-z_]*\)=.*/\1/p' deploy/ray.env)
 export PYTHONUNBUFFERED := 1
 
 .PHONY: help serve test lint e2e test-cluster soak nightly train-demo measure-demo bench lock format docs image-test clean \

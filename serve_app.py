@@ -15,7 +15,8 @@ from deployments.postprocessor import Postprocessor
 from deployments.prompt_store import PromptStore
 from prelabel.cards import check_installed, load_card, model_folder, text_encoder_folder
 from prelabel.engines import EngineLoader, load_engine
-from prelabel.settings import AppSettings, Environment
+from prelabel.preflight import override, read_environment
+from prelabel.settings import AppSettings
 from prelabel.versioning import model_version
 from prelabel.vocabulary import Vocabulary
 
@@ -23,7 +24,8 @@ from prelabel.vocabulary import Vocabulary
 def build_app(settings: AppSettings) -> Application:
     """The application; `serve_config.yaml` gives the settings under `args:`.
 
-    Raises ModelError where the model is not installed.
+    Raises ModelError where the model is not installed, and PreflightError where a variable of the
+    environment is wrong.
     """
     return bind_app(settings, load_engine)
 
@@ -34,8 +36,8 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
     The environment is read here, once, and travels to the replicas as an argument: it reaches them
     however Ray starts them.
     """
-    environment = Environment()
-    settings, traces = environment.override(settings), environment.traces
+    environment = read_environment()
+    settings, traces = override(environment, settings), environment.traces
     card = load_card(settings.model)
     folder = model_folder(card, settings.models_dir)
     check_installed(card, folder)

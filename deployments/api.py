@@ -130,10 +130,16 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
                 "source": card.source,
                 "limits": card.limits,
             },
-            # Whether it was told, and never what: uploads cannot be fetched without.
+            # Whether it was told, and never what: uploads cannot be fetched without. So with the
+            # network's.
             "label_studio": {
                 "host": variables.label_studio_url is not None,
                 "access_token": variables.label_studio_token is not None,
+            },
+            "network": {
+                "http_proxy": variables.proxies.http is not None,
+                "https_proxy": variables.proxies.https is not None,
+                "own_ca": bool(variables.trust.sources),
             },
             "model_version": version,
             "service_version": __version__,

@@ -20,6 +20,7 @@ from deployments.readiness import DetectorWatch, Readiness
 from deployments.recalling import Recall
 from prelabel.caching import WorkCache
 from prelabel.cards import ModelCard
+from prelabel.egress import Egress
 from prelabel.fetching import FetchLimits, ImageFetcher
 from prelabel.journal import Fault, Report
 from prelabel.labelstudio.client import LabelStudioClient
@@ -89,17 +90,22 @@ class Ingress:
             connect_timeout_s=settings.connect_timeout_s,
             total_timeout_s=settings.fetch_timeout_s,
         )
+        egress = Egress.of(environment)
         self._label_studio = LabelStudioClient(
             environment.label_studio_url,
             environment.label_studio_token,
             max_image_bytes=settings.max_image_bytes,
             connect_timeout_s=settings.connect_timeout_s,
             timeout_s=settings.fetch_timeout_s,
+            egress=egress,
         )
         self._fetcher = ImageFetcher(
             limits,
             allowed_hosts=settings.allowed_image_hosts,
             trusted_url=environment.label_studio_url,
+            tls=egress.tls,
+            proxies=egress.proxies,
+            proxy_resolves_names=settings.proxy_resolves_names,
         )
         self._metrics = IngressMetrics()
         self._tracer = open_tracer(environment.traces, "ingress")
@@ -227,7 +233,7 @@ class Ingress:
         found = self._label_studio.locate(uri, task_id)
         if isinstance(found, bytes):
             return found
-        return self._fetcher.fetch(found.url, found.credentials)
+        return self._fetcher.fetch(found.url, found.credentials, found.hint)
 
     async def _detect(self, query: DetectionQuery) -> Detections:
         return cast("Detections", await call(self._detector, query))

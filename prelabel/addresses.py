@@ -84,6 +84,19 @@ class Origin:
         return f"[{self.host}]" if ":" in self.host else self.host
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself, by its name or as an IP address."""
+    host = host.rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
+
+
 def same_address(one: str, other: str) -> bool:
     """Whether two http(s) URLs are one address, however they are written: a slash at the end, a
     default port and the name that loopback is called by do not matter.

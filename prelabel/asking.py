@@ -8,9 +8,11 @@ import requests
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from prelabel.drawing import DrawnBox
+from prelabel.egress import Egress
 from prelabel.errors import PrelabelError
 from prelabel.labelstudio.interactive import prompt_request
 from prelabel.labelstudio.protocol import Prediction, Region, TaskError
+from prelabel.trust import tls_fault
 
 _TIMEOUTS_S = (5, 120)
 _HEALTH_TIMEOUTS_S = (5, 20)
@@ -42,6 +44,14 @@ class ServedModel(_Part):
     source: str = ""
 
 
+class NetworkOfService(_Part):
+    """Whether the service asks proxies, and for what, and whether it believes CAs of a company."""
+
+    http_proxy: bool = False
+    https_proxy: bool = False
+    own_ca: bool = False
+
+
 class KnownToService(_Part):
     """Whether the service was told of Label Studio; never what."""
 
@@ -50,8 +60,8 @@ class KnownToService(_Part):
 
 
 class Health(_Part):
-    """What GET /health says. label_studio: None from a service of an older version. status: UP,
-    STARTING or DOWN.
+    """What GET /health says. label_studio, network: None from a service of an older version.
+    status: UP, STARTING or DOWN.
     """
 
     service_version: str
@@ -59,6 +69,7 @@ class Health(_Part):
     model: ServedModel
     status: str = "UP"
     label_studio: KnownToService | None = None
+    network: NetworkOfService | None = None
 
 
 class _Prompts(_Part):
@@ -83,16 +94,17 @@ def ask(
     labels: Sequence[str],
     thresholds: Mapping[str, float | None],
     auth: tuple[str, str] | None,
+    egress: Egress,
 ) -> Prediction:
     """The service's prediction for a picture. Raises AskError with the sentence to show."""
-    return ask_for_task(url, prompt_request(image, prompt, labels, thresholds), auth)
+    return ask_for_task(url, prompt_request(image, prompt, labels, thresholds), auth, egress)
 
 
 def ask_for_task(
-    url: str, body: Mapping[str, JsonValue], auth: tuple[str, str] | None
+    url: str, body: Mapping[str, JsonValue], auth: tuple[str, str] | None, egress: Egress
 ) -> Prediction:
     """The prediction for the one task of a request. Raises AskError with the sentence to show."""
-    answer = _exchange("POST", f"{url}/predict", url, auth, body)
+    answer = _exchange("POST", f"{url}/predict", url, auth, egress, body)
     try:
         [entry] = _Answer.model_validate_json(answer.content).results
     except ValueError as error:
@@ -102,12 +114,12 @@ def ask_for_task(
     return entry
 
 
-def ask_health(url: str, auth: tuple[str, str] | None) -> Health:
+def ask_health(url: str, auth: tuple[str, str] | None, egress: Egress) -> Health:
     """How the service is. Raises AskError with the sentence to show: SilentError where nothing
     listens, StartingError where Ray Serve runs and the application does not answer yet.
     """
     try:
-        answer = _exchange("GET", f"{url}/health", url, auth, timeouts_s=_HEALTH_TIMEOUTS_S)
+        answer = _exchange("GET", f"{url}/health", url, auth, egress, timeouts_s=_HEALTH_TIMEOUTS_S)
     except _LateError as error:
         raise StartingError(
             f"{url} takes connections and does not answer: the service is starting, or has too "
@@ -119,11 +131,11 @@ def ask_health(url: str, auth: tuple[str, str] | None) -> Health:
         raise _another_service(url) from error
 
 
-def ask_prompts(url: str, auth: tuple[str, str] | None, project: int) -> int:
+def ask_prompts(url: str, auth: tuple[str, str] | None, egress: Egress, project: int) -> int:
     """How many prompts are remembered of a project's id. Raises AskError with the sentence to show,
     which is the service's own where it cannot use its memory.
     """
-    answer = _exchange("GET", f"{url}/prompts?project={project}", url, auth)
+    answer = _exchange("GET", f"{url}/prompts?project={project}", url, auth, egress)
     try:
         return len(_Prompts.model_validate_json(answer.content).prompts)
     except ValidationError as error:
@@ -135,12 +147,12 @@ def _exchange(
     address: str,
     url: str,
     auth: tuple[str, str] | None,
+    egress: Egress,
     body: Mapping[str, JsonValue] | None = None,
     timeouts_s: tuple[float, float] = _TIMEOUTS_S,
 ) -> requests.Response:
     try:
-        with requests.Session() as session:
-            session.trust_env = False
+        with egress.session(url, _TIMEOUTS_S[0]) as session:
             answer = session.request(
                 method,
                 address,
@@ -149,11 +161,13 @@ def _exchange(
                 timeout=timeouts_s,
                 allow_redirects=False,
             )
+    except requests.exceptions.SSLError as error:
+        raise AskError(f"{url} {tls_fault(error)}.") from error
     except requests.ConnectionError as error:
         raise SilentError(f"No service answers at {url}. Start it with `make serve`.") from error
     except requests.ReadTimeout as error:
         raise _LateError(f"{url} did not answer (ReadTimeout). Check the URL.") from error
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:
         raise AskError(f"{url} did not answer ({type(error).__name__}). Check the URL.") from error
     if answer.status_code == _UNAUTHORIZED:
         raise AskError(

@@ -22,6 +22,7 @@ from prelabel.errors import ImageDecodeError, ModelError, PrelabelError
 
 if TYPE_CHECKING:
     from prelabel.doctor import Finding
+    from prelabel.egress import Egress
 
 app = typer.Typer(
     help="Labelled boxes in Label Studio from a text prompt.",
@@ -90,7 +91,9 @@ def predict(
 
     from prelabel.asking import ask, to_box
     from prelabel.drawing import draw_boxes
+    from prelabel.egress import Egress
     from prelabel.images import decode_image
+    from prelabel.preflight import read_environment
     from prelabel.prompts import split_prompt
     from prelabel.settings import AppSettings
 
@@ -104,8 +107,9 @@ def predict(
     upright = decode_image(content, max_pixels=limits.max_image_pixels)
     url = url.rstrip("/")
     auth = (user or "", password or "") if user or password else None
+    egress = Egress.of(read_environment())
     if wait:
-        _wait_for_service(url, auth, wait)
+        _wait_for_service(url, auth, egress, wait)
     prediction = ask(
         url,
         content,
@@ -113,6 +117,7 @@ def predict(
         labels=tuple(dict.fromkeys(each.label or each.phrase for each in wanted)),
         thresholds={"box_threshold": box_threshold, "text_threshold": text_threshold},
         auth=auth,
+        egress=egress,
     )
     boxes = [to_box(region) for region in prediction["result"] if region["type"] != "textarea"]
     draw_boxes(Image.fromarray(upright), boxes).save(output)
@@ -124,7 +129,9 @@ def predict(
     _console.print(f"{len(boxes)} boxes: {output}, {json_output}", highlight=False, soft_wrap=True)
 
 
-def _wait_for_service(url: str, auth: tuple[str, str] | None, longest_s: float) -> None:
+def _wait_for_service(
+    url: str, auth: tuple[str, str] | None, egress: Egress, longest_s: float
+) -> None:
     """With a line on stderr while it lasts: one that counts in a terminal, one in a log."""
     from prelabel.service_start import wait_until_up
 
@@ -141,7 +148,7 @@ def _wait_for_service(url: str, auth: tuple[str, str] | None, longest_s: float) 
                     console.print(f"{line}, for up to {longest_s:g} s ...")
             status.update(f"{line} ({waited_s:.0f} s) ...")
 
-        wait_until_up(url, auth, longest_s, say)
+        wait_until_up(url, auth, egress, longest_s, say)
 
 
 @app.command()

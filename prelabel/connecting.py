@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prelabel.addresses import LOOPBACK_NAMES, SERVICE_URL, Origin, same_address
+from prelabel.egress import Egress
 from prelabel.errors import LabelStudioError, PrelabelError
 from prelabel.labelstudio.api import Backend, BackendForm, LabelStudioAPI, Project
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
@@ -85,8 +86,11 @@ class Connected:
         )
 
 
-def open_label_studio(environment: Environment) -> LabelStudioAPI:
-    """Label Studio, as the variables say. Raises ConnectError where one is missing."""
+def open_label_studio(environment: Environment, egress: Egress | None = None) -> LabelStudioAPI:
+    """Label Studio, as the variables say. egress: what was made of the same variables, if it was.
+
+    Raises ConnectError where one is missing, and TrustError for certificates that cannot be read.
+    """
     url, token = environment.label_studio_url, environment.label_studio_token
     if url is None or token is None:
         lacking = name_missing(host=url is not None, access_token=token is not None)
@@ -94,7 +98,7 @@ def open_label_studio(environment: Environment) -> LabelStudioAPI:
             f"This shell has no {lacking}. Export Label Studio's address and a token of its "
             "Account & Settings page, here and where the service runs."
         )
-    return LabelStudioAPI(url, token)
+    return LabelStudioAPI(url, token, egress or Egress.of(environment))
 
 
 def name_missing(*, host: bool, access_token: bool) -> str:

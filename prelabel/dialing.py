@@ -12,10 +12,13 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import urldefragauth
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from prelabel.addresses import Origin
+from prelabel.errors import ProxyError
+from prelabel.proxies import NEEDS_PASSWORD, Proxy
 
 Resolve = Callable[[str, int], Collection[str]]
 Connect = Callable[[str, int, float], socket.socket]
@@ -31,6 +34,17 @@ def resolve_host(host: str, port: int) -> tuple[str, ...]:
 def connect_socket(address: str, port: int, timeout_s: float) -> socket.socket:
     """TCP connection to an IP address."""
     return socket.create_connection((address, port), timeout_s)
+
+
+def why_unreachable(error: Exception) -> str:
+    """Why no connection could be made, in a few words."""
+    if isinstance(error, ConnectionRefusedError):
+        return "it refuses the connection"
+    if isinstance(error, TimeoutError):
+        return "no connection in time"
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return "its name is not known here"
+    return "there is no way to it"
 
 
 class Watchdog:
@@ -125,12 +139,39 @@ class _HTTPSPool(HTTPSConnectionPool):
 
 
 class DialingAdapter(HTTPAdapter):
-    """Sends a request over a connection of its own. No session: no cookies, proxies or .netrc."""
+    """Sends a request over a connection of its own. No session: no cookies, proxies or .netrc.
 
-    def __init__(self, dial: Dial, tls: ssl.SSLContext) -> None:
+    forward: the HTTP proxy that `dial` connects to for http. It wants the whole address, and may
+    want its password with each request.
+    """
+
+    def __init__(self, dial: Dial, tls: ssl.SSLContext, forward: Proxy | None = None) -> None:
         super().__init__()
         self._dial = dial
         self._tls = tls
+        self._forward = forward
+
+    def send(
+        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
+    ) -> requests.Response:
+        """The response's headers. Raises ProxyError where the proxy itself wants a password."""
+        response = super().send(request, *args, **kwargs)
+        if self._forward is not None and response.status_code == NEEDS_PASSWORD:
+            response.close()
+            origin = Origin.of(str(request.url))
+            raise ProxyError(self._forward.refusal(NEEDS_PASSWORD, origin))
+        return response
+
+    def request_url(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> str:
+        """What stands in the request's first line."""
+        if self._forward is not None:
+            return str(urldefragauth(str(request.url)))
+        return str(super().request_url(request, *args, **kwargs))
+
+    def add_headers(self, request: requests.PreparedRequest, **_kwargs: object) -> None:
+        """The proxy's password, for the proxy that reads this request. None goes into a tunnel."""
+        if self._forward is not None and self._forward.authorization:
+            request.headers["Proxy-Authorization"] = self._forward.authorization
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, *_args: object, **_kwargs: object

@@ -8,13 +8,21 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 from typing import Generic, TypeVar
 
 from PIL import Image
 
-from prelabel.addresses import SERVICE_URL
-from prelabel.asking import AskError, Health, ask, ask_for_task, ask_health, ask_prompts
+from prelabel.addresses import SERVICE_URL, Origin
+from prelabel.asking import (
+    AskError,
+    Health,
+    NetworkOfService,
+    ask,
+    ask_for_task,
+    ask_health,
+    ask_prompts,
+)
 from prelabel.connecting import (
     backends_at,
     has_webhook,
@@ -22,18 +30,21 @@ from prelabel.connecting import (
     open_label_studio,
     read_config,
 )
+from prelabel.egress import Egress, reach_proxy
 from prelabel.errors import PrelabelError
 from prelabel.labelstudio.api import LabelStudioAPI, Project, predict_request
 from prelabel.labelstudio.client import expiry_of, is_personal
 from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.protocol import count_boxes
 from prelabel.phrase_plan import unreadable_labels, unreadable_sentence
+from prelabel.proxies import DIRECT
 from prelabel.service_start import check_state
 from prelabel.settings import Environment
 from prelabel.vocabulary import shipped_vocabulary
 
 EMBEDDED = "embedded"
 SOON = timedelta(days=7)
+PROXY_TIMEOUT_S = 5.0
 
 Found = TypeVar("Found")
 
@@ -60,7 +71,7 @@ class Finding:
     sentence: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Examined:
     """What is examined: the service, and how it stands with Label Studio and a project.
 
@@ -79,6 +90,11 @@ class Examined:
         if user is None and password is None:
             return None
         return user or "", password.get_secret_value() if password else ""
+
+    @cached_property
+    def egress(self) -> Egress:
+        """The way out of this shell."""
+        return Egress.of(self.environment)
 
     @property
     def connect_command(self) -> str:
@@ -99,7 +115,7 @@ class _Seen(Generic[Found]):
 def examine(examined: Examined) -> Iterator[Finding]:
     """All checks in order, each as it ends; those that cannot be made are skipped."""
     health = yield from _service_checks(examined)
-    studio = yield from _label_studio_checks(examined)
+    studio = yield from _label_studio_checks(examined, health)
     if examined.project is not None:
         yield from _project_checks(examined, examined.project, health, studio)
 
@@ -131,11 +147,25 @@ def _service_checks(examined: Examined) -> Checks[Health]:
     return health
 
 
-def _label_studio_checks(examined: Examined) -> Checks[LabelStudioAPI]:
+def _label_studio_checks(examined: Examined, health: Health | None) -> Checks[LabelStudioAPI]:
     """Returns Label Studio only where it lets the token in."""
     studio = yield from _look("shell variables", partial(_variables_here, examined))
-    reached = yield from _look("Label Studio", partial(_label_studio, studio) if studio else None)
+    is_open = yield from _way_out_checks(examined, health)
+    known = studio if is_open else None
+    reached = yield from _look("Label Studio", partial(_label_studio, known) if known else None)
     return (yield from _look("token", partial(_token, examined, reached) if reached else None))
+
+
+def _way_out_checks(examined: Examined, health: Health | None) -> Checks[bool]:
+    """Of a company's network: proxies and CAs of its own. Without any, there is nothing to say."""
+    is_open: bool | None = True
+    proxies, trust = examined.environment.proxies, examined.environment.trust
+    told = health.network if health else None
+    if proxies != DIRECT or (told and (told.http_proxy or told.https_proxy)):
+        is_open = yield from _look("proxy", partial(_proxy, examined, told))
+    if trust.sources or (told and told.own_ca):
+        yield from _look("certificates", partial(_certificates, examined, told))
+    return is_open
 
 
 def _project_checks(
@@ -151,7 +181,7 @@ def _project_checks(
 
 
 def _service(examined: Examined) -> _Seen[Health]:
-    health = ask_health(examined.url, examined.auth)
+    health = ask_health(examined.url, examined.auth, examined.egress)
     check_state(health, examined.url)
     return _Seen(health, f"prelabel {health.service_version} answers at {examined.url}.")
 
@@ -180,6 +210,7 @@ def _detection(examined: Examined) -> _Seen[bool]:
         labels=("cat",),
         thresholds={},
         auth=examined.auth,
+        egress=examined.egress,
     )
     return _Seen(True, f"The model looked at a small picture, in {_seconds_since(began)}.")
 
@@ -187,7 +218,7 @@ def _detection(examined: Examined) -> _Seen[bool]:
 def _prompts(examined: Examined) -> _Seen[bool]:
     """Whether the memory of prompts can be used: predictions do without it, with other boxes."""
     project = examined.project or 0
-    remembered = ask_prompts(examined.url, examined.auth, project)
+    remembered = ask_prompts(examined.url, examined.auth, examined.egress, project)
     if not project:
         return _Seen(True, "The memory of prompts can be used.")
     said = "A prompt is" if remembered else "No prompt is"
@@ -211,8 +242,49 @@ def _variables_there(health: Health) -> _Seen[bool]:
 
 
 def _variables_here(examined: Examined) -> _Seen[LabelStudioAPI]:
-    studio = open_label_studio(examined.environment)
+    studio = open_label_studio(examined.environment, examined.egress)
     return _Seen(studio, f"This shell has Label Studio's address, {studio.address}, and a token.")
+
+
+def _proxy(examined: Examined, told: NetworkOfService | None) -> _Seen[bool]:
+    """Whether the proxy that Label Studio is asked through lets itself be reached."""
+    proxies, url = examined.environment.proxies, examined.environment.label_studio_url
+    proxy = proxies.for_origin(Origin.of(url)) if url else proxies.https or proxies.http
+    if proxy is not None:
+        reach_proxy(proxy, PROXY_TIMEOUT_S).close()
+        here = f"This shell asks Label Studio through {proxy}, which answers."
+    else:
+        here = "This shell asks Label Studio directly: it is on loopback, or NO_PROXY names it."
+        if proxies == DIRECT:
+            here = "This shell has no proxy."
+    has_proxy = told and (told.http_proxy or told.https_proxy)
+    if told is None or has_proxy:
+        too = "" if proxies == DIRECT else ", too"
+        there = f" The service has one{too}." if has_proxy else ""
+        return _Seen(True, f"{here}{there}")
+    return _Seen(
+        True,
+        f"{here} The service has no proxy. If its machine needs one, export HTTP_PROXY, "
+        "HTTPS_PROXY and NO_PROXY where it runs, and start it again.",
+        is_warning=proxy is not None,
+    )
+
+
+def _certificates(examined: Examined, told: NetworkOfService | None) -> _Seen[bool]:
+    """Which certificates are believed beside the usual ones: to make the context reads them."""
+    _ = examined.egress
+    sources = examined.environment.trust.sources
+    named = ", ".join(f"{variable} ({path})" for variable, path in sources) or "none of its own"
+    here = f"Believed by this shell beside the usual certificates: {named}."
+    if told is None or told.own_ca == bool(sources):
+        return _Seen(True, here)
+    other = "The service has none" if sources else "The service has some"
+    return _Seen(
+        True,
+        f"{here} {other}: set SSL_CERT_FILE here as where it runs if your Label Studio's "
+        "certificate is signed by a CA of your company.",
+        is_warning=bool(sources),
+    )
 
 
 def _label_studio(studio: LabelStudioAPI) -> _Seen[LabelStudioAPI]:
@@ -289,7 +361,8 @@ def _picture(examined: Examined, studio: LabelStudioAPI, project: Project) -> _S
         return _Seen(True, "The project has no task yet. Import a picture.", is_warning=True)
     began = time.monotonic()
     try:
-        prediction = ask_for_task(examined.url, predict_request(project, task), examined.auth)
+        body = predict_request(project, task)
+        prediction = ask_for_task(examined.url, body, examined.auth, examined.egress)
     except AskError as error:
         raise DoctorError(f"Task {task.id}: {error}") from error
     boxes = count_boxes(prediction)

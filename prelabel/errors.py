@@ -17,6 +17,7 @@
     │   └── DeviceMemoryError    500  it does not fit the device's memory, not even alone
     ├── OverloadedError          503  the queue is full
     ├── LabelStudioError         502  what Label Studio's API refused, or did not answer
+    ├── ProxyError           502  an HTTP proxy that cannot be reached, or refuses
     ├── PromptMemoryError    503  the place where prompts are remembered cannot be used
     └── DeadlineError            504  not finished in the time the request had
 
@@ -124,6 +125,12 @@ class OverloadedError(PrelabelError):
 
 class LabelStudioError(PrelabelError):
     """Label Studio's API refused what was asked of it, or gave no answer."""
+
+    status_code = 502
+
+
+class ProxyError(PrelabelError):
+    """The HTTP proxy that the environment names cannot be reached, or refuses."""
 
     status_code = 502
 

@@ -5,6 +5,9 @@ looked up for this very connection. So neither an odd spelling, nor a name that 
 between two look-ups, nor a redirect gets past it. And one watchdog per picture shuts its sockets
 when the time is up, wherever the server makes us wait: in the handshake, the headers or the body.
 (A name server is waited for as long as the system's resolver does.)
+
+A proxy looks names up itself. So what is checked of a name that it is asked for is what the name
+means here, and a name that means nothing here is refused unless `proxy_resolves_names` is set.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
-from prelabel.addresses import BAD_PORTS, Credentials, Origin, is_odd_number, is_public
+from prelabel.addresses import Credentials, Origin, is_public
+from prelabel.allowed_hosts import AllowedHosts
 from prelabel.dialing import (
     Connect,
     DialingAdapter,
@@ -36,8 +39,12 @@ from prelabel.dialing import (
     connect_socket,
     resolve_host,
     watchdog_for,
+    why_unreachable,
 )
-from prelabel.errors import ImageAddressError, ImageFetchError
+from prelabel.errors import ImageAddressError, ImageFetchError, ProxyError
+from prelabel.proxies import DIRECT, Proxies, Proxy, open_tunnel
+from prelabel.servers import Server
+from prelabel.trust import tls_context, tls_fault
 
 MAX_REDIRECTS: Final = 5
 MAX_URL_CHARS: Final = 64 * 1024  # servers take fewer
@@ -69,9 +76,10 @@ class FetchLimits:
 class ImageFetcher:
     """Fetches pictures. Can be called from any thread; keeps nothing from call to call.
 
-    allowed_hosts: `host` or `host:port` whose addresses may be private.
+    allowed_hosts: whose addresses may be private, in the forms of `allowed_hosts.to_hosts`.
     trusted_url: Label Studio's; its origin may be private, too, and it alone gets credentials.
-    tls: whose certificates are believed; without it, certifi's list.
+    tls: whose certificates are believed; without it, certifi's list and the system's.
+    proxies: which are asked for what. proxy_resolves_names: also for names not known here.
     resolve, connect: how a name becomes addresses, and an address a connection.
     """
 
@@ -82,24 +90,38 @@ class ImageFetcher:
         allowed_hosts: Collection[str] = (),
         trusted_url: str | None = None,
         tls: ssl.SSLContext | None = None,
+        proxies: Proxies = DIRECT,
+        proxy_resolves_names: bool = False,
         resolve: Resolve = resolve_host,
         connect: Connect = connect_socket,
     ) -> None:
         self._limits = limits
-        self._allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
+        self._allowed_hosts = AllowedHosts.of(allowed_hosts)
         self._trusted = None if trusted_url is None else Origin.of(trusted_url)
-        self._tls = tls or ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
+        self._tls = tls or tls_context()
+        self._proxies = proxies
+        self._proxy_resolves_names = proxy_resolves_names
         self._resolve = resolve
         self._connect = connect
 
-    def fetch(self, url: str, credentials: Credentials | None = None) -> bytes:
+    def fetch(self, url: str, credentials: Credentials | None = None, hint: str = "") -> bytes:
         """The bytes behind an http(s) URL; redirects are followed.
 
         credentials: sent with the first request if that goes to Label Studio, and never further.
+        hint: a sentence to add where the picture does not arrive.
 
         Raises ImageAddressError for what must not be contacted, and ImageFetchError for what did
         not arrive whole, in time and within the size limit.
         """
+        try:
+            return self._follow(url, credentials)
+        except ImageFetchError as error:
+            if hint:
+                raise ImageFetchError(f"{error} {hint}") from None
+            raise
+
+    def _follow(self, url: str, credentials: Credentials | None) -> bytes:
+        """The bytes at the end of the redirects."""
         with watchdog_for(self._limits.total_timeout_s) as watchdog:
             for _ in range(MAX_REDIRECTS + 1):
                 answer = self._hop(_prepare(url), credentials, watchdog)
@@ -121,7 +143,9 @@ class ImageFetcher:
         server = self._server(Origin.of(str(request.url)))
         if not server.is_label_studio:
             credentials = None
-        adapter = DialingAdapter(partial(self._dial, server.origin, watchdog), self._tls)
+        scheme = server.origin.scheme
+        forward = server.proxy if scheme == "http" else None
+        adapter = DialingAdapter(partial(self._dial, scheme, watchdog), self._tls, forward)
         with (
             _sentences(server, watchdog),
             closing(adapter),
@@ -134,7 +158,7 @@ class ImageFetcher:
                 raise ImageFetchError(server.refusal(status, has_token=credentials is not None))
             return self._read(server, response, watchdog)
 
-    def _read(self, server: _Server, response: requests.Response, watchdog: Watchdog) -> bytes:
+    def _read(self, server: Server, response: requests.Response, watchdog: Watchdog) -> bytes:
         """The body, as it comes; given up as soon as it is too large or too late."""
         too_large = ImageFetchError(
             f"The picture from {server} is larger than {self._limits.max_bytes} bytes; "
@@ -153,94 +177,87 @@ class ImageFetcher:
             raise server.too_slow(watchdog)
         return bytes(body)
 
-    def _dial(self, origin: Origin, watchdog: Watchdog, host: str, port: int) -> socket.socket:
+    def _dial(self, scheme: str, watchdog: Watchdog, host: str, port: int) -> socket.socket:
         """The connect step: looks the host up, checks every address, connects to what was checked.
 
-        Host and port are the connection's own, whatever the URL looked like.
+        Host and port are the connection's own, whatever the URL looked like. Where a proxy is
+        asked, it makes the connection, and looks the host up once more.
         """
-        server = self._server(Origin(origin.scheme, host.lower(), port))
-        if not server.may_be_private and is_odd_number(host):
-            raise ImageAddressError(
-                f"{server} is an IP address in an unusual form; write it as four decimal numbers."
-            )
-        if not server.may_be_private and port in BAD_PORTS:
-            raise ImageAddressError(
-                f"{server} has the port of another protocol, from where browsers show no picture "
-                "either; serve the picture from another port."
-            )
+        server = self._server(Origin(scheme, host.lower(), port))
+        server.check_spelling()
+        if server.proxy is not None:
+            self._check_behind_proxy(server)
+            return self._connect_through(server, server.proxy, watchdog)
         try:
             addresses = self._resolve(host, port)
         except (OSError, UnicodeError):
             raise server.unreachable("its name is not known here") from None
-        if not server.may_be_private and not all(map(is_public, addresses)):
-            raise ImageAddressError(
-                f"{server} has a private or local address, which is not contacted; if it may "
-                f"serve pictures, add {server.origin} to ALLOWED_IMAGE_HOSTS."
-            )
-        return self._connect_to_any(server, addresses, watchdog)
+        self._check(server, addresses)
+        try:
+            return self._connect_to_any(addresses, port, watchdog)
+        except OSError as error:
+            if watchdog.is_over:
+                raise server.too_slow(watchdog) from None
+            raise server.unreachable(self._reason(error)) from None
+
+    def _check(self, server: Server, addresses: Collection[str]) -> None:
+        """Raise ImageAddressError where one of a server's addresses must not be contacted."""
+        if not server.may_be_private and not all(
+            is_public(address) or self._allowed_hosts.has_address(address) for address in addresses
+        ):
+            raise server.is_private()
+
+    def _check_behind_proxy(self, server: Server) -> None:
+        """The same as far as it can be told here: an IP address always, a name if it is known."""
+        if server.may_be_private:
+            return
+        try:
+            addresses = self._resolve(server.origin.host, server.origin.port)
+        except (OSError, UnicodeError):
+            addresses = ()
+        self._check(server, addresses)
+        if not addresses and not self._proxy_resolves_names:
+            raise server.is_known_to_the_proxy_alone()
+
+    def _connect_through(self, server: Server, proxy: Proxy, watchdog: Watchdog) -> socket.socket:
+        """A connection that the proxy continues; for http it reads the request to know where to."""
+        try:
+            addresses = self._resolve(proxy.host, proxy.port)
+            connection = self._connect_to_any(addresses, proxy.port, watchdog)
+        except (OSError, UnicodeError) as error:
+            if watchdog.is_over:
+                raise server.too_slow(watchdog) from None
+            raise proxy.unreachable(self._reason(error)) from None
+        if server.origin.scheme == "https":
+            open_tunnel(connection, proxy, server.origin)
+        return connection
 
     def _connect_to_any(
-        self, server: _Server, addresses: Collection[str], watchdog: Watchdog
+        self, addresses: Collection[str], port: int, watchdog: Watchdog
     ) -> socket.socket:
+        """A connection to the first address that takes one. Raises what the last one raised."""
         give_up_at = time.monotonic() + self._limits.connect_timeout_s
-        reason = "its name has no address"
+        refused: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
         for address in addresses:
             left_s = min(give_up_at - time.monotonic(), watchdog.remaining_s)
             if left_s <= 0:
                 break
             try:
-                return watchdog.watch(self._connect(address, server.origin.port, left_s))
-            except TimeoutError:
-                reason = f"no connection within {self._limits.connect_timeout_s:g} s"
+                return watchdog.watch(self._connect(address, port, left_s))
             except OSError as error:
-                refused = isinstance(error, ConnectionRefusedError)
-                reason = "it refuses the connection" if refused else "there is no way to it"
-        if watchdog.is_over:
-            raise server.too_slow(watchdog)
-        raise server.unreachable(reason)
+                refused = error
+        raise refused
 
-    def _server(self, origin: Origin) -> _Server:
+    def _reason(self, error: Exception) -> str:
+        """Why there is no connection, in a few words."""
+        if isinstance(error, TimeoutError):
+            return f"no connection within {self._limits.connect_timeout_s:g} s"
+        return why_unreachable(error)
+
+    def _server(self, origin: Origin) -> Server:
         is_label_studio = origin == self._trusted
-        names = {origin.host, origin.netloc_host, str(origin)}
-        may_be_private = is_label_studio or not self._allowed_hosts.isdisjoint(names)
-        return _Server(origin, is_label_studio, may_be_private)
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    """Whom a request goes to, and what to say of it. Never says path, query or server's words."""
-
-    origin: Origin
-    is_label_studio: bool
-    may_be_private: bool
-
-    def __str__(self) -> str:
-        return f"Label Studio ({self.origin})" if self.is_label_studio else str(self.origin)
-
-    def unreachable(self, reason: str) -> ImageFetchError:
-        check = "LABEL_STUDIO_HOST" if self.is_label_studio else "the picture's address"
-        return ImageFetchError(f"{self} cannot be reached: {reason}; check {check}.")
-
-    def too_slow(self, watchdog: Watchdog) -> ImageFetchError:
-        return ImageFetchError(
-            f"{self} did not send the picture within {watchdog.total_s:.3g} s; "
-            "try again, make the picture smaller or raise fetch_timeout_s."
-        )
-
-    def refusal(self, status: int, *, has_token: bool) -> str:
-        """What an HTTP status other than 2xx means, and what to do."""
-        if status in (401, 403) and self.is_label_studio:
-            if has_token:
-                return f"{self} refuses the token (HTTP {status}); check LABEL_STUDIO_ACCESS_TOKEN."
-            return f"{self} wants a token (HTTP {status}); set LABEL_STUDIO_ACCESS_TOKEN."
-        if status in (401, 403):
-            return (
-                f"{self} does not give the picture to everyone (HTTP {status}); make it public, "
-                "or connect its storage to Label Studio."
-            )
-        if status == 429 or status >= 500:
-            return f"{self} cannot give the picture now (HTTP {status}); try again later."
-        return f"{self} has no picture there (HTTP {status}); check the picture's address."
+        may_be_private = is_label_studio or self._allowed_hosts.has(origin)
+        return Server(origin, is_label_studio, may_be_private, self._proxies.for_origin(origin))
 
 
 def _prepare(url: str) -> requests.PreparedRequest:
@@ -276,7 +293,7 @@ def _send(
     return adapter.send(request, stream=True)
 
 
-def _redirect_target(server: _Server, response: requests.Response) -> str:
+def _redirect_target(server: Server, response: requests.Response) -> str:
     location = response.headers.get("Location")
     if not location:
         raise ImageFetchError(f"{server} redirects to nowhere; check the picture's address.")
@@ -285,18 +302,22 @@ def _redirect_target(server: _Server, response: requests.Response) -> str:
 
 
 @contextmanager
-def _sentences(server: _Server, watchdog: Watchdog) -> Iterator[None]:
+def _sentences(server: Server, watchdog: Watchdog) -> Iterator[None]:
     """Turns what the network and its libraries raise into a sentence.
 
     Their own words are dropped (`from None`): they repeat the URL, whose query may be a signature.
     """
     try:
         yield
+    except ProxyError as error:
+        if watchdog.is_over:
+            raise server.too_slow(watchdog) from None
+        raise ImageFetchError(str(error)) from None
     except (requests.RequestException, HTTPError, HTTPException, OSError, ValueError) as error:
         if watchdog.is_over:
             raise server.too_slow(watchdog) from None
-        if isinstance(error, requests.exceptions.SSLError):
-            raise server.unreachable("no trusted TLS connection can be made") from None
+        if fault := tls_fault(error):
+            raise ImageFetchError(f"{server} {fault}.") from None
         raise ImageFetchError(
             f"The connection to {server} broke before the picture was there; try again."
         ) from None

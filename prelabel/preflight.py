@@ -13,6 +13,7 @@ from prelabel.cards import check_installed, load_card, model_folder
 from prelabel.errors import PrelabelError, PromptMemoryError
 from prelabel.prompt_memory import FileMemory, open_memory
 from prelabel.settings import AppSettings, Environment, ServeEnvironment
+from prelabel.trust import TrustError, tls_context
 
 
 class PreflightError(PrelabelError):
@@ -45,7 +46,7 @@ def preflight(config: Path) -> None:
     parsed = _read(config)
     environment = read_environment()
     for application in parsed.applications:
-        settings = _with_environment(application.args)
+        settings = override(environment, application.args)
         card = load_card(settings.model)
         check_installed(card, model_folder(card, settings.models_dir))
         _check_memory(settings, environment, config)
@@ -70,15 +71,21 @@ def _read(config: Path) -> _ServeConfig:
 
 
 def read_environment() -> Environment:
-    """The environment's variables. Raises PreflightError where one is wrong."""
+    """The environment's variables. Raises PreflightError where one is wrong, or names certificates
+    that cannot be read.
+    """
     try:
-        return Environment()
+        environment = Environment()
+        tls_context(environment.trust)
     except ValidationError as error:
         raise _wrong_environment(error) from error
+    except TrustError as error:
+        raise PreflightError(str(error)) from error
+    return environment
 
 
-def _with_environment(settings: AppSettings) -> AppSettings:
-    environment = read_environment()
+def override(environment: Environment, settings: AppSettings) -> AppSettings:
+    """The settings, with the environment's values. Raises PreflightError where one is wrong."""
     try:
         return environment.override(settings)
     except ValidationError as error:
@@ -86,14 +93,22 @@ def _with_environment(settings: AppSettings) -> AppSettings:
 
 
 def _wrong_environment(error: ValidationError) -> PreflightError:
+    sentence = _own_words(error)
     return PreflightError(
-        f"The environment is wrong at {_first(error)}. Correct or unset the variable."
+        sentence or f"The environment is wrong at {_first(error)}. Correct or unset the variable."
     )
 
 
 def _first(error: ValidationError) -> str:
     first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc']) or 'the top'}: {first['msg']}"
+    place = ".".join(str(part) for part in first["loc"]) or "the top"
+    return f"{place}: {_own_words(error) or first['msg']}".rstrip(".")
+
+
+def _own_words(error: ValidationError) -> str:
+    """What a validator of ours says of the first fault; empty where pydantic found it."""
+    cause = error.errors()[0].get("ctx", {}).get("error")
+    return str(cause) if isinstance(cause, ValueError) else ""
 
 
 def _check_memory(settings: AppSettings, environment: Environment, config: Path) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from prelabel.addresses import LOOPBACK_NAMES
 from prelabel.asking import AskError, Health, SilentError, StartingError, ask_health
+from prelabel.egress import Egress
 
 _PAUSE_S = 0.5
 _SILENT_SHARE = 1 / 3  # of the whole wait: Ray takes that long to listen, the model loads after
@@ -16,6 +17,7 @@ _SILENT_SHARE = 1 / 3  # of the whole wait: Ray takes that long to listen, the m
 def wait_until_up(
     url: str,
     auth: tuple[str, str] | None,
+    egress: Egress,
     longest_s: float,
     say: Callable[[float], None],
 ) -> None:
@@ -29,7 +31,7 @@ def wait_until_up(
     while True:
         limit_s = longest_s
         try:
-            check_state(ask_health(url, auth), url)
+            check_state(ask_health(url, auth, egress), url)
             return
         except StartingError as error:
             failure: AskError = error

@@ -9,15 +9,38 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from prelabel.addresses import Origin
+from prelabel.allowed_hosts import to_hosts
+from prelabel.proxies import Proxies
+from prelabel.spellings import (
+    to_label_studio_url,
+    to_log_level,
+    to_path,
+    to_share,
+    to_token,
+    to_true,
+    unquoted,
+)
+from prelabel.trust import Trust
 
 MIB = 1024 * 1024
 MOST_TASKS = 50_000  # that are read at all
+
+Share = Annotated[float | None, BeforeValidator(to_share)]
+FilePath = Annotated[str | None, BeforeValidator(to_path)]
 
 
 class AppSettings(BaseModel):
@@ -145,14 +168,22 @@ class AppSettings(BaseModel):
     )
     max_tasks: int = Field(5_000, ge=1, le=MOST_TASKS, description="Most tasks in one request.")
     max_body_bytes: int = Field(64 * MIB, ge=1, description="Largest request body, in bytes.")
-    allowed_image_hosts: tuple[str, ...] = Field(
+    allowed_image_hosts: Annotated[tuple[str, ...], BeforeValidator(to_hosts)] = Field(
         (),
-        description="Hosts (`host` or `host:port`) that may serve pictures although their "
-        "address is private. Label Studio itself is always allowed.",
+        description="Hosts that may serve pictures although their address is private: `host`, "
+        "`host:port`, `*.example.com` (all names under a domain) or `10.0.0.0/8` (all addresses of "
+        "a network). Label Studio itself is always allowed.",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least severity of log lines."
+    proxy_resolves_names: bool = Field(
+        False,
+        description="Where pictures are fetched through a proxy: whether hosts are asked for whose "
+        "names are not known here, but to the proxy alone. Only here can be checked that a name "
+        "does not lead to an inside address; switch it on where the proxy itself lets nothing "
+        "through to inside addresses.",
     )
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(to_log_level)
+    ] = Field("INFO", description="Least severity of log lines.")
     release: str = Field(
         "",
         max_length=200,
@@ -173,10 +204,17 @@ class TraceSettings:
 
 
 class Environment(BaseSettings):
-    """The variables of Label Studio's tutorial. Secrets live here and nowhere else."""
+    """The variables of Label Studio's tutorial, and those of proxies and certificates that other
+    programs read, too. Secrets live here and nowhere else.
+    """
 
+    # Case-sensitive, so that of `https_proxy` and `HTTPS_PROXY` the first one counts, as for curl.
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        case_sensitive=True,
     )
 
     label_studio_url: str | None = Field(
@@ -202,19 +240,66 @@ class Environment(BaseSettings):
         validation_alias="PROMPTS_REDIS_URL",
         description="Redis that remembers prompts instead of a file: redis://host:6379/0.",
     )
-    box_threshold: float | None = Field(
-        None, ge=0, le=1, validation_alias="BOX_THRESHOLD", description="Overrides box_threshold."
+    box_threshold: Share = Field(
+        None, validation_alias="BOX_THRESHOLD", description="Overrides box_threshold."
     )
-    text_threshold: float | None = Field(
-        None, ge=0, le=1, validation_alias="TEXT_THRESHOLD", description="Overrides text_threshold."
+    text_threshold: Share = Field(
+        None, validation_alias="TEXT_THRESHOLD", description="Overrides text_threshold."
     )
-    allowed_image_hosts: str | None = Field(
-        None,
-        validation_alias="ALLOWED_IMAGE_HOSTS",
-        description="Comma-separated; overrides allowed_image_hosts.",
+    allowed_image_hosts: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(to_hosts)] = (
+        Field(
+            None,
+            validation_alias="ALLOWED_IMAGE_HOSTS",
+            description="Comma-separated; overrides allowed_image_hosts.",
+        )
     )
-    log_level: str | None = Field(
+    log_level: Annotated[str | None, BeforeValidator(to_log_level)] = Field(
         None, validation_alias="LOG_LEVEL", description="Overrides log_level."
+    )
+    http_proxy: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("http_proxy", "HTTP_PROXY"),
+        description="Proxy for http addresses of pictures and of Label Studio: "
+        "http://user:password@proxy:3128. Never asked for loopback.",
+    )
+    https_proxy: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("https_proxy", "HTTPS_PROXY"),
+        description="The same for https addresses, which it connects to without reading along.",
+    )
+    all_proxy: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("all_proxy", "ALL_PROXY"),
+        description="Stands in for either of the two.",
+    )
+    no_proxy: str | None = Field(
+        None,
+        validation_alias=AliasChoices("no_proxy", "NO_PROXY"),
+        description="Hosts that are reached without a proxy, comma-separated: a host with all "
+        "names under it, an address or a network (10.0.0.0/8), a port behind it or not; `*`: all.",
+    )
+    ssl_cert_file: FilePath = Field(
+        None,
+        validation_alias="SSL_CERT_FILE",
+        description="File with certificates (PEM) of CAs, such as a company's own, that are "
+        "believed beside the usual ones.",
+    )
+    ssl_cert_dir: FilePath = Field(
+        None, validation_alias="SSL_CERT_DIR", description="Folder of such files."
+    )
+    requests_ca_bundle: FilePath = Field(
+        None,
+        validation_alias="REQUESTS_CA_BUNDLE",
+        description="The same as SSL_CERT_FILE, or a folder.",
+    )
+    curl_ca_bundle: FilePath = Field(
+        None, validation_alias="CURL_CA_BUNDLE", description="The same as SSL_CERT_FILE."
+    )
+    verify_ssl: Annotated[bool | None, BeforeValidator(to_true)] = Field(
+        None,
+        validation_alias="VERIFY_SSL",
+        description="Certificates are always verified: a false value is refused. For a CA of your "
+        "own set SSL_CERT_FILE.",
     )
 
     otlp_endpoint: str | None = Field(
@@ -257,28 +342,41 @@ class Environment(BaseSettings):
     @field_validator("label_studio_url")
     @classmethod
     def _is_an_address(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        url = url.strip().rstrip("/")
-        url = url if "://" in url else f"http://{url}"
-        Origin.of(url)
-        if set("@?#\\ ") & set(url):
-            raise ValueError(
-                "LABEL_STUDIO_HOST is an address such as https://host/path, without user, query "
-                "and fragment. Correct it; the token has a variable of its own."
-            )
-        return url
+        return to_label_studio_url(url) if url and unquoted(url) else None
+
+    @field_validator("label_studio_token")
+    @classmethod
+    def _is_a_token(cls, token: SecretStr | None) -> SecretStr | None:
+        text = to_token("LABEL_STUDIO_ACCESS_TOKEN", token.get_secret_value()) if token else ""
+        return SecretStr(text) if text else None
+
+    @model_validator(mode="after")
+    def _has_proxies_that_can_be_asked(self) -> Self:
+        _ = self.proxies
+        return self
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies that requests to Label Studio and for pictures go through."""
+        names = ("http_proxy", "https_proxy", "all_proxy")
+        given: dict[str, SecretStr | None] = {name: getattr(self, name) for name in names}
+        urls = {name.upper(): url.get_secret_value() for name, url in given.items() if url}
+        return Proxies.of(urls, self.no_proxy)
+
+    @property
+    def trust(self) -> Trust:
+        """Whose certificates are believed beside the usual ones."""
+        names = ("ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle", "curl_ca_bundle")
+        return Trust(tuple((n.upper(), getattr(self, n)) for n in names if getattr(self, n)))
 
     def override(self, settings: AppSettings) -> AppSettings:
         """The settings, with those values that the environment gives in place of the YAML's."""
         given: dict[str, object] = {
             "box_threshold": self.box_threshold,
             "text_threshold": self.text_threshold,
-            "log_level": self.log_level.upper() if self.log_level else None,
+            "log_level": self.log_level,
+            "allowed_image_hosts": self.allowed_image_hosts,
         }
-        if self.allowed_image_hosts is not None:
-            hosts = (host.strip().lower() for host in self.allowed_image_hosts.split(","))
-            given["allowed_image_hosts"] = tuple(host for host in hosts if host)
         changed = {name: value for name, value in given.items() if value is not None}
         return AppSettings.model_validate(settings.model_dump() | changed)
 

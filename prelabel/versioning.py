@@ -26,6 +26,7 @@ _WITHOUT_EFFECT = frozenset(
         "max_tasks",
         "max_body_bytes",
         "allowed_image_hosts",
+        "proxy_resolves_names",
         "log_level",
         "release",
     }

@@ -19,6 +19,7 @@ from pydantic import (
     ValidationError,
 )
 
+from prelabel.egress import Egress
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.line import Answer, Line
 from prelabel.labelstudio.protocol import key_of
@@ -128,11 +129,12 @@ class LabelStudioAPI:
     """Label Studio at an address, seen by the owner of a token.
 
     All methods raise LabelStudioError where it refuses or does not answer, and ImageFetchError
-    where it gives no access token for a personal one; each with the sentence to show.
+    where it gives no access token for a personal one, and ProxyError; each with the sentence to
+    show. egress: the way there; without it, direct.
     """
 
-    def __init__(self, url: str, token: SecretStr) -> None:
-        self._line = Line(url, token)
+    def __init__(self, url: str, token: SecretStr, egress: Egress | None = None) -> None:
+        self._line = Line(url, token, egress or Egress.plain())
         self._ask = self._line.ask
 
     @property

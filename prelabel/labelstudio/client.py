@@ -8,42 +8,38 @@ from __future__ import annotations
 
 import base64
 import re
-import socket
-import ssl
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 import requests
 from pydantic import BaseModel, Field, SecretStr
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
-from prelabel.addresses import DEFAULT_PORTS, Credentials, Origin
-from prelabel.dialing import (
-    Dial,
-    DialingAdapter,
-    Watchdog,
-    connect_socket,
-    resolve_host,
-    watchdog_for,
+from prelabel.addresses import DEFAULT_PORTS, Credentials
+from prelabel.dialing import DialingAdapter, watchdog_for
+from prelabel.egress import Egress
+from prelabel.errors import ImageAddressError, ImageFetchError, ProxyError
+from prelabel.labelstudio.own_addresses import (
+    is_unmistakable,
+    own_key,
+    own_path,
+    own_url,
+    with_scheme,
 )
-from prelabel.errors import ImageAddressError, ImageFetchError
+from prelabel.trust import tls_fault
 
-# What Label Studio writes for files of its own, relative to its address: uploads and local files,
-# and cloud files that it resolves.
-OWN_PATHS: Final = ("/data/", "/storage-data/", "/tasks/")
 CLOUD_SCHEMES: Final = frozenset({"s3", "gs", "azure-blob"})
 CLOUD_URI: Final = re.compile(
     r"[\w-]+://[^\s/\\\x00-\x1f\x7f\ud800-\udfff]+(/[^\x00-\x1f\x7f\ud800-\udfff]*)?"
 )
 
+SET_BOTH: Final = "If that is Label Studio, set LABEL_STUDIO_HOST and LABEL_STUDIO_ACCESS_TOKEN."
 JSON_WEB_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 MAX_TOKEN_BYTES: Final = 64 * 1024
 RENEW_BEFORE_EXPIRY_S: Final = 30.0  # or half the lifetime, if that is less
@@ -55,10 +51,14 @@ INLINE_IMAGE: Final = re.compile(r"data:image/[^,]*;base64", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """Where a picture is; `credentials` only where that is Label Studio itself."""
+    """Where a picture is; `credentials` only where that is Label Studio itself.
+
+    hint: what else to say where it does not arrive.
+    """
 
     url: str
     credentials: Credentials | None
+    hint: str = ""
 
 
 class LabelStudioClient:
@@ -66,6 +66,7 @@ class LabelStudioClient:
 
     url: Label Studio's address, with the path prefix if it is served under one.
     timeout_s: longest wait for an access token, seconds.
+    egress: the way to Label Studio; without it, direct.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class LabelStudioClient:
         max_image_bytes: int,
         connect_timeout_s: float,
         timeout_s: float,
+        egress: Egress | None = None,
     ) -> None:
         self._url = None if url is None else url.rstrip("/")
         self._max_image_bytes = max_image_bytes
         self._credentials: Credentials | None = None
         if token is not None and self._url is not None:
-            self._credentials = credentials_for(self._url, token, (connect_timeout_s, timeout_s))
+            timeouts_s = (connect_timeout_s, timeout_s)
+            self._credentials = credentials_for(self._url, token, timeouts_s, egress)
 
     def locate(self, address: str, task_id: int | None) -> ImageRequest | bytes:
         """Where the picture behind a task's image value is, or the picture if the value holds it.
@@ -90,44 +93,49 @@ class LabelStudioClient:
         is Label Studio's and Label Studio's own address is not known.
         """
         address = address.strip()
+        if address.startswith("//"):
+            address = with_scheme(address, self._url)
         scheme = address.partition(":")[0].lower()
-        if address.startswith("/"):
-            return self._own(address)
         if scheme in DEFAULT_PORTS:
-            return ImageRequest(address, self._credentials if self._is_own(address) else None)
+            return self._absolute(address)
+        if address.startswith("/"):
+            return self._own(own_path(address, self._url or ""))
         if scheme in CLOUD_SCHEMES:
             return self._presigned(address, task_id)
         if scheme == "data":
             return _inline_image(address, self._max_image_bytes)
+        if key := own_key(address):
+            return self._own(key)
         raise ImageAddressError(
             "The picture's address is none that can be fetched; use an upload to Label Studio, "
             "http(s)://, s3://, gs://, azure-blob:// or data:image/...;base64."
         )
 
-    def _own(self, path: str) -> ImageRequest:
-        """A path as Label Studio writes it, with or without its prefix."""
+    def _own(self, path: str | None) -> ImageRequest:
+        """A path of Label Studio's, as it is called there; None for another path."""
         url = self._require_url()
-        prefix = urlsplit(url).path
-        inner = path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
-        if not inner.startswith(OWN_PATHS) or _climbs(inner):
+        if path is None:
             raise ImageAddressError(
                 "The picture's path is none of Label Studio's (such as /data/upload/...); "
                 "correct it in the task. Files of this server are never read."
             )
-        return ImageRequest(url + inner, self._credentials)
+        return ImageRequest(url + path, self._credentials)
 
-    def _is_own(self, url: str) -> bool:
-        """Whether an absolute URL is one of Label Studio's pictures: only those get the token."""
+    def _absolute(self, address: str) -> ImageRequest:
+        """An http(s) URL: Label Studio's, however it calls itself there, or another server's."""
         if self._url is None:
-            return False
-        try:
-            same_origin = Origin.of(url) == Origin.of(self._url)
-        except ValueError:
-            return False
-        prefix = urlsplit(self._url).path
-        path = urlsplit(url).path
-        own = tuple(prefix + path for path in OWN_PATHS)
-        return same_origin and path.startswith(own) and not _climbs(path)
+            return ImageRequest(address, None, SET_BOTH if is_unmistakable(address) else "")
+        own = own_url(address, self._url)
+        if own is None:
+            return ImageRequest(address, None)
+        if not own.foreign:
+            return ImageRequest(own.url, self._credentials)
+        return ImageRequest(
+            own.url,
+            self._credentials,
+            f"The task says {own.foreign}, which is not the host of LABEL_STUDIO_HOST, where its "
+            "picture was asked for because the path is Label Studio's; check LABEL_STUDIO_HOST.",
+        )
 
     def _presigned(self, uri: str, task_id: int | None) -> ImageRequest:
         """Label Studio's redirect to the signed URL of a file in cloud storage."""
@@ -168,14 +176,17 @@ def expiry_of(token: SecretStr) -> datetime | None:
         return None
 
 
-def credentials_for(url: str, token: SecretStr, timeouts_s: tuple[float, float]) -> Credentials:
+def credentials_for(
+    url: str, token: SecretStr, timeouts_s: tuple[float, float], egress: Egress | None = None
+) -> Credentials:
     """What opens the Label Studio at `url`: either kind of token, told apart by its form.
 
     timeouts_s: to connect and to read, for the access token that a personal one is exchanged for.
+    egress: the way there; without it, direct.
     """
     text = _text_of(token)
     if is_personal(token):
-        return PersonalAccessToken(url.rstrip("/"), text, timeouts_s)
+        return PersonalAccessToken(url.rstrip("/"), text, timeouts_s, egress or Egress.plain())
     return LegacyToken(text)
 
 
@@ -213,11 +224,13 @@ class PersonalAccessToken:
     One thread at a time asks for a new one; the others wait for its answer, good or bad.
     """
 
-    def __init__(self, url: str, token: str, timeouts_s: tuple[float, float]) -> None:
+    def __init__(
+        self, url: str, token: str, timeouts_s: tuple[float, float], egress: Egress
+    ) -> None:
         self._url = f"{url}/api/token/refresh/"
         self._token = token
         self._timeouts_s = timeouts_s
-        self._tls = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
+        self._egress = egress
         self._lock = threading.Lock()
         self._header: str | None = None
         self._renew_at = 0.0
@@ -261,7 +274,7 @@ class PersonalAccessToken:
         connect_s, read_s = self._timeouts_s
         with watchdog_for(connect_s + read_s) as watchdog:
             try:
-                return self._send(request, partial(_dial, watchdog, connect_s))
+                return self._send(request, self._egress.adapter(self._url, connect_s, watchdog))
             except ImageFetchError:
                 if watchdog.is_over:
                     raise ImageFetchError(
@@ -270,14 +283,15 @@ class PersonalAccessToken:
                     ) from None
                 raise
 
-    def _send(self, request: requests.PreparedRequest, dial: Dial) -> str:
+    def _send(self, request: requests.PreparedRequest, adapter: DialingAdapter) -> str:
         try:
-            with (
-                closing(DialingAdapter(dial, self._tls)) as adapter,
-                closing(adapter.send(request, stream=True)) as response,
-            ):
+            with closing(adapter), closing(adapter.send(request, stream=True)) as response:
                 return _access_token(response)
-        except requests.RequestException:
+        except ProxyError as error:
+            raise ImageFetchError(str(error)) from None
+        except requests.RequestException as error:
+            if fault := tls_fault(error):
+                raise ImageFetchError(f"Label Studio, at LABEL_STUDIO_HOST, {fault}.") from None
             raise ImageFetchError(
                 "Label Studio cannot be reached for an access token; check LABEL_STUDIO_HOST."
             ) from None
@@ -286,15 +300,6 @@ class PersonalAccessToken:
                 "What answers at LABEL_STUDIO_HOST gives no access token; check that it is "
                 "Label Studio's address."
             ) from None
-
-
-def _dial(watchdog: Watchdog, connect_s: float, host: str, port: int) -> socket.socket:
-    """A connection to Label Studio, wherever it is; it ends when the watchdog says so."""
-    addresses = resolve_host(host, port)
-    for address in addresses[:-1]:
-        with suppress(OSError):
-            return watchdog.watch(connect_socket(address, port, connect_s))
-    return watchdog.watch(connect_socket(addresses[-1], port, connect_s))
 
 
 def _access_token(response: requests.Response) -> str:
@@ -315,14 +320,6 @@ def _access_token(response: requests.Response) -> str:
         )
     body = response.raw.read(MAX_TOKEN_BYTES, decode_content=True)
     return _Refreshed.model_validate_json(body).access
-
-
-def _climbs(path: str) -> bool:
-    """Whether a path has a `..`, however it is written, and so may end elsewhere."""
-    path = path.partition("?")[0]
-    for _ in range(3):  # a server in front of Label Studio may decode it once more
-        path = unquote(path)
-    return ".." in path.replace("\\", "/").split("/")
 
 
 def _lifetime_s(access: str) -> float:

@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict, JsonValue, SecretStr, ValidationErro
 from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
+from prelabel.egress import Egress
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.client import credentials_for, is_personal
+from prelabel.trust import tls_fault
 
 # Connecting makes Label Studio ask the backend four times, with timeouts and retries of its own.
 TIMEOUTS_S: Final = (5.0, 60.0)
@@ -62,10 +64,11 @@ class Answer:
 class Line:
     """Label Studio at an address, and a token for it."""
 
-    def __init__(self, url: str, token: SecretStr) -> None:
+    def __init__(self, url: str, token: SecretStr, egress: Egress) -> None:
         self._url = url.rstrip("/")
         self._personal = is_personal(token)
-        self._credentials = credentials_for(self._url, token, TIMEOUTS_S)
+        self._egress = egress
+        self._credentials = credentials_for(self._url, token, TIMEOUTS_S, egress)
 
     @property
     def address(self) -> str:
@@ -83,19 +86,16 @@ class Line:
     ) -> Answer:
         """One exchange. What `requests` raises is dropped: it may repeat what was sent.
 
-        Raises LabelStudioError where there is no answer, or one to somebody unknown, and
-        ImageFetchError where there is no access token to be had.
+        Raises LabelStudioError where there is no answer, or one to somebody unknown,
+        ImageFetchError where there is no access token to be had, and ProxyError.
         """
         headers = {"User-Agent": f"prelabel/{__version__}"}
         if with_token:
             headers["Authorization"] = self._credentials.authorization()
         try:
-            answer, location = _exchange(method, self._url + path, body, headers)
-        except requests.exceptions.SSLError:
-            raise LabelStudioError(
-                f"{self.address} shows no certificate that this machine trusts. Correct "
-                "LABEL_STUDIO_HOST, or its certificate."
-            ) from None
+            answer, location = self._exchange(method, path, body, headers)
+        except requests.exceptions.SSLError as error:
+            raise LabelStudioError(f"{self.address} {tls_fault(error)}.") from None
         except requests.Timeout:
             raise LabelStudioError(
                 f"{self.address} does not answer in time. Look whether Label Studio is busy, and "
@@ -119,6 +119,25 @@ class Line:
             raise LabelStudioError(self._why_unknown(answer))
         return answer
 
+    def _exchange(
+        self, method: str, path: str, body: dict[str, JsonValue] | None, headers: dict[str, str]
+    ) -> tuple[Answer, str]:
+        """The answer, up to a byte more than it may have, and where it redirects to."""
+        with (
+            self._egress.session(self._url, TIMEOUTS_S[0]) as session,
+            session.request(
+                method,
+                self._url + path,
+                json=body,
+                headers=headers,
+                timeout=TIMEOUTS_S,
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
+            content = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
+            return Answer(response.status_code, content), response.headers.get("Location", "")
+
     def _why_unknown(self, answer: Answer) -> str:
         if self._personal:
             return (
@@ -141,25 +160,6 @@ class Line:
             f"What answers at {self.address} is not Label Studio. Set LABEL_STUDIO_HOST to the "
             "address that a browser shows for it."
         )
-
-
-def _exchange(
-    method: str, url: str, body: dict[str, JsonValue] | None, headers: dict[str, str]
-) -> tuple[Answer, str]:
-    """The answer, up to a byte more than it may have, and where it redirects to."""
-    with requests.Session() as session:
-        session.trust_env = False
-        with session.request(
-            method,
-            url,
-            json=body,
-            headers=headers,
-            timeout=TIMEOUTS_S,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            content = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
-            return Answer(response.status_code, content), response.headers.get("Location", "")
 
 
 def _shown(location: str) -> str:

@@ -28,8 +28,8 @@ def environment(folder: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(config: dict[str, Any]) -> Iterator[Path]:
-    """Serve's logs, while the applications run."""
+def serving(config: dict[str, Any], variables: dict[str, str] | None = None) -> Iterator[Path]:
+    """Serve's logs, while the applications run. variables: more of the environment."""
     with tempfile.TemporaryDirectory(prefix="pre-", dir="/tmp") as folder:  # sockets' paths
         command = [sys.executable, "-m", "tests.serve.alone", json.dumps(config)]
         with (
@@ -37,7 +37,7 @@ def serving(config: dict[str, Any]) -> Iterator[Path]:
             subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=environment(folder),
+                env=environment(folder) | (variables or {}),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,

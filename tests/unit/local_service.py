@@ -19,6 +19,7 @@ import uvicorn
 from deployments.api import build_api
 from deployments.readiness import UP, Readiness
 from prelabel.cards import load_card
+from prelabel.egress import Egress
 from prelabel.errors import PromptMemoryError
 from prelabel.fetching import FetchLimits, ImageFetcher
 from prelabel.images import decode_image
@@ -62,17 +63,21 @@ class LocalService:
         self.state = UP
         self._journal = Journal()
         self._book = PromptBook(open_memory(self.settings, environment))
+        egress = Egress.of(environment)
         self._label_studio = LabelStudioClient(
             environment.label_studio_url,
             environment.label_studio_token,
             max_image_bytes=LIMITS.max_bytes,
             connect_timeout_s=LIMITS.connect_timeout_s,
             timeout_s=LIMITS.total_timeout_s,
+            egress=egress,
         )
         self._fetcher = ImageFetcher(
             LIMITS,
             allowed_hosts=self.settings.allowed_image_hosts,
             trusted_url=environment.label_studio_url,
+            tls=egress.tls,
+            proxies=egress.proxies,
             **({"resolve": network.resolve, "connect": network.connect} if network else {}),
         )
         steps = Steps(self._recall, self._fetch, self._detect, self._postprocess, self.note)
@@ -122,7 +127,7 @@ class LocalService:
             found = self._label_studio.locate(uri, task_id)
             if isinstance(found, bytes):
                 return found
-            return self._fetcher.fetch(found.url, found.credentials)
+            return self._fetcher.fetch(found.url, found.credentials, found.hint)
 
         return await asyncio.to_thread(fetch)
 

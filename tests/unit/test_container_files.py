@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -41,6 +43,24 @@ PRODUCTION = yaml.safe_load((ROOT / "serve_config.production.yaml").read_text())
 SECRETS = ("LABEL_STUDIO_ACCESS_TOKEN", "BASIC_AUTH_USER", "BASIC_AUTH_PASS")
 BACKENDS = ("prelabel", "prelabel-gpu")
 BIN = Path(sys.executable).parent
+CALL_BY_GRPC = """
+import asyncio, grpc, sys
+
+async def main(host):
+    server = grpc.aio.server()
+    port = server.add_insecure_port(f"{host}:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
+            await asyncio.wait_for(channel.channel_ready(), 3)
+        print("ready")
+    except asyncio.TimeoutError:
+        print("no connection")
+    await server.stop(0)
+
+host = sys.argv[1]
+asyncio.run(main(f"[{host}]" if ":" in host else host))
+"""
 SBOM_BIN = ROOT / ".venv-sbom/bin"
 
 
@@ -469,12 +489,24 @@ class TestCompose:
             for secret in SECRETS:
                 assert environment[secret] == f"${{{secret}:-}}"
 
-    def test_every_variable_of_the_service_can_be_given(self) -> None:
+    def test_every_variable_of_the_service_can_be_given(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         given = COMPOSE["services"]["prelabel"]["environment"]
         values = dict.fromkeys(given, "0.5")
         values["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://collector:4318"
+        values["LOG_LEVEL"] = "INFO"
+        monkeypatch.setattr(os, "environ", {})
         chosen = Environment.model_validate(values).model_dump()
-        assert [name for name, value in chosen.items() if value is None] == []
+        # Paths of the machine mean nothing in a container; docs/docker.md mounts a file.
+        files = ["ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle", "curl_ca_bundle"]
+        left = [name for name, value in chosen.items() if value is None]
+        assert left == ["all_proxy", *files, "verify_ssl"]
+
+    def test_label_studio_is_reached_without_a_proxy(self) -> None:
+        given = COMPOSE["services"]["prelabel"]["environment"]
+        host = given["LABEL_STUDIO_HOST"].split("//")[1].split(":")[0]
+        assert given["NO_PROXY"] == f"${{NO_PROXY:-{host}}}"
 
     def test_downloaded_models_and_prompts_outlive_the_container(self) -> None:
         volumes = COMPOSE["services"]["prelabel"]["volumes"]
@@ -531,10 +563,11 @@ class TestRaysEnvironment:
         )
         defaults = (Path(ray.__file__).parent / "core/src/ray/raylet/raylet").read_bytes()
         for name in RAY_ENV:
-            assert name in text or name.removeprefix("RAY_").encode() in defaults
+            if name.startswith("RAY_"):
+                assert name in text or name.removeprefix("RAY_").encode() in defaults
 
     def test_image_clusters_and_make_have_it(self) -> None:
-        in_image = dict(re.findall(r"(RAY_\w+)=(\S+)", instructions("ENV")[0]))
+        in_image = dict(re.findall(r"(RAY_\w+|no_grpc_proxy)=(\S+)", instructions("ENV")[0]))
         assert in_image == {"RAY_AUTH_MODE": "token", **RAY_ENV}
         for cluster in CLUSTERS.values():
             assert cluster["file_mounts"]["~/app/deploy/ray.env"] == "deploy/ray.env"
@@ -543,7 +576,33 @@ class TestRaysEnvironment:
                 assert "set -a && . ./deploy/ray.env && " in start
         command = ["make", "--dry-run", "--print-data-base", "help"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert RAY_ENV.items() <= dict(re.findall(r"^(RAY_\w+) = (.+)$", done.stdout, re.M)).items()
+        assert RAY_ENV.items() <= dict(re.findall(r"^(\w+) = (.+)$", done.stdout, re.M)).items()
+
+    def test_make_hands_all_of_it_to_what_it_starts(self, tmp_path: Path) -> None:
+        (tmp_path / "Makefile").write_text(f"include {ROOT}/Makefile\nshow:\n\t@env\n")
+        command = ["make", "--silent", f"--directory={ROOT}", "-f", f"{tmp_path}/Makefile", "show"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert RAY_ENV.items() <= dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.M)).items()
+
+    @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+    @pytest.mark.parametrize("variable", ["http_proxy", "https_proxy"])
+    def test_calls_between_replicas_go_past_a_proxy(self, address: str, variable: str) -> None:
+        """gRPC itself, in a process whose proxy is where nothing answers."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family) as probe:
+            try:
+                probe.bind((address, 0))
+            except OSError:
+                pytest.skip(f"this machine has no {address}")
+        for given, outcome in ((RAY_ENV, "ready"), ({}, "no connection")):
+            done = subprocess.run(
+                [sys.executable, "-c", CALL_BY_GRPC, address],
+                env={variable: "http://127.0.0.1:9", **given},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert done.stdout.strip() == outcome
 
 
 class TestCluster:

@@ -613,11 +613,11 @@ def test_tls_verifies_the_name_although_the_address_is_pinned(
     trusting = fetcher(network, tls=ssl.create_default_context(cafile=str(tls_site)))
     assert trusting.fetch("https://pictures.example/") == b"picture"
     assert network.connected == [(PUBLIC, 443)]
-    with pytest.raises(ImageFetchError, match="no trusted TLS connection"):
+    with pytest.raises(ImageFetchError, match="certificate for another name"):
         trusting.fetch("https://other.example/")
 
 
 def test_unknown_certificates_are_not_trusted(network: Network, tls_site: Path) -> None:
     plain = ImageFetcher(LIMITS, resolve=network.resolve, connect=network.connect)
-    with pytest.raises(ImageFetchError, match="no trusted TLS connection"):
+    with pytest.raises(ImageFetchError, match="issuer is not known"):
         plain.fetch("https://pictures.example/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -441,7 +442,10 @@ class TestSecurity:
                 assert not re.search(rf"name: (?:{names})\n\s+value:", text)
                 assert not re.search(rf"(?:{names}|RAY_AUTH_TOKEN|REDIS_PASSWORD)[:=]\s*\w", text)
 
-    def test_a_pod_is_given_each_variable_that_may_not_stand_in_the_config(self) -> None:
+    def test_a_pod_is_given_each_variable_that_may_not_stand_in_the_config(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "environ", {})
         for overlay in OVERLAYS:
             for template in pod_templates(overlay):
                 given = {each["name"] for each in template["spec"]["containers"][0]["env"]}
@@ -450,6 +454,10 @@ class TestSecurity:
                 chosen = Environment.model_validate(dict.fromkeys(given, "1")).model_dump()
                 in_the_config = {"box_threshold", "text_threshold", "log_level"}
                 own_patch = {"otlp_endpoint", "otlp_headers"}  # with a rule that lets them out
+                # Of a company's network: docs/kubernetes.md has the patch.
+                own_patch |= {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "verify_ssl"}
+                own_patch |= {"ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle"}
+                own_patch |= {"curl_ca_bundle"}
                 left = {name for name, value in chosen.items() if value is None}
                 assert left == in_the_config | own_patch
 

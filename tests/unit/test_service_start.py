@@ -13,6 +13,7 @@ import pytest
 
 from prelabel import asking
 from prelabel.asking import AskError, SilentError, StartingError
+from prelabel.egress import Egress
 from prelabel.service_start import wait_until_up
 from tests.unit.http_server import Exchange, LocalServer, Received, serve
 
@@ -59,7 +60,7 @@ def test_all_that_a_start_goes_through_is_waited_for() -> None:
     waited: list[float] = []
     steps = (no_route, no_route, hang, health("STARTING"), health("UP"))
     with serve(answering(*steps)) as server:
-        wait_until_up(server.url, None, LONG_S, waited.append)
+        wait_until_up(server.url, None, Egress.plain(), LONG_S, waited.append)
         assert [each.path for each in server.received] == ["/health"] * 5
     assert len(waited) == 4
     assert waited == sorted(waited)
@@ -68,7 +69,7 @@ def test_all_that_a_start_goes_through_is_waited_for() -> None:
 def test_a_service_that_is_up_is_asked_once_and_nothing_is_said() -> None:
     for status in ("UP", None):  # None: one of an older version
         with serve(answering(health(status))) as server:
-            wait_until_up(server.url, None, LONG_S, pytest.fail)
+            wait_until_up(server.url, None, Egress.plain(), LONG_S, pytest.fail)
             assert len(server.received) == 1
 
 
@@ -84,7 +85,7 @@ def test_a_port_on_this_machine_that_is_not_open_yet_is_waited_for(closed_port: 
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             opened.append(server)
 
-    wait_until_up(f"http://127.0.0.1:{closed_port}", None, LONG_S, open_it)
+    wait_until_up(f"http://127.0.0.1:{closed_port}", None, Egress.plain(), LONG_S, open_it)
     [server] = opened
     assert len(server.received) == 1
     server.shutdown()
@@ -94,7 +95,7 @@ def test_a_port_on_this_machine_that_is_not_open_yet_is_waited_for(closed_port: 
 def test_where_nothing_ever_listens_the_command_that_starts_it_is_named(closed_port: int) -> None:
     waited: list[float] = []
     with pytest.raises(SilentError, match="Start it with `make serve`"):
-        wait_until_up(f"http://localhost:{closed_port}", None, 0.8, waited.append)
+        wait_until_up(f"http://localhost:{closed_port}", None, Egress.plain(), 0.8, waited.append)
     assert waited
     assert max(waited) < 0.8 / 3
 
@@ -105,7 +106,7 @@ def test_another_machine_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("prelabel.service_start.ask_health", refused)
     with pytest.raises(SilentError):
-        wait_until_up("http://service.example:9090", None, LONG_S, pytest.fail)
+        wait_until_up("http://service.example:9090", None, Egress.plain(), LONG_S, pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_a_start_that_does_not_end_is_given_up(
     step: Callable[[Exchange], None], sentence: str
 ) -> None:
     with serve(answering(step)) as server, pytest.raises(StartingError, match=sentence):
-        wait_until_up(server.url, None, 0.3, lambda _: None)
+        wait_until_up(server.url, None, Egress.plain(), 0.3, lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -136,5 +137,5 @@ def test_what_no_waiting_cures_is_said_at_once(
 ) -> None:
     with serve(answering(step)) as server:
         with pytest.raises(AskError, match=sentence):
-            wait_until_up(server.url, None, LONG_S, pytest.fail)
+            wait_until_up(server.url, None, Egress.plain(), LONG_S, pytest.fail)
         assert len(server.received) == 1

@@ -30,7 +30,9 @@ def test_a_setting_that_changes_predictions_changes_it(change):
     assert version(**change) != version()
 
 
-@pytest.mark.parametrize("change", [{"log_level": "DEBUG"}, {"fetch_timeout_s": 3}])
+@pytest.mark.parametrize(
+    "change", [{"log_level": "DEBUG"}, {"fetch_timeout_s": 3}, {"proxy_resolves_names": True}]
+)
 def test_a_setting_that_does_not_change_predictions_does_not(change):
     assert version(**change) == version()
 

@@ -152,9 +152,18 @@ def model_folder(card: ModelCard, models_dir: str | Path) -> Path:
 
 
 def text_encoder_folder(card: ModelCard, folder: Path) -> Path:
-    """Where the tokenizer and the BERT config lie. `folder`: the model's."""
+    """Where the tokenizer and the BERT config lie. `folder`: the model's.
+
+    Raises ModelError for a text encoder that is not part of this project.
+    """
     if card.text_encoder == "checkpoint":
         return folder
+    known = sorted(path.name for path in CARDS_FOLDER.iterdir() if path.is_dir())
+    if card.text_encoder not in known:
+        raise ModelError(
+            f"There is no text encoder {card.text_encoder!r}. Say {' or '.join(known)} in the card "
+            f"of {card.name}, or leave the line out where the checkpoint has a tokenizer.json."
+        )
     return CARDS_FOLDER / card.text_encoder
 
 

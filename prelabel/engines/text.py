@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from prelabel.captions import Caption, build_captions
 from prelabel.errors import ModelError
 from prelabel.types import Floats
 
 _BOUNDARIES = ("[CLS]", "[SEP]", ".", "?")
+_ROUNDED_UP = 128  # more than the usual multiples, which are 8, 64 and 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,31 @@ class CaptionTokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path, max_tokens: int) -> CaptionTokenizer:
-        """Read tokenizer.json. Raises ModelError where there is none."""
-        path = folder / "tokenizer.json"
-        if not path.is_file():
+        """Read tokenizer.json, or vocab.txt where that is missing.
+
+        Raises ModelError where there is neither, and for a damaged file.
+        """
+        return cls(_read_tokenizer(folder), max_tokens)
+
+    def require_fit(self, name: str, embeddings: int) -> None:
+        """Raise ModelError unless the vocabulary is that of a text encoder with so many embeddings.
+
+        Some training programs round the number of embeddings up.
+        """
+        tokens = self._tokenizer.get_vocab_size()
+        if not tokens <= embeddings < tokens + _ROUNDED_UP:
             raise ModelError(
-                "The model has no tokenizer.json. Say `text_encoder: bert-base-uncased` in its "
-                "card, or put the file beside its weights."
+                f"The tokenizer of {name} has {tokens} tokens, its text encoder {embeddings}. "
+                "Put the tokenizer.json that belongs to the weights beside them."
             )
-        return cls(Tokenizer.from_file(str(path)), max_tokens)
+
+    def require_boundaries(self, name: str, ids: Sequence[int]) -> None:
+        """Raise ModelError unless [CLS], [SEP], "." and "?" have these ids."""
+        if self.boundary_ids != tuple(ids):
+            raise ModelError(
+                f"The tokenizer of {name} is not that of bert-base-uncased, which its model needs. "
+                "Say `text_encoder: bert-base-uncased` in its card."
+            )
 
     def __call__(self, phrases: Sequence[str]) -> list[TokenisedCaption]:
         """One caption per chunk of the phrases. Raises PromptError, see `build_captions`."""
@@ -88,3 +107,41 @@ def phrase_max_mean(token_probs: Floats, spans: Sequence[tuple[int, int]]) -> tu
     greatest = np.maximum.reduceat(token_probs, edges, axis=1)[:, ::2]
     mean = np.add.reduceat(token_probs, edges, axis=1)[:, ::2] / lengths
     return greatest, mean
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
+    if not path.is_file() and vocabulary.is_file():
+        return _from_vocabulary(vocabulary)
+    try:
+        content = json.loads(path.read_text())
+        if not content["model"]["vocab"]:
+            raise ValueError("no vocabulary")
+    except FileNotFoundError as error:
+        raise ModelError(
+            "The model has no tokenizer.json. Say `text_encoder: bert-base-uncased` in its "
+            "card, or put the file beside its weights."
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            "The model's tokenizer.json is damaged, or none. Say `text_encoder: "
+            "bert-base-uncased` in its card, or put the file beside its weights again."
+        ) from error
+    return Tokenizer.from_file(str(path))
+
+
+def _from_vocabulary(path: Path) -> Tokenizer:
+    """What tokenizer.json of bert-base-uncased says, with the tokens of vocab.txt, one a line."""
+    vocab = {token: index for index, token in enumerate(path.read_text().splitlines())}
+    if any(token not in vocab for token in ("[CLS]", "[SEP]", "[UNK]")):
+        raise ModelError(
+            "The model's vocab.txt is damaged, or not of BERT. Say `text_encoder: "
+            "bert-base-uncased` in its card, or put the file beside its weights again."
+        )
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"])
+    )
+    return tokenizer

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import random
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from prelabel.cards import PROJECT_ROOT
 from prelabel.errors import ImageDecodeError
 from prelabel.images import decode_image
 from prelabel.types import ImageRGB
@@ -395,3 +398,22 @@ def test_orientation_of_avif_is_its_own_and_applied_once() -> None:
     assert decoded.shape == (40, 20, 3)
     assert decoded[5, 10].tolist() == pytest.approx([254, 0, 0], abs=6)
     assert decoded[35, 10].tolist() == pytest.approx([255] * 3, abs=6)
+
+
+def test_pillow_without_avif_is_said_to_be_so() -> None:
+    """Distributions build it so."""
+    code = (
+        "import sys; sys.modules['PIL._avif'] = None\n"
+        "from prelabel.errors import ImageDecodeError\n"
+        "from prelabel.images import decode_image\n"
+        "try: decode_image(sys.stdin.buffer.read(), max_pixels=10_000)\n"
+        "except ImageDecodeError as error: print(error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        input=ENCODED["avif"],
+        capture_output=True,
+        check=True,
+        cwd=PROJECT_ROOT,
+    )
+    assert b"is an AVIF file, which the service's Pillow was built without" in run.stdout

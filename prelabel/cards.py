@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from prelabel.errors import ModelError
+from prelabel.model_files import fault_of
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 CARDS_FOLDER = Path(__file__).resolve().with_name("cards")
@@ -152,22 +153,38 @@ def model_folder(card: ModelCard, models_dir: str | Path) -> Path:
 
 
 def text_encoder_folder(card: ModelCard, folder: Path) -> Path:
-    """Where the tokenizer and the BERT config lie. `folder`: the model's."""
+    """Where the tokenizer and the BERT config lie. `folder`: the model's.
+
+    Raises ModelError for a text encoder that is not part of this project.
+    """
     if card.text_encoder == "checkpoint":
         return folder
+    known = sorted(path.name for path in CARDS_FOLDER.iterdir() if path.is_dir())
+    if card.text_encoder not in known:
+        raise ModelError(
+            f"There is no text encoder {card.text_encoder!r}. Say {' or '.join(known)} in the card "
+            f"of {card.name}, or leave the line out where the checkpoint has a tokenizer.json."
+        )
     return CARDS_FOLDER / card.text_encoder
 
 
 def check_installed(card: ModelCard, folder: Path) -> None:
-    """Raise ModelError unless every file is there in its full size. Reads no file."""
+    """Raise ModelError unless every file is there in its full size, and is what its name says.
+
+    Reads the beginning of each file only.
+    """
     locked = read_lock(folder)
     for file in card.files:
-        expected = _expected(file, locked)
+        expected = _expected(file, locked).size
         path = folder / file.path
         if not path.is_file():
             raise ModelError(f"{card.name} lacks {file.path}. {_remedy(card)}")
-        if expected.size is not None and path.stat().st_size != expected.size:
-            raise ModelError(f"{card.name}: {file.path} is not complete. {_remedy(card)}")
+        fault = fault_of(path)
+        size = path.stat().st_size
+        if fault is None and expected is not None and size != expected:
+            fault = f"is not complete: it has {size} of {expected} bytes"
+        if fault is not None:
+            raise ModelError(f"{card.name}: {file.path} {fault}. {_remedy(card)}")
 
 
 def verify(card: ModelCard, folder: Path) -> None:
@@ -194,7 +211,7 @@ def _remedy(card: ModelCard) -> str:
         return f"Run `prelabel download {card.name}`."
     if card.source == "embedded":
         return "It is part of this project: restore its folder models/ from the repository."
-    return "Put the file beside the card."
+    return "Put the file beside the card, whole; `git lfs pull` fetches what pointers stand for."
 
 
 def _expected(file: ModelFile, lock: CheckpointLock | None) -> ModelFile:

@@ -62,7 +62,9 @@ def _options(
 
 @app.command()
 def predict(
-    image: Annotated[Path, typer.Argument(help="A picture: JPEG, PNG, WebP, BMP, GIF or TIFF.")],
+    image: Annotated[
+        Path, typer.Argument(help="A picture: JPEG, PNG, WebP, AVIF, BMP, GIF or TIFF.")
+    ],
     prompt: Annotated[str, typer.Option(help='What to look for: "cat . red star".')],
     labels: Annotated[
         str | None, typer.Option(help="Labels to keep, with commas; all of the prompt's if unset.")

@@ -7,7 +7,6 @@ what is transparent is white.
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -16,13 +15,34 @@ from io import BytesIO
 from typing import Final
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 from PIL.Image import Transpose
 
+from prelabel import avif, jpeg
 from prelabel.errors import ImageDecodeError
 from prelabel.types import ImageRGB
 
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
+NAMES: Final = "JPEG, PNG, WebP, AVIF, BMP, GIF or TIFF"
+
+# Refused, but by their names: where their mark stands, the mark, and what they are.
+REFUSED: Final = (
+    (4, b"ftyphe", "a HEIC file"),
+    (4, b"ftypmif1", "a HEIC file"),
+    (4, b"ftypmsf1", "a HEIC file"),
+    (4, b"jP  \r\n", "a JPEG 2000 file"),
+    (4, b"JXL \r\n", "a JPEG XL file"),
+    (0, b"\xff\x0a", "a JPEG XL file"),
+    (0, b"%PDF-", "a PDF document"),
+    (0, b"%!PS", "a PostScript document"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"\x1f\x8b", "a compressed file"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+)
+
+CUT_OFF: Final = "The picture is damaged or cut off; upload it again."
+# Pillow's own wheels have it; distributions build Pillow without.
+HAS_AVIF: Final = features.check("avif")
 
 # EXIF 2.32, table 6: what undoes orientation 2 to 8. 1 is upright; other numbers mean nothing.
 UNDO_ORIENTATION: Final = {
@@ -46,18 +66,6 @@ TIFF_HEADS: Final = {
 }
 SHORT: Final = 3
 LONG: Final = 4
-
-# Every scan of a progressive JPEG costs a pass over all its pixels and can be ten bytes long; and
-# every marker, an object. Cameras and programs write some ten scans, and some hundred markers.
-MAX_JPEG_SCANS: Final = 100
-MAX_JPEG_MARKERS: Final = 10_000
-JPEG_START: Final = b"\xff\xd8"
-# But those that stand for themselves: within a scan (stuffing, restarts) and padding.
-JPEG_MARKER: Final = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
-# The decoder passes over others, in a scan, without looking for a length behind them.
-JPEG_FIRST_WITH_LENGTH: Final = b"\xc0"
-JPEG_SCAN: Final = b"\xda"
-JPEG_END: Final = b"\xd9"
 
 # All that Pillow's decoders were seen to raise, or can raise, on damaged files. Warnings are
 # exceptions where the interpreter runs with -W error. zlib.error and struct.error are neither
@@ -87,16 +95,27 @@ def decode_image(encoded: bytes, *, max_pixels: int) -> ImageRGB:
     Raises ImageDecodeError if the bytes are no picture of an allowed format, are damaged or cut
     off, or if the header claims more than `max_pixels`; these are never allocated.
     """
-    if encoded.startswith(JPEG_START):
-        _check_scans(encoded)
+    probes: tuple[bytes, ...] = ()
+    if encoded.startswith(jpeg.START):
+        encoded, probes = jpeg.close(encoded)
+    elif avif.is_avif(encoded) and HAS_AVIF:
+        avif.check_frames(encoded, max_pixels)
     elif encoded[:4] in TIFF_HEADS:
         _check_tiles(encoded, max_pixels)
     with _sentences(encoded), Image.open(BytesIO(encoded), formats=FORMATS) as image:
         _check_size(image.size, max_pixels)
         image.load()
+        if not all(_same_pixels(image, probe) for probe in probes):
+            raise ImageDecodeError(CUT_OFF)
         undo = UNDO_ORIENTATION.get(_orientation(image))
         rgb = _to_rgb(image)
         return np.array(rgb if undo is None else rgb.transpose(undo))
+
+
+def _same_pixels(image: Image.Image, encoded: bytes) -> bool:
+    with Image.open(BytesIO(encoded), formats=FORMATS) as other:
+        other.load()
+        return np.array_equal(np.asarray(image), np.asarray(other))
 
 
 def _check_size(image_wh: tuple[int, int], max_pixels: int) -> None:
@@ -124,23 +143,6 @@ def _check_tiles(encoded: bytes, max_pixels: int) -> None:
             f"The picture is stored in tiles of more than the {max_pixels} pixels that are "
             "allowed; save it with smaller tiles, or without."
         )
-
-
-def _check_scans(encoded: bytes) -> None:
-    """Read the markers of a JPEG's first picture, as its decoder will."""
-    markers = scans = 0
-    place = len(JPEG_START)
-    while (found := JPEG_MARKER.search(encoded, place)) and found[1] != JPEG_END:
-        markers += 1
-        scans += found[1] == JPEG_SCAN
-        if scans > MAX_JPEG_SCANS or markers > MAX_JPEG_MARKERS:
-            raise ImageDecodeError(
-                "The picture is a JPEG of far more parts than cameras and programs write; "
-                "save it again."
-            )
-        place = found.end()
-        if found[1] >= JPEG_FIRST_WITH_LENGTH:
-            place += int.from_bytes(encoded[place : place + 2])
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -212,18 +214,26 @@ def _sentences(encoded: bytes) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageDecodeError(_unidentified(encoded)) from error
     except PILLOW_ERRORS as error:
-        raise ImageDecodeError("The picture is damaged or cut off; upload it again.") from error
+        raise ImageDecodeError(CUT_OFF) from error
 
 
 def _unidentified(encoded: bytes) -> str:
     if not encoded:
         return "The picture's file is empty; upload it again."
     if encoded.lstrip()[:1] == b"<":
+        what = "an SVG drawing" if b"<svg" in encoded[:1000] else "a web page"
+        return f"The picture's address answers with {what}; give the address of a {NAMES} file."
+    if avif.is_avif(encoded) and not HAS_AVIF:
         return (
-            "The picture's address answers with a web page or an SVG drawing; "
-            "give the address of a JPEG, PNG, WebP, BMP, GIF or TIFF file."
+            "The picture is an AVIF file, which the service's Pillow was built without; install "
+            "Pillow from PyPI, or convert the picture."
         )
+    for place, head, what in REFUSED:
+        if encoded.startswith(head, place):
+            return (
+                f"The picture is {what} and no readable {NAMES} file; convert it to one of these."
+            )
     return (
-        "The picture is no readable JPEG, PNG, WebP, BMP, GIF or TIFF file; "
+        f"The picture is no readable {NAMES} file; "
         "convert it to one of these, or upload it again if it is one."
     )

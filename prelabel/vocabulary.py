@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from prelabel.captions import can_be_read, normalise_phrase
 from prelabel.cards import CARDS_FOLDER
@@ -27,14 +28,8 @@ class Vocabulary:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Vocabulary:
-        """Read tokenizer.json. Raises ModelError where there is none that can be read."""
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise ModelError(
-                "The model has no tokenizer.json. Say `text_encoder: bert-base-uncased` in its "
-                "card, or put the file beside its weights."
-            )
-        tokenizer = Tokenizer.from_file(str(path))
+        """Read the tokenizer of that folder, see `read_tokenizer`."""
+        tokenizer = read_tokenizer(folder)
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return cls(tokenizer)
@@ -63,3 +58,41 @@ class Vocabulary:
 def shipped_vocabulary() -> Vocabulary:
     """That of BERT in English, which the embedded and all known checkpoints read."""
     return Vocabulary.from_folder(CARDS_FOLDER / "bert-base-uncased")
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
+    if not path.is_file() and vocabulary.is_file():
+        return _from_vocabulary(vocabulary)
+    try:
+        content = json.loads(path.read_text())
+        if not content["model"]["vocab"]:
+            raise ValueError("no vocabulary")
+    except FileNotFoundError as error:
+        raise ModelError(
+            "The model has no tokenizer.json. Say `text_encoder: bert-base-uncased` in its "
+            "card, or put the file beside its weights."
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            "The model's tokenizer.json is damaged, or none. Say `text_encoder: "
+            "bert-base-uncased` in its card, or put the file beside its weights again."
+        ) from error
+    return Tokenizer.from_file(str(path))
+
+
+def _from_vocabulary(path: Path) -> Tokenizer:
+    """What tokenizer.json of bert-base-uncased says, with the tokens of vocab.txt, one a line."""
+    vocab = {token: index for index, token in enumerate(path.read_text().splitlines())}
+    if any(token not in vocab for token in ("[CLS]", "[SEP]", "[UNK]")):
+        raise ModelError(
+            "The model's vocab.txt is damaged, or not of BERT. Say `text_encoder: "
+            "bert-base-uncased` in its card, or put the file beside its weights again."
+        )
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(
+        ("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"])
+    )
+    return tokenizer

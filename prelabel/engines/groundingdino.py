@@ -22,7 +22,7 @@ from groundingdino.models.GroundingDINO.transformer import Transformer, Transfor
 from groundingdino.models.GroundingDINO.utils import MLP
 from groundingdino.util.misc import NestedTensor, inverse_sigmoid
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import BertModel
 
 from prelabel.cards import ModelCard, text_encoder_folder
 from prelabel.engines.deformable import (
@@ -40,8 +40,16 @@ from prelabel.engines.groundingdino_keys import from_port
 from prelabel.engines.groundingdino_shape import (
     Shape,
     original_config_path,
+    read_bert_config,
     read_original_config,
     read_port_config,
+)
+from prelabel.engines.layouts import (
+    Layout,
+    Weights,
+    has_separate_box_heads,
+    layout_of,
+    with_one_box_head,
 )
 from prelabel.engines.linear import pack_linears
 from prelabel.engines.text import CaptionTokenizer
@@ -136,7 +144,9 @@ class OriginalWindowAttention(nn.Module):
 class GroundingDinoNetwork(nn.Module):
     """The model behind `detector.Network`, with the weights' original names."""
 
-    def __init__(self, shape: Shape, boundary_ids: tuple[int, ...]) -> None:
+    def __init__(
+        self, shape: Shape, boundary_ids: tuple[int, ...], *, separate_box_heads: bool = False
+    ) -> None:
         super().__init__()
         self.num_queries = shape.num_queries
         self.bert: nn.Module = BertModel(shape.bert, add_pooling_layer=False)
@@ -145,8 +155,8 @@ class GroundingDinoNetwork(nn.Module):
         self.backbone = Joiner(swin, _position_embedding(shape))
         self.input_proj = _projections(swin.num_features[-_BACKBONE_LEVELS:], shape)
         self.transformer = _transformer(shape)
-        box_head = MLP(shape.hidden_dim, shape.hidden_dim, 4, 3)
-        self.bbox_embed = nn.ModuleList([box_head] * shape.decoder_layers)
+        heads = [MLP(shape.hidden_dim, shape.hidden_dim, 4, 3) for _ in range(shape.decoder_layers)]
+        self.bbox_embed = nn.ModuleList(heads if separate_box_heads else heads[:1] * len(heads))
         self.transformer.decoder.bbox_embed = self.bbox_embed
         self.transformer.enc_out_bbox_embed = MLP(shape.hidden_dim, shape.hidden_dim, 4, 3)
         self.transformer.enc_out_class_embed = self._token_logits = TokenLogits()
@@ -197,13 +207,18 @@ def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
     """Raises ModelError for a checkpoint that does not fit its config."""
     text_folder = text_encoder_folder(card, folder)
     tokenizer = CaptionTokenizer.from_folder(text_folder, card.max_text_tokens)
+    weights = read_weights(folder / card.weights)
+    _require_own_layout(card, weights)
     if card.config is None:
         shape = read_port_config(folder / "config.json")
     else:
-        bert = BertConfig.from_json_file(text_folder / "config.json")
-        shape = read_original_config(original_config_path(card.config, folder), bert)
-    network = GroundingDinoNetwork(shape, tokenizer.boundary_ids)
-    _load_weights(network, card, folder)
+        shape = read_original_config(
+            original_config_path(card.config, folder), read_bert_config(text_folder)
+        )
+    tokenizer.require_fit(card.name, shape.bert.vocab_size)
+    separate = has_separate_box_heads(weights)
+    network = GroundingDinoNetwork(shape, tokenizer.boundary_ids, separate_box_heads=separate)
+    _load_weights(network, card.name, weights)
     network.to(placement.device, placement.weights).eval()
     guard_convolutions(network)
     sampler = choose_sampler(placement, shape.hidden_dim // shape.heads)
@@ -244,21 +259,30 @@ def phrase_attention(
     return together | itself, (index - before - 1) * token_mask
 
 
-def _load_weights(network: GroundingDinoNetwork, card: ModelCard, folder: Path) -> None:
-    weights = read_weights(folder / card.weights)
-    names = list(network.state_dict())
+def _require_own_layout(card: ModelCard, weights: Weights) -> None:
+    """Say where a checkpoint belongs that this engine does not know by name."""
+    if layout_of(weights) is Layout.MMDETECTION:
+        raise ModelError(
+            f"{card.weights} is a checkpoint of MMDetection. Set `engine: huggingface` in the card "
+            f"of {card.name}, and leave its `config` out."
+        )
+
+
+def _load_weights(network: GroundingDinoNetwork, name: str, weights: Weights) -> None:
     unexpected: set[str] = set()
-    if card.config is None:
-        weights, unexpected = from_port(weights, names)
+    if layout_of(weights) is Layout.PORT:
+        if not has_separate_box_heads(weights):
+            weights = with_one_box_head(weights)
+        weights, unexpected = from_port(weights, list(network.state_dict()))
     try:
         report = network.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise ModelError(
-            f"The weights of {card.name} have other sizes than its config says. "
+            f"The weights of {name} have other sizes than its config says. "
             "Check that they belong together."
         ) from error
     require_keys(
-        card.name, missing=report.missing_keys, unexpected=[*report.unexpected_keys, *unexpected]
+        name, missing=report.missing_keys, unexpected=[*report.unexpected_keys, *unexpected]
     )
 
 

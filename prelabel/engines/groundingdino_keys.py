@@ -10,7 +10,7 @@ import re
 
 import torch
 
-from prelabel.engines.weights import Weights
+from prelabel.engines.layouts import Weights
 
 # Tried from top to bottom on every name, the backbone's apart; all that match apply, in order.
 _ENCODER = r"^transformer\.encoder"

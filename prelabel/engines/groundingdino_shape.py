@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import BertConfig
 
@@ -148,6 +149,17 @@ def read_port_config(path: Path) -> Shape:
         decoder_points=config.decoder_n_points,
         temperature=config.positional_embedding_temperature,
     )
+
+
+def read_bert_config(folder: Path) -> BertConfig:
+    """The text encoder's config.json. Raises ModelError if there is none, or it is damaged."""
+    try:
+        return BertConfig.from_dict(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError, TypeError, AttributeError, StrictDataclassError) as error:
+        raise ModelError(
+            "The text encoder's config.json is missing or damaged. Say `text_encoder: "
+            "bert-base-uncased` in the model's card."
+        ) from error
 
 
 def original_config_path(name: str, folder: Path) -> Path:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForZeroShotObjectDetection, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.models.grounding_dino.modeling_grounding_dino import (
     GroundingDinoBiMultiHeadAttention,
     GroundingDinoMultiscaleDeformableAttention,
@@ -15,7 +14,6 @@ from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
     MMGroundingDinoBiMultiHeadAttention,
     MMGroundingDinoMultiscaleDeformableAttention,
 )
-from transformers.utils import logging
 
 from prelabel.cards import ModelCard, text_encoder_folder
 from prelabel.engines.deformable import (
@@ -31,11 +29,10 @@ from prelabel.engines.device import (
 )
 from prelabel.engines.fusion import BiAttention
 from prelabel.engines.linear import pack_linears
+from prelabel.engines.port_model import SPECIAL_TOKENS, load_port_model
 from prelabel.engines.text import CaptionTokenizer
 from prelabel.engines.text_features import TextFeatures
 from prelabel.engines.torch_engine import PAD_ID, Batch, TorchEngine
-from prelabel.engines.weights import require_keys
-from prelabel.errors import ModelError
 
 
 class _OutOfAutocast(torch.nn.Module):
@@ -143,33 +140,13 @@ class HuggingFaceNetwork:
 
 
 def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
-    """Raises ModelError for a checkpoint that does not fit its config."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    model = _load_model(card, folder, placement.weights)
-    torch.nn.Module.to(model, placement.device)  # transformers' own `to` is not typed
-    return TorchEngine(
-        HuggingFaceNetwork(model, placement),
-        CaptionTokenizer.from_folder(text_encoder_folder(card, folder), card.max_text_tokens),
-        card.image_size,
-        placement,
+    """Raises ModelError for a checkpoint that does not fit its config or its tokenizer."""
+    tokenizer = CaptionTokenizer.from_folder(
+        text_encoder_folder(card, folder), card.max_text_tokens
     )
-
-
-def _load_model(card: ModelCard, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    model: PreTrainedModel
-    try:
-        model, report = AutoModelForZeroShotObjectDetection.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=dtype,
-            disable_custom_kernels=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"The checkpoint of {card.name} cannot be read. Install it anew, and check that its "
-            "config.json is that of a Grounding DINO."
-        ) from error
-    require_keys(card.name, missing=report["missing_keys"], unexpected=report["unexpected_keys"])
-    return model
+    model = load_port_model(card, folder, placement.weights)
+    tokenizer.require_fit(card.name, model.config.text_config.vocab_size)
+    # The library has the ids of the tokens that part phrases in its code.
+    tokenizer.require_boundaries(card.name, SPECIAL_TOKENS)
+    torch.nn.Module.to(model, placement.device)  # transformers' own `to` is not typed
+    return TorchEngine(HuggingFaceNetwork(model, placement), tokenizer, card.image_size, placement)

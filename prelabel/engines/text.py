@@ -12,8 +12,10 @@ from tokenizers import Tokenizer
 from prelabel.captions import Caption, build_captions
 from prelabel.errors import ModelError
 from prelabel.types import Floats
+from prelabel.vocabulary import read_tokenizer
 
 _BOUNDARIES = ("[CLS]", "[SEP]", ".", "?")
+_ROUNDED_UP = 128  # more than the usual multiples, which are 8, 64 and 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,31 @@ class CaptionTokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path, max_tokens: int) -> CaptionTokenizer:
-        """Read tokenizer.json. Raises ModelError where there is none."""
-        path = folder / "tokenizer.json"
-        if not path.is_file():
+        """Read tokenizer.json, or vocab.txt where that is missing.
+
+        Raises ModelError where there is neither, and for a damaged file.
+        """
+        return cls(read_tokenizer(folder), max_tokens)
+
+    def require_fit(self, name: str, embeddings: int) -> None:
+        """Raise ModelError unless the vocabulary is that of a text encoder with so many embeddings.
+
+        Some training programs round the number of embeddings up.
+        """
+        tokens = self._tokenizer.get_vocab_size()
+        if not tokens <= embeddings < tokens + _ROUNDED_UP:
             raise ModelError(
-                "The model has no tokenizer.json. Say `text_encoder: bert-base-uncased` in its "
-                "card, or put the file beside its weights."
+                f"The tokenizer of {name} has {tokens} tokens, its text encoder {embeddings}. "
+                "Put the tokenizer.json that belongs to the weights beside them."
             )
-        return cls(Tokenizer.from_file(str(path)), max_tokens)
+
+    def require_boundaries(self, name: str, ids: Sequence[int]) -> None:
+        """Raise ModelError unless [CLS], [SEP], "." and "?" have these ids."""
+        if self.boundary_ids != tuple(ids):
+            raise ModelError(
+                f"The tokenizer of {name} is not that of bert-base-uncased, which its model needs. "
+                "Say `text_encoder: bert-base-uncased` in its card."
+            )
 
     def __call__(self, phrases: Sequence[str]) -> list[TokenisedCaption]:
         """One caption per chunk of the phrases. Raises PromptError, see `build_captions`."""

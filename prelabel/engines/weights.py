@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from prelabel.engines.layouts import unwrap
+from prelabel.engines.pickles import read_pickle
 from prelabel.errors import ModelError
 
-Weights = Mapping[str, torch.Tensor]
 _SHOWN = 3
 # In checkpoints, but of training, of BERT's unused head, or computed anew by today's libraries.
 _HARMLESS = re.compile(
@@ -22,23 +22,19 @@ _HARMLESS = re.compile(
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a .safetensors file, or of a .pth: bare, or under "model" as training saves them.
+    """Tensors of a .safetensors file, or of a .pth or .bin; see `unwrap` for what is cut off.
 
-    A `module.` prefix, left by distributed training, is cut off. Raises ModelError for a damaged
-    file, and for a pickle that holds anything but tensors and plain values.
+    Raises ModelError for a damaged file, for one without weights, and for a pickle that holds
+    anything but tensors and plain data.
     """
-    try:
-        content = load_file(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError) as error:
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
+    weights = unwrap(content)
+    if not weights:
         raise ModelError(
-            f"{path.name} is damaged or holds more than weights, and was not loaded. "
-            "Use the authors' file, or convert yours to safetensors."
-        ) from error
-    return {
-        key.removeprefix("module."): value
-        for key, value in content.items()
-        if isinstance(value, torch.Tensor)
-    }
+            f"{path.name} holds no weights. Save the model's state_dict, bare or under 'model' or "
+            "'state_dict'."
+        )
+    return weights
 
 
 def require_keys(name: str, *, missing: Collection[str], unexpected: Collection[str]) -> None:
@@ -57,12 +53,13 @@ def require_keys(name: str, *, missing: Collection[str], unexpected: Collection[
         )
 
 
-def _read_pickle(path: Path) -> Weights:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    inner = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(inner, dict):
-        raise ModelError(f"{path.name} holds no weights. Use the authors' file.")
-    return inner
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path.name} is damaged, or no safetensors file. Copy or download it again."
+        ) from error
 
 
 def _some(keys: Collection[str]) -> str:

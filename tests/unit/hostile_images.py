@@ -232,6 +232,45 @@ def frames(kind: str, count: int) -> Build:
     return build
 
 
+# AVIF -------------------------------------------------------------------------------------------
+
+
+def avif(side: int, claimed: int = 0, **options: Any) -> bytes:
+    """One colour; `claimed`: what its header says instead of its side."""
+    file = BytesIO()
+    Image.new("RGB", (side, side), (10, 200, 30)).save(file, "AVIF", speed=10, **options)
+    whole = file.getvalue()
+    if not claimed:
+        return whole
+    at = whole.index(b"ispe") + 8
+    return whole[:at] + struct.pack(">II", claimed, claimed) + whole[at + 8 :]
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(content)) + kind + content
+
+
+FTYP = box(b"ftyp", b"avif\0\0\0\0avifmif1miaf")
+
+
+def avif_of_items(items: int, extents: int) -> bytes:
+    """Each is the whole file, in so many parts."""
+    extent = struct.pack(">II", 0, 1000)
+    item = struct.pack(">HHH", 1, 0, extents) + extent * extents
+    iloc = b"\0\0\0\0\x44\0" + struct.pack(">H", items) + item * items
+    return FTYP + box(b"meta", bytes(4) + box(b"iloc", iloc))
+
+
+def avif_of_obus() -> bytes:
+    """Its data is nothing but beginnings of frames."""
+
+    def head(start: int) -> bytes:
+        iloc = b"\0\0\0\0\x44\0" + struct.pack(">HHHHII", 1, 1, 0, 1, start, 0)
+        return FTYP + box(b"meta", bytes(4) + box(b"iloc", iloc))
+
+    return head(len(head(0))) + b"\x12\0" * 500_000
+
+
 # All of them ------------------------------------------------------------------------------------
 
 # Refused with a sentence that has these words in it ...
@@ -253,6 +292,17 @@ BOMBS: dict[str, tuple[Build, str]] = {
         lambda: webp((b"VP8 ", b"\x10\x00\x00\x9d\x01\x2a\xff\x3f\xff\x3f" + bytes(40))),
         "pixels",
     ),
+    "avif of 3000 x 3000": (lambda: avif(3000), "frames of more than"),
+    "avif of 3000 x 3000 that says 64 x 64": (lambda: avif(3000, 64), "frames of more than"),
+    "avif of 64 x 64 that says 60000 x 60000": (lambda: avif(64, 60_000), ""),
+    "avif of 64 x 64 that says 3000 x 3000": (lambda: avif(64, 3000), "pixels"),
+    "avif, animated, of 3000 x 3000": (
+        lambda: avif(3000, save_all=True, append_images=[Image.new("RGB", (3000, 3000))]),
+        "frames of more than",
+    ),
+    "avif of 60000 items": (lambda: avif_of_items(60_000, 1), ""),
+    "avif of items of 60000 parts": (lambda: avif_of_items(5, 60_000), ""),
+    "avif of half a million beginnings": (avif_of_obus, "far more parts"),
     "tiff of 65535 x 65535": (
         lambda: tiff_of((273, 4, 1, 0), size=(65_535, 65_535), content=bytes(100)),
         "pixels",
@@ -353,7 +403,12 @@ BAD: dict[str, Build] = {
     "zip": lambda: b"PK\3\4" + bytes(100),
     "program": lambda: b"\x7fELF" + bytes(100),
     "heic": lambda: b"\0\0\0\x18ftypheic" + bytes(100),
-    "avif": lambda: b"\0\0\0\x18ftypavif" + bytes(100),
+    "avif of nothing": lambda: b"\0\0\0\x18ftypavif" + bytes(100),
+    "avif without its data": lambda: (whole := avif(64))[: whole.index(b"mdat") + 4],
+    "avif without items": lambda: FTYP + box(b"meta", bytes(4)),
+    "avif with two lists of items": lambda: FTYP + box(b"meta", bytes(4) + box(b"iloc", b"") * 2),
+    "avif with a box inside itself": lambda: FTYP + b"\0\0\0\x01meta" + b"\xff" * 8 + bytes(50),
+    "avif with boxes of nothing": lambda: FTYP + b"\0\0\0\x08free" * 100_000,
     "jpeg 2000": lambda: b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100),
     "photoshop": lambda: b"8BPS\0\1" + bytes(100),
     "icon": lambda: b"\0\0\1\0\1\0" + bytes(100),
@@ -380,6 +435,7 @@ READ: dict[str, tuple[Build, tuple[int, int]]] = {
         lambda: jpeg(segment(0xE2, b"MPF\0" + tiff((0xB001, 4, 1, 2**31), (0xB002, 7, 2**31, 8)))),
         (64, 48),
     ),
+    "jpeg that ends without an end": (lambda: jpeg()[:-2], (64, 48)),
     "jpeg with an archive behind it": (lambda: jpeg() + b"PK\3\4" + bytes(100_000), (64, 48)),
     "jpeg with scans of another behind it": (lambda: jpeg() + b"\xff\xda" * 1000, (64, 48)),
     "jpeg with a page in its comment": (
@@ -394,6 +450,7 @@ READ: dict[str, tuple[Build, tuple[int, int]]] = {
     "gif of 2000 frames": (frames("GIF", 2000), (16, 16)),
     "png of 500 frames": (frames("PNG", 500), (16, 16)),
     "webp of 300 frames": (frames("WEBP", 300), (16, 16)),
+    "avif of 100 frames": (frames("AVIF", 100), (16, 16)),
     "tiff of 300 pages": (frames("TIFF", 300), (16, 16)),
     "bmp, run lengths that jump": (
         lambda: bmp(2000, 2000, 8, 1, b"\0\2\xff\xff" * 20 + b"\0\1"),
@@ -413,11 +470,11 @@ READ: dict[str, tuple[Build, tuple[int, int]]] = {
             (64, 48),
         )
         for name, block in EXIFS.items()
-        for kind in ("JPEG", "PNG", "WEBP")
+        for kind in ("JPEG", "PNG", "WEBP", "AVIF")
     },
 }
 
-KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+KINDS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
 CUT: dict[str, Build] = {
     f"{kind}, the first {percent} %": lambda kind=kind, percent=percent: (  # type: ignore[misc]
         (whole := encode(kind))[: len(whole) * percent // 100]

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import io
 import os
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from prelabel.cards import (
+    CARDS_FOLDER,
     LOCK_NAME,
     PROJECT_ROOT,
     CheckpointLock,
@@ -49,9 +53,15 @@ def test_every_shipped_card_is_valid_and_named_as_its_file() -> None:
     cards = list_cards()
     assert {card.name for card in cards} == {
         "demo",
+        "grounding-dino-base",
         "grounding-dino-swin-b",
         "grounding-dino-swin-t",
+        "grounding-dino-tiny",
+        "llmdet-base",
+        "llmdet-large",
         "llmdet-tiny",
+        "mm-grounding-dino-base",
+        "mm-grounding-dino-large",
         "mm-grounding-dino-tiny",
     }
     assert all(load_card(card.name) == card for card in cards)
@@ -82,7 +92,7 @@ def test_relative_models_dir_is_the_same_from_every_working_directory(
 
 @pytest.mark.parametrize("name", ["nothing", "../errors", "", "DEMO"])
 def test_unknown_name_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(ModelError, match=r"Known are demo, grounding-dino-swin-b, .*llmdet-tiny"):
+    with pytest.raises(ModelError, match=r"Known are demo, grounding-dino-base, .*llmdet-tiny"):
         load_card(name)
 
 
@@ -94,7 +104,7 @@ def test_missing_files_say_which_command_fetches_them(tmp_path: Path) -> None:
 def test_incomplete_file_counts_as_not_installed(tmp_path: Path) -> None:
     card = own_card(tmp_path)
     (tmp_path / "own.pth").write_bytes(b"ab")
-    with pytest.raises(ModelError, match=r"own\.pth is not complete"):
+    with pytest.raises(ModelError, match=r"own\.pth is not complete: it has 2 of 3 bytes"):
         check_installed(card, tmp_path)
 
 
@@ -171,3 +181,72 @@ def test_cards_are_read_without_torch() -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:3b3ca2\nsize 693997677\n"
+
+
+def safetensors(cut: int = 0) -> bytes:
+    table = b'{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+    whole = len(table).to_bytes(8, "little") + table + bytes(8)
+    return whole[: len(whole) - cut]
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(100))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("own.pth", POINTER, "own.pth is a Git LFS pointer in place of the file."),
+        ("model.safetensors", POINTER, "is a Git LFS pointer"),
+        ("config.json", POINTER, "config.json is a Git LFS pointer"),
+        ("own.pth", b"\n<!DOCTYPE html><title>Sign in</title>", "is a web page in place of"),
+        ("own.bin", b"", "own.bin is empty."),
+        ("model.safetensors", safetensors(1), "is cut off, or no safetensors file."),
+        ("model.safetensors", safetensors()[:40], "is cut off"),
+        ("model.safetensors", b"\xff" * 100, "is cut off, or no safetensors file"),
+        ("model.safetensors", b"\x02\0\0\0\0\0\0\0[]", "is cut off, or no safetensors file"),
+        ("own.pth", zipped()[:-30], "own.pth is cut off."),
+    ],
+)
+def test_what_stands_in_place_of_a_file_is_said_without_reading_it(
+    tmp_path: Path, name: str, content: bytes, sentence: str
+) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(OWN_CARD.format(source="local", file="size: null").replace("own.pth", name))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        check_installed(load_card(str(path)), tmp_path)
+    assert sentence in str(caught.value)
+    assert "git lfs pull" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("model.safetensors", safetensors()), ("own.pth", zipped())]
+)
+def test_whole_files_are_taken(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(OWN_CARD.format(source="local", file="size: null").replace("own.pth", name))
+    (tmp_path / name).write_bytes(content)
+    check_installed(load_card(str(path)), tmp_path)
+
+
+def test_pointer_of_a_shipped_card_is_sent_to_the_download(tmp_path: Path) -> None:
+    card = load_card("llmdet-large")
+    for file in card.files:
+        (tmp_path / file.path).write_bytes(POINTER)
+    with pytest.raises(ModelError, match=r"LFS pointer.* Run `prelabel download llmdet-large`"):
+        check_installed(card, tmp_path)
+
+
+def test_every_shipped_card_without_a_pin_says_what_the_download_does_instead() -> None:
+    for card in list_cards():
+        text = (CARDS_FOLDER / f"{card.name}.yaml").read_text().replace("\n# ", " ")
+        unpinned = card.revision is None or any(file.sha256 is None for file in card.files)
+        if card.downloadable:
+            assert bool(re.search("could (not )?be confirmed", text)) == unpinned, card.name

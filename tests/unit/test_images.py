@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import random
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from prelabel.cards import PROJECT_ROOT
 from prelabel.errors import ImageDecodeError
 from prelabel.images import decode_image
 from prelabel.types import ImageRGB
@@ -61,6 +64,10 @@ ENCODED = {
     "webp": encode(PICTURE, "WEBP"),
     "webp lossless": encode(PICTURE, "WEBP", lossless=True),
     "webp animated": encode(PICTURE, "WEBP", save_all=True, append_images=[PICTURE.rotate(180)]),
+    "avif": encode(PICTURE, "AVIF"),
+    "avif gray": encode(PICTURE.convert("L"), "AVIF"),
+    "avif transparent": encode(PICTURE.convert("RGBA"), "AVIF"),
+    "avif animated": encode(PICTURE, "AVIF", save_all=True, append_images=[PICTURE.rotate(180)]),
     "bmp": encode(PICTURE, "BMP"),
     "bmp palette": encode(PICTURE.quantize(16), "BMP"),
     "gif": encode(PICTURE.quantize(16), "GIF"),
@@ -88,7 +95,7 @@ def test_lossless_formats_give_the_exact_pixels_of_the_first_frame(name: str) ->
     np.testing.assert_array_equal(decode(ENCODED[name]), COLOURS)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF"])
 def test_a_single_pixel_is_a_picture(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     encoded = encode(Image.new("RGB", (1, 1), (255, 255, 255)), kind, **options)
@@ -117,7 +124,7 @@ def test_exif_orientation_is_undone(orientation: int, order: str) -> None:
     np.testing.assert_array_equal(decode(encoded)[..., 0], UPRIGHT)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_agrees_with_pillow(orientation: int, kind: str) -> None:
     tags = Image.Exif()
@@ -222,7 +229,12 @@ def test_formats_that_are_not_on_the_list_are_refused(kind: str) -> None:
         (b"hello", "no readable JPEG, PNG"),
         (b"<!doctype html><title>Log in</title>", "web page"),
         (b'\n <svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
-        (b"%PDF-1.7\n", "no readable JPEG, PNG"),
+        (b"%PDF-1.7\n", "is a PDF document and no readable JPEG, PNG, WebP, AVIF"),
+        (b"\0\0\0\x18ftypheic" + bytes(100), "is a HEIC file"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100), "is a HEIC file"),
+        (b"\xff\x0a" + bytes(100), "is a JPEG XL file"),
+        (b"\x1f\x8b\x08" + bytes(100), "is a compressed file"),
+        (b"8BPS\0\1" + bytes(100), "is a Photoshop file"),
     ],
 )
 def test_what_is_no_picture_is_said_to_be_none(encoded: bytes, sentence: str) -> None:
@@ -266,7 +278,7 @@ def test_files_cut_anywhere_are_decode_errors_or_still_whole(name: str) -> None:
         assert end > len(encoded) * 0.4
 
 
-@pytest.mark.parametrize("name", ["jpeg", "png", "webp", "bmp", "gif", "tiff"])
+@pytest.mark.parametrize("name", ["jpeg", "png", "webp", "avif", "bmp", "gif", "tiff"])
 def test_files_cut_in_the_middle_are_never_filled_up_with_gray(name: str) -> None:
     encoded = ENCODED[name]
     with pytest.raises(ImageDecodeError, match=r"again"):
@@ -295,3 +307,113 @@ def test_threads_do_not_disturb_each_other() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
+
+
+# Pictures without their end marker ----------------------------------------------------------------
+
+NOISY = Image.fromarray(np.random.default_rng(1).integers(0, 256, (45, 61, 3), dtype=np.uint8))
+SMOOTH = Image.linear_gradient("L").resize((61, 45)).convert("RGB")
+HALF_WHITE = Image.new("L", (60, 100), 255)
+HALF_WHITE.paste(0, (0, 50, 60, 100))
+JPEGS = {
+    "baseline": encode(NOISY, "JPEG"),
+    "smooth": encode(SMOOTH, "JPEG"),
+    "tables of its own": encode(SMOOTH, "JPEG", optimize=True),
+    "full chroma": encode(SMOOTH, "JPEG", quality=95, subsampling=0),
+    "progressive": encode(SMOOTH, "JPEG", progressive=True),
+    "restarts": encode(SMOOTH, "JPEG", restart_marker_blocks=2),
+    "gray": encode(SMOOTH.convert("L"), "JPEG"),
+    "cmyk": encode(SMOOTH.convert("CMYK"), "JPEG"),
+    "white": encode(Image.new("RGB", (40, 40), "white"), "JPEG", optimize=True),
+    "black and white": encode(HALF_WHITE, "JPEG", optimize=True),
+}
+
+
+@pytest.mark.parametrize("name", JPEGS)
+@pytest.mark.parametrize(
+    "instead", [b"", b"\xff", b"\0", b"\0" * 5000, b"\xff\xff", b"\r\n--boundary\r\n"]
+)
+def test_jpeg_without_its_end_marker_is_read_whole(name: str, instead: bytes) -> None:
+    whole = JPEGS[name]
+    assert whole.endswith(b"\xff\xd9")
+    np.testing.assert_array_equal(decode(whole[:-2] + instead), decode(whole))
+
+
+@pytest.mark.parametrize("name", JPEGS)
+@pytest.mark.parametrize("filler", [b"", b"\0" * 3000])
+def test_jpeg_cut_anywhere_is_never_filled_up(name: str, filler: bytes) -> None:
+    """Also within the last block, at a block's or a row's edge, at a restart, between two scans,
+    and where the file was filled up with zeros.
+    """
+    whole = JPEGS[name]
+    expected = decode(whole).astype(int)
+    read = []
+    for end in range(whole.index(b"\xff\xda"), len(whole) - 2):
+        try:
+            found = decode(whole[:end] + filler)
+        except ImageDecodeError:
+            continue
+        read.append(end)
+        assert np.abs(found - expected).max() <= 2
+    # At most the padding of the last byte can be missing from a whole picture.
+    assert all(end >= len(whole) - 4 for end in read)
+
+
+def test_jpeg_with_a_page_in_place_of_its_end_is_refused() -> None:
+    whole = JPEGS["baseline"]
+    with pytest.raises(ImageDecodeError, match="cut off"):
+        decode(whole[: len(whole) // 2] + b"<html><body>504 Gateway Time-out</body></html>")
+
+
+def test_picture_of_two_lenses_needs_the_end_of_its_first_only() -> None:
+    whole = ENCODED["jpeg of two lenses"]
+    np.testing.assert_array_equal(decode(whole[:-2]), decode(whole))
+
+
+# AVIF ---------------------------------------------------------------------------------------------
+
+
+def test_avif_shows_its_first_frame() -> None:
+    np.testing.assert_array_equal(decode(ENCODED["avif animated"]).shape, (24, 31, 3))
+    red = Image.new("RGB", (32, 32), "red")
+    moving = encode(red, "AVIF", save_all=True, append_images=[Image.new("RGB", (32, 32), "blue")])
+    assert decode(moving)[16, 16].tolist() == pytest.approx([254, 0, 0], abs=4)
+
+
+def test_transparent_avif_is_white() -> None:
+    layers = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    layers.paste((200, 0, 0, 255), (0, 0, 16, 32))
+    decoded = decode(encode(layers, "AVIF", quality=100, subsampling="4:4:4"))
+    assert decoded[16, 24].tolist() == [255] * 3
+    assert decoded[16, 8].tolist() == pytest.approx([200, 0, 0], abs=4)
+
+
+def test_orientation_of_avif_is_its_own_and_applied_once() -> None:
+    """Pillow writes EXIF's orientation as AVIF's rotation; browsers know that alone."""
+    left_red = Image.new("RGB", (40, 20), "white")
+    left_red.paste("red", (0, 0, 20, 20))
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    decoded = decode(encode(left_red, "AVIF", exif=tags))
+    assert decoded.shape == (40, 20, 3)
+    assert decoded[5, 10].tolist() == pytest.approx([254, 0, 0], abs=6)
+    assert decoded[35, 10].tolist() == pytest.approx([255] * 3, abs=6)
+
+
+def test_pillow_without_avif_is_said_to_be_so() -> None:
+    """Distributions build it so."""
+    code = (
+        "import sys; sys.modules['PIL._avif'] = None\n"
+        "from prelabel.errors import ImageDecodeError\n"
+        "from prelabel.images import decode_image\n"
+        "try: decode_image(sys.stdin.buffer.read(), max_pixels=10_000)\n"
+        "except ImageDecodeError as error: print(error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        input=ENCODED["avif"],
+        capture_output=True,
+        check=True,
+        cwd=PROJECT_ROOT,
+    )
+    assert b"is an AVIF file, which the service's Pillow was built without" in run.stdout

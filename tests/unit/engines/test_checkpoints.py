@@ -19,7 +19,9 @@ from benchmarks.models import library_model
 from prelabel.cards import ImageSize, ModelCard, ModelFile, load_card, model_folder
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
+from prelabel.engines.groundingdino_shape import read_port_config
 from prelabel.engines.pixels import normalised
+from prelabel.engines.torch_engine import TorchEngine
 from prelabel.engines.weights import read_weights
 from prelabel.errors import ModelError
 from prelabel.types import ImageRGB
@@ -215,3 +217,28 @@ def test_official_layout_of_full_size_gives_the_librarys_own_answer(
     centres_xy = expected["pred_boxes"][0, :, :2].numpy()
     assert raw.phrase_max[:, 0] == pytest.approx(probs[:, 1:3].max(axis=1), abs=1e-6)
     assert raw.boxes_xyxy_norm.reshape(-1, 2, 2).mean(axis=1) == pytest.approx(centres_xy, abs=1e-6)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_box_heads_of_open_groundingdino_stay_apart_where_it_trained_them_apart(
+    tmp_path: Path, demo_card: ModelCard, scene: ImageRGB, separate: bool
+) -> None:
+    """`dec_pred_bbox_embed_share = False`; with one head for all, the last would win."""
+    # Not above: the library's old imports warn, and the filters for that hold in tests only.
+    from prelabel.engines.groundingdino import GroundingDinoNetwork
+
+    demo = model_folder(demo_card, "models")
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(demo / name, tmp_path)
+    shape = read_port_config(demo / "config.json")
+    torch.manual_seed(0)
+    network = GroundingDinoNetwork(shape, (101, 102, 1012, 1029), separate_box_heads=separate)
+    torch.save({"model": network.state_dict()}, tmp_path / "own.pth")
+    engine = load_local(local_card(tmp_path, engine="groundingdino"))
+    assert isinstance(engine, TorchEngine)
+    loaded = engine._network
+    assert isinstance(loaded, GroundingDinoNetwork)
+    heads = [head.layers[0].bias for head in loaded.bbox_embed]
+    expected = [head.layers[0].bias for head in network.bbox_embed]
+    assert all(torch.equal(found, right) for found, right in zip(heads, expected, strict=True))
+    assert torch.equal(heads[0], heads[1]) != separate

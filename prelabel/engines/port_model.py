@@ -1,0 +1,123 @@
+"""A transformers model of a Grounding DINO from any checkpoint that holds one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import (
+    GroundingDinoConfig,
+    GroundingDinoForObjectDetection,
+    MMGroundingDinoConfig,
+    MMGroundingDinoForObjectDetection,
+    PreTrainedModel,
+)
+from transformers.models.grounding_dino.modeling_grounding_dino import (
+    SPECIAL_TOKENS as _SPECIAL_TOKENS,
+)
+from transformers.utils import logging
+
+from prelabel.cards import ModelCard
+from prelabel.engines.layouts import (
+    Layout,
+    Weights,
+    has_separate_box_heads,
+    has_separate_class_heads,
+    layout_of,
+)
+from prelabel.engines.mmdetection import config_of, to_port
+from prelabel.engines.weights import read_weights, require_keys
+from prelabel.errors import ModelError
+
+SPECIAL_TOKENS: Final = tuple(_SPECIAL_TOKENS)
+
+_Config = GroundingDinoConfig | MMGroundingDinoConfig
+_CONFIGS: Final[dict[str, type[_Config]]] = {
+    "grounding-dino": GroundingDinoConfig,
+    "mm-grounding-dino": MMGroundingDinoConfig,
+}
+_CONFIG_NAME = "config.json"
+_CONFIG_ERRORS: Final = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    StrictDataclassError,
+)
+
+
+def load_port_model(card: ModelCard, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """The card's model, on the CPU, ready to detect.
+
+    Raises ModelError for a checkpoint of another library, and for one that does not fit its config.
+    """
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    weights = read_weights(folder / card.weights)
+    config_path = folder / _CONFIG_NAME
+    layout = layout_of(weights)
+    if layout is Layout.ORIGINAL:
+        raise ModelError(
+            f"{card.weights} has the weights' names of groundingdino, not of transformers. "
+            f"Set `engine: groundingdino` in the card of {card.name}."
+        )
+    if layout is Layout.MMDETECTION:
+        config = read_config(card.name, config_path) if config_path.is_file() else None
+        return _build(card, config or config_of(weights), to_port(weights), dtype)
+    return _build(card, read_config(card.name, config_path), weights, dtype)
+
+
+def read_config(name: str, path: Path) -> _Config:
+    """The config.json of the model of that name. Raises ModelError if it cannot be used."""
+    try:
+        content = json.loads(path.read_text())
+        config = _CONFIGS[content["model_type"]].from_dict(content)
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"The model {name} has no {_CONFIG_NAME}. Put the one that was saved with its weights "
+            "beside them."
+        ) from error
+    except _CONFIG_ERRORS as error:
+        raise ModelError(
+            f"The {_CONFIG_NAME} of {name} is damaged, or not that of a Grounding DINO "
+            f"(model_type {' or '.join(_CONFIGS)}). Put the one that was saved with its weights "
+            "beside them."
+        ) from error
+    return config
+
+
+def _build(
+    card: ModelCard, config: _Config, weights: Weights, dtype: torch.dtype
+) -> PreTrainedModel:
+    _separate_heads(config, weights)
+    config.disable_custom_kernels = True
+    is_mm = isinstance(config, MMGroundingDinoConfig)
+    kind: Any = MMGroundingDinoForObjectDetection if is_mm else GroundingDinoForObjectDetection
+    model: PreTrainedModel
+    try:
+        model, report = kind.from_pretrained(
+            None, config=config, state_dict=dict(weights), dtype=dtype, output_loading_info=True
+        )
+    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"The weights of {card.name} have other sizes than its {_CONFIG_NAME} says. "
+            "Check that they belong together."
+        ) from error
+    require_keys(card.name, missing=report["missing_keys"], unexpected=report["unexpected_keys"])
+    return model
+
+
+def _separate_heads(config: _Config, weights: Weights) -> None:
+    """Give each layer of the decoder its own heads where the checkpoint does.
+
+    transformers 5 has made that an option whose default is one head for all, which the config.json
+    of MM-Grounding-DINO and LLMDet, saved by transformers 4, do not know. By the default it ties
+    the decoder's heads to the first, without a word, and the boxes are wrong.
+    """
+    if has_separate_box_heads(weights):
+        config.decoder_bbox_embed_share = False
+    if has_separate_class_heads(weights):
+        config.decoder_cls_embed_share = False

@@ -1,0 +1,42 @@
+"""docs/models.md says of the cards what they say themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from prelabel.cards import PROJECT_ROOT, ModelCard, list_cards
+
+PAGE = (PROJECT_ROOT / "docs" / "models.md").read_text()
+ROWS = dict(re.findall(r"^\| `([\w.-]+)` \| (.*) \|$", PAGE, re.MULTILINE))
+
+
+def test_table_has_a_row_for_each_card_and_no_other() -> None:
+    assert set(ROWS) == {card.name for card in list_cards()}
+
+
+def test_rows_say_engine_licence_and_size_of_the_cards() -> None:
+    for card in list_cards():
+        _, size, licence, *_, engine = ROWS[card.name].split(" | ")
+        assert engine == card.engine
+        assert licence.split(" [")[0] == card.licence
+        recorded = sum(file.size or 0 for file in card.files if file.path == card.weights)
+        if recorded:
+            assert size == f"{recorded / 1e6:.0f} MB"
+        else:
+            assert size.endswith("GB **")
+
+
+def test_every_published_figure_has_a_source_on_the_page() -> None:
+    sources = set(re.findall(r"^(\d)\. ", PAGE, re.MULTILINE))
+    for row in ROWS.values():
+        for figure in row.split(" | ")[3:5]:
+            assert figure == "-" or re.search(r"\[(\d)\]$", figure)[1] in sources  # type: ignore[index]
+
+
+def test_example_card_is_a_card(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    card = ModelCard.model_validate(yaml.safe_load(example))
+    assert card.source == "local"

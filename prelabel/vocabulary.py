@@ -61,6 +61,10 @@ def shipped_vocabulary() -> Vocabulary:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of tokenizer.json, or of vocab.txt where that is missing.
+
+    Raises ModelError where there is neither, and for a damaged file.
+    """
     path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
     if not path.is_file() and vocabulary.is_file():
         return _from_vocabulary(vocabulary)

@@ -34,8 +34,8 @@ def supervise(command: Sequence[str | Path]) -> int:
     The first SIGINT, SIGTERM or SIGHUP becomes a SIGINT to the command alone, which then has a
     minute and a half; another SIGINT ends it at once. Those that are ignored here (nohup, a job in
     a shell's background) stay so. This is to be a process's last work: the signals stay blocked in
-    it, because one that arrives twice would end it before it can tell its status. Where the kernel is not Linux, the command takes this process's
-    place instead.
+    it, because one that arrives twice would end it before it can tell its status. Where the kernel
+    is not Linux, the command takes this process's place instead.
     """
     if sys.platform != "linux":
         os.execv(command[0], [str(part) for part in command])  # noqa: S606 - does not return

@@ -62,12 +62,6 @@ def test_a_prompt_says_what_is_looked_for(service, prompt, labels):
     assert set(boxes(entry)) == labels
 
 
-def test_a_prompt_without_any_label_of_the_project_is_an_error_that_names_them(service):
-    [entry] = service.predict(SCENE, context=[typed("zebra")])
-    assert "'zebra' is no label of this project" in entry["error"]
-    assert "result" not in entry
-
-
 def test_a_threshold_of_zero_is_zero(service):
     [default] = service.predict(SCENE)
     zeros = [number(0), number(0, "text_threshold"), typed("red circle . blue square")]

@@ -113,7 +113,7 @@ def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
 
         async def answers():
             try:
-                return await recall(project) == Asked()
+                return await recall(project) == Recalled()
             except PromptMemoryError:
                 return False
 

@@ -11,11 +11,11 @@ DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
 CASES = json.loads((DEMO / "cases.json").read_text())
 
 
-def test_there_are_twelve_pictures_and_many_boxes():
+def test_there_are_thirteen_pictures_and_many_boxes():
     pictures = {path.name for path in DEMO.iterdir() if path.suffix in (".jpg", ".png")}
     pictures -= {path.name for path in DEMO.glob("*_prelabel.png")}  # by who tried the README
     assert {case["image"] for case in CASES} == pictures
-    assert len(CASES) == 12
+    assert len(CASES) == 13
     assert sum(len(case["boxes"]) for case in CASES) >= 60
 
 

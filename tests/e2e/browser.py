@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import BrowserContext, Locator, Page, Route, sync_playwright
 
@@ -82,6 +83,21 @@ class Annotator:
         self._button("accept-suggestions-button").wait_for(state="detached")
         self.take_screenshot("accepted")
 
+    def regions(self) -> list[dict[str, Any]]:
+        """The annotation as the page would submit it."""
+        annotation = "window.Htx.annotationStore.selected.serializeAnnotation()"
+        regions: list[dict[str, Any]] = self.page.evaluate(annotation)
+        return regions
+
+    def label_first_without_label(self, key: str) -> None:
+        """Select the first region without a label in the list of regions, and press a key."""
+        grey = next(r for r in self.regions() if r["value"].keys() & {"x"} and not _has_label(r))
+        # The list shows no name for it, but its score.
+        self.page.get_by_text(f"{grey['score']:.2f}", exact=True).first.click()
+        self.take_screenshot("selected")
+        self.page.keyboard.press(key)
+        self.take_screenshot("labelled")
+
     def submit(self) -> None:
         with self.page.expect_response(
             lambda answer: answer.request.method == "POST" and "/annotations" in answer.url
@@ -100,6 +116,10 @@ class Annotator:
 
     def _button(self, name: str) -> Locator:
         return self.page.locator(f"[data-testid=bottombar-{name}]")
+
+
+def _has_label(region: dict[str, Any]) -> bool:
+    return bool(region["value"].get(region["type"]))
 
 
 @contextmanager

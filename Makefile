@@ -83,7 +83,7 @@ cluster-down: .venv/cluster.stamp  ## End the cluster, with all its nodes
 $(HOME)/.ray/auth_token: | .venv/serve.stamp
 	RAY_AUTH_MODE=token $(BIN)/ray get-auth-token --generate > /dev/null
 
-docs: .venv/serve.stamp  ## Write the table of settings into README.md
+docs: .venv/serve.stamp  ## Write docs/settings.md
 	$(BIN)/python docs/settings_table.py
 
 image-test:  ## Build the container image with buildah, run it and look what it does (DEVICE=gpu for the other)

@@ -1,4 +1,4 @@
-"""Writes the tables of settings between the markers in README.md; `--check` only compares."""
+"""Writes docs/settings.md; `--check` only compares."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from pydantic.fields import FieldInfo
 
 from prelabel.settings import AppSettings, Environment
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN, END = "<!-- settings: written by `make docs` -->\n", "<!-- end of settings -->\n"
+PAGE = Path(__file__).resolve().with_name("settings.md")
+HEAD = """<!-- Written by `make docs` from prelabel/settings.py. -->
+# Settings
+
+Values under `args:` in `serve_config.yaml`, and environment variables. Wrong names or values are refused when deploying, and the old application
+goes on serving. Ray Serve's own options (replicas, autoscaling, queues, the port) stand in `serve_config.yaml`, each with its reason.
+"""
 
 
 def tables() -> str:
@@ -36,13 +41,12 @@ def _names(field: FieldInfo) -> str:
 
 
 def main() -> None:
-    """Rewrite the README, or say that it is out of date."""
-    text = README.read_text()
-    before, rest = text.split(BEGIN)
-    written = f"{before}{BEGIN}\n{tables()}\n{END}{rest.split(END)[1]}"
-    if "--check" in sys.argv and written != text:
-        sys.exit("README.md's table of settings is out of date. Run `make docs`.")
-    README.write_text(written)
+    """Write the page, or say that it is out of date."""
+    written = f"{HEAD}\n{tables()}"
+    if "--check" not in sys.argv:
+        PAGE.write_text(written, encoding="utf-8")
+    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != written:
+        sys.exit("docs/settings.md is out of date. Run `make docs`.")
 
 
 if __name__ == "__main__":

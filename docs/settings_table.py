@@ -14,8 +14,9 @@ PAGE = Path(__file__).resolve().with_name("settings.md")
 HEAD = """<!-- Written by `make docs` from prelabel/settings.py. -->
 # Settings
 
-Values under `args:` in `serve_config.yaml`, and environment variables. Wrong names or values are refused when deploying, and the old application
-goes on serving. Ray Serve's own options (replicas, autoscaling, queues, the port) stand in `serve_config.yaml`, each with its reason.
+Values under `args:` in `serve_config.yaml`, and environment variables. Wrong names or values are
+refused when deploying, and the old application goes on serving. Ray Serve's own options (replicas,
+autoscaling, queues, the port) stand in `serve_config.yaml`, each with its reason.
 """
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prelabel.boxes import iou_xyxy
-from tests.serve.conftest import ROOT
+from tests.serve.conftest import ROOT, data_uri
 
 DEMO = ROOT / "examples" / "demo"
 CASES = json.loads((DEMO / "cases.json").read_text())
@@ -30,6 +30,41 @@ def matches(truth, regions):
                 left.remove(region)
                 break
     return len(regions) - len(left)
+
+
+SPELLINGS = {
+    "with spaces": str,
+    "with underscores": lambda name: name.replace(" ", "_"),
+    "with hyphens": lambda name: name.replace(" ", "-"),
+    "in camel case": lambda name: "".join(map(str.capitalize, name.split())),
+    "written together": lambda name: name.replace(" ", ""),
+}
+
+
+def found_of_several_words(service, spell):
+    """How many of the things whose name has several words are found, and how many there are."""
+    found = there = 0
+    for case in CASES:
+        wanted = [
+            box | {"label": spell(box["label"])} for box in case["boxes"] if " " in box["label"]
+        ]
+        if not wanted:
+            continue
+        tags = "".join(f'<Label value="{spell(label)}"/>' for label in case["labels"])
+        config = (
+            '<View><Image name="image" value="$image"/>'
+            f'<RectangleLabels name="label" toName="image">{tags}</RectangleLabels></View>'
+        )
+        [entry] = service.predict(data_uri((DEMO / case["image"]).read_bytes()), config=config)
+        found += matches(wanted, entry["result"])
+        there += len(wanted)
+    return found, there
+
+
+def test_labels_are_found_however_their_words_are_joined(service):
+    figures = {name: found_of_several_words(service, spell) for name, spell in SPELLINGS.items()}
+    assert figures["with spaces"] == (17, 18)
+    assert set(figures.values()) == {figures["with spaces"]}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["image"])

@@ -69,7 +69,7 @@ def test_detectors_are_placed(device, nodes, placed):
     variables = {
         "MALLOC_ARENA_MAX": "1",
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-        "GOMP_SPINCOUNT": "40000",
+        "GOMP_SPINCOUNT": "4000",
     }
     assert environment == ({"env_vars": variables} if place.device == "cpu" else None)
 

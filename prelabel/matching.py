@@ -14,10 +14,17 @@ from typing import Generic, TypeVar
 
 from prelabel.captions import normalise_phrase
 from prelabel.names import fold, tidy
-from prelabel.words import normal_form, other_numbers, without_determiner, written_together
+from prelabel.words import (
+    bare,
+    normal_form,
+    other_numbers,
+    without_determiner,
+    written_together,
+)
 
 NamedT = TypeVar("NamedT")
 
+_ARTICLES = frozenset({"a", "an", "the", "and", "or"})
 _MOST_NEAR = 3
 _NEAR = 0.6  # of difflib's similarity; its own default
 _LONGEST_COMPARED = 60  # characters
@@ -40,6 +47,7 @@ class Step(StrEnum):
     UNLABELLED = "no label"
     LEFT_OUT = "left out"
     NEGATIVE = "negative"
+    UNREADABLE = "unreadable"
 
 
 class NameIndex(Generic[NamedT]):
@@ -57,27 +65,31 @@ class NameIndex(Generic[NamedT]):
 
     def find(self, phrase: str) -> Iterator[tuple[Step, NamedT]]:
         """All that the phrase may mean, closest first."""
-        spelled = tidy(phrase)
-        for name, step, named in self._by_loose_form.get(loose_form(phrase), ()):
-            if name == spelled:
-                yield step, named
-        for name, _, named in self._by_loose_form.get(loose_form(phrase), ()):
-            if name != spelled and fold(name) == fold(phrase):
+        spelled, folded = tidy(phrase), fold(phrase)
+        alike = self._by_loose_form.get(loose_form(phrase), ())
+        yield from ((step, named) for name, step, named in alike if name == spelled)
+        for name, _, named in alike:
+            if name != spelled and fold(name) == folded:
                 yield Step.CASE, named
-        for name, _, named in self._by_loose_form.get(loose_form(phrase), ()):
-            if fold(name) != fold(phrase):
-                yield Step.MARKS, named
-        yield from self._by_normal_forms(normal_form(phrase))
+        yield from ((Step.MARKS, named) for name, _, named in alike if fold(name) != folded)
+        yield from self._by_normal_forms(phrase)
 
-    def _by_normal_forms(self, normal: str) -> Iterator[tuple[Step, NamedT]]:
-        plain = without_determiner(normal)
-        numbers = sorted(other_numbers(normal) | ({plain, *other_numbers(plain)} - {normal}))
-        for step, index, forms in (
-            (Step.NORMAL_FORM, self._by_normal_form, (normal,)),
-            (Step.NUMBER, self._by_normal_form, numbers),
-            (Step.TOGETHER, self._by_joined_form, map(written_together, (normal, *numbers))),
+    def _by_normal_forms(self, phrase: str) -> Iterator[tuple[Step, NamedT]]:
+        # An article is part of some names ("A pillar"), so that the whole phrase comes first; and
+        # it is none where there is a label "A".
+        whole = normal_form(phrase)
+        first = whole.partition(" ")[0]
+        is_label = first in _ARTICLES and first in self._by_normal_form
+        forms = list(dict.fromkeys([whole, whole if is_label else normal_form(bare(phrase))]))
+        plain = [without_determiner(form) for form in forms]
+        numbers = [number for form in (*forms, *plain) for number in sorted(other_numbers(form))]
+        others = list(dict.fromkeys([*plain, *numbers]))
+        for step, index, wanted in (
+            (Step.NORMAL_FORM, self._by_normal_form, forms),
+            (Step.NUMBER, self._by_normal_form, others),
+            (Step.TOGETHER, self._by_joined_form, map(written_together, (*forms, *others))),
         ):
-            for form in forms:
+            for form in wanted:
                 for named in index.get(form, ()):
                     yield step, named
 

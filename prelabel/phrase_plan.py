@@ -17,7 +17,7 @@ from prelabel.prompts import Wanted, split_prompt
 from prelabel.settings import AppSettings
 from prelabel.types import PhraseMatch
 from prelabel.vocabulary import Vocabulary
-from prelabel.words import searched_words, to_words
+from prelabel.words import normal_form, number_key, searched_words, to_words, without_marks
 
 _LAST_SIGN = "\u2bff"  # behind it, what is no letter is a picture, or a sign in its stead
 _MOST_NAMES_SHOWN = 8
@@ -26,7 +26,7 @@ _MOST_JOINED = 8  # labels that are joined by "and"
 _CONJUNCTION = re.compile(r"\s+(?:and|or|&)\s+", re.IGNORECASE)
 _EXACT = {Step.SPELLED, Step.ALIAS, Step.PREDICTED_VALUE, Step.CASE, Step.MARKS}
 
-Search = tuple[str, str]  # the key by which the model tells phrases apart, and the words
+Search = tuple[str, str]  # the key by which phrases are told apart, and the words
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class PlannedPhrase:
         if target.label is None or not target.name:
             return self.searches
         if target.name not in target.label.phrases:
-            return label_searches(target.label)
+            return _prompt_searches(target.label.phrases)
         if self.step == Step.TOGETHER and target.name.count(" ") > self.phrase.count(" "):
-            return searches_of((target.name,))
+            return _prompt_searches((target.name,))
         return self.searches
 
 
@@ -68,15 +68,15 @@ class PlannedPhrase:
 class PlannedPrompt:
     """A prompt as a labeling config lets it be read.
 
-    phrases: those that can be looked for; excluded: values of the labels that negatives name;
-    unknown: phrases, or names of labels in the prompt, that match no label; unreadable: phrases
-    that the model has no word of.
+    phrases: those that can be looked for; unread: those that the model has no word of; unknown:
+    phrases, or names of labels in the prompt, that match no label; excluded: values of the labels
+    that negatives name.
     """
 
     text: str
     phrases: tuple[PlannedPhrase, ...]
+    unread: tuple[PlannedPhrase, ...] = ()
     unknown: tuple[str, ...] = ()
-    unreadable: tuple[str, ...] = ()
     excluded: frozenset[str] = field(default_factory=frozenset)
 
     @property
@@ -92,7 +92,18 @@ class PlannedPrompt:
     @property
     def matches(self) -> tuple[PhraseMatch, ...]:
         """What became of each phrase, for the answer."""
-        return tuple(_match(phrase) for phrase in self.phrases[:_MOST_MATCHES])
+        unread = (PhraseMatch(p.phrase, (), None, Step.UNREADABLE) for p in self.unread)
+        return (*map(_match, self.phrases), *unread)[:_MOST_MATCHES]
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Phrases that the model has no word of, as they were typed."""
+        return tuple(dict.fromkeys(phrase.phrase for phrase in self.unread))
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether it says what to leave out."""
+        return any(phrase.step == Step.NEGATIVE for phrase in self.phrases)
 
 
 def read_prompt(
@@ -110,17 +121,10 @@ def read_prompt(
     reader = _Reader(config, "drop" if _drops(settings, typed) else settings.unknown_phrases, typed)
     wanted = split_prompt(text, settings.max_prompt_chars, config.names.all)
     planned = [phrase for each in wanted for phrase in reader.read(each)]
-    readable = [_is_readable(phrase, vocabulary) for phrase in planned]
-    unreadable = (
-        p.phrase for p, is_readable in zip(planned, readable, strict=True) if not is_readable
-    )
-    return PlannedPrompt(
-        text,
-        tuple(p for p, is_readable in zip(planned, readable, strict=True) if is_readable),
-        tuple(dict.fromkeys(reader.unknown)),
-        tuple(dict.fromkeys(unreadable)),
-        frozenset(reader.excluded),
-    )
+    readable = [phrase for phrase in planned if _is_readable(phrase, vocabulary)]
+    unread = [phrase for phrase in planned if not _is_readable(phrase, vocabulary)]
+    unknown = tuple(dict.fromkeys(reader.unknown))
+    return PlannedPrompt(text, tuple(readable), tuple(unread), unknown, frozenset(reader.excluded))
 
 
 def _drops(settings: AppSettings, typed: bool) -> bool:
@@ -155,6 +159,8 @@ class _Reader:
         match = self._named(wanted.label or wanted.phrase)
         if wanted.label and match.targets:
             match = self._said(wanted.label, match)
+        elif wanted.label:  # "find: cat, dog"
+            match = self._named(wanted.phrase)
         elif not match.targets and (parts := self._joined(wanted)):
             for part in parts:
                 yield _planned(part, self._named(part))
@@ -212,8 +218,19 @@ class _Reader:
 
 
 def _planned(phrase: str, match: LabelMatch) -> PlannedPhrase:
-    words = to_words(phrase) if match.step in _EXACT else searched_words(phrase)
-    return PlannedPhrase(phrase, ((normalise_phrase(words), words),), match)
+    if match.step in _EXACT:
+        words = to_words(phrase)
+    elif match.named and _begin_alike(phrase, match.named[0].name):
+        words = to_words(without_marks(phrase))
+    else:
+        words = searched_words(phrase)
+    return PlannedPhrase(phrase, _prompt_searches((words,)), match)
+
+
+def _begin_alike(phrase: str, name: str) -> bool:
+    """Whether what looks like an article belongs to the name: "OR gates" of the label "OR gate"."""
+    first, *_ = normal_form(phrase).split() or [""]
+    return normal_form(name).startswith(f"{first} ")
 
 
 def _is_readable(planned: PlannedPhrase, vocabulary: Vocabulary) -> bool:
@@ -232,6 +249,14 @@ def first_searches(planned: PlannedPhrase) -> tuple[Search, ...]:
     """What the model is asked for with a phrase, on the first picture that has its label."""
     target = next(iter(planned.targets.values()), None)
     return planned.searches_for(target) if target else planned.searches
+
+
+@lru_cache(maxsize=4096)
+def _prompt_searches(phrases: tuple[str, ...]) -> tuple[Search, ...]:
+    """The same for a prompt, where the singular and the plural of a word are one: they would take
+    each other's objects.
+    """
+    return tuple((number_key(words), words) for _, words in searches_of(phrases))
 
 
 @lru_cache(maxsize=4096)

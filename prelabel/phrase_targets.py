@@ -20,6 +20,7 @@ from prelabel.prompt_sources import PromptSources
 from prelabel.settings import AppSettings
 from prelabel.types import Target
 from prelabel.vocabulary import Vocabulary
+from prelabel.words import number_key
 
 Aim = tuple[str, Target | None]  # words, and the label that their boxes get
 _Group = tuple[Mapping[str, LabelTarget], Sequence[PlannedPhrase]]
@@ -70,12 +71,20 @@ class PhraseTargets:
         ):
             made = self._target(target.control, target.label)
             for key, words in searches:
-                if key not in self._negatives:
-                    labelled.setdefault(key, (words, made))
+                if key not in self._negatives and _counts_more(made, labelled.get(key)):
+                    labelled[key] = (words, made)
             if target.control.negatives or (target.label and target.label.negatives):
-                for key, words in _negatives(target.control, target.label):
-                    left_out[key] = (words, None)
+                left_out |= self._negatives_of(target)
         return list((self._left_out | left_out | labelled).values()) if labelled else []
+
+    def _negatives_of(self, target: LabelTarget) -> dict[str, Aim]:
+        """The `negative_values` of a control and a label."""
+        names = target.control.negatives + (target.label.negatives if target.label else ())
+        return {
+            key if self._prompted is None else number_key(words): (words, None)
+            for key, words in searches_of(names)
+            if self._vocabulary.reads(words)
+        }
 
     def _of_prompt(self, image: ImageObject) -> Iterator[tuple[LabelTarget, Sequence[Search]]]:
         for targets, phrases in self._prompted or ():
@@ -109,8 +118,11 @@ class PhraseTargets:
         return self._made[key]
 
 
-def _negatives(control: BoxControl, label: Label | None) -> Sequence[Search]:
-    return searches_of(control.negatives + (label.negatives if label else ()))
+def _counts_more(target: Target, there: Aim | None) -> bool:
+    """Whether a phrase goes to this label: the first that asks for it, or the first with a label
+    where it had none.
+    """
+    return there is None or bool(there[1] and there[1].label is None and target.label)
 
 
 def _by_targets(phrases: Sequence[PlannedPhrase]) -> list[_Group]:

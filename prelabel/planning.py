@@ -162,11 +162,8 @@ class _Planner:
 
 
 def _why_nothing(prompt: PlannedPrompt | None, unreadable: Sequence[str]) -> str:
-    if prompt is not None and prompt.excluded:
-        return (
-            "The prompt leaves out every label that it could look for. Take a minus sign or "
-            '"not:" away.'
-        )
+    if prompt is not None and prompt.has_negatives:
+        return 'The prompt leaves out all that it could look for. Take a minus sign or "not:" away.'
     return unreadable_sentence(unreadable)
 
 

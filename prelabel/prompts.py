@@ -11,14 +11,21 @@ from prelabel.errors import PromptError
 from prelabel.names import fold, tidy
 from prelabel.types import Asked
 
-_PHRASE_END = ",，、"  # within a line of a prompt
-_LINE_END = ".;。；\n"
+_PHRASE_END = ",，、،|•"  # within a line of a prompt
+_LINE_END = ".;。；؛۔।．\n"
 _LABEL_END = ":："
 _ENDS = _PHRASE_END + _LINE_END + _LABEL_END
 _DASHES = ("-", "\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212")
-_LINE_MARK = re.compile(r"\s*([-\u2010-\u2014\u2212*•·‣▪●◦+]|\d{1,3}[.)])\s+(?=\S)")
+_SIGNS = (*_DASHES, "!")  # in front of a negative
+_SIGN_INSIDE = re.compile(r"(?<=\S)\s+(?=[-!][^\W\d_])")
+# Bullets; boxes to tick; "1." "2)" "(3)" "4 -" "a)" and numbers in circles or keys.
+_LINE_MARK = re.compile(
+    r"\s*(?:([-\u2010-\u2014\u2212*•·‣▪●◦○+]|\[[ xX✓]?\]|[\u2460-\u2473]"
+    r"|\d\ufe0f?\u20e3|\(?\d{1,3}\)|\d{1,3}\s?-|[a-z]\))\s+(?=\S)"
+    r"|(\d{1,3}[.．)]\s*)(?=[^\W\d]|\s))"
+)
 _BULLET = "\u2043"  # the hyphen bullet: in place of a dash that is one
-_NOT = "not"
+_NOT = frozenset({"not", "no", "without", "except", "exclude", "excluding"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +73,12 @@ def split_prompt(prompt: str, max_chars: int, names: Collection[str] = ()) -> tu
     """
     if len(prompt) > max_chars:
         raise PromptError(f"The prompt is longer than {max_chars} characters. Shorten it.")
-    known = frozenset(fold(name) for name in names)
-    pieces = [_Piece.of(phrase, end, known) for phrase, end in _pieces(prompt, names, known)]
+    known = frozenset(fold(name) for name in names) - {""}
+    pieces = [
+        piece
+        for phrase, end in _pieces(prompt, names, known)
+        for piece in _Piece.all_of(phrase, end, known)
+    ]
     phrases = [piece for piece in pieces if piece.phrase]
     if all(piece.bulleted or piece.negative for piece in phrases):
         pieces = [replace(piece, negative=piece.negative and piece.bulleted) for piece in pieces]
@@ -91,12 +102,19 @@ class _Piece:
     negative: bool = False
 
     @classmethod
-    def of(cls, phrase: str, end: str, known: Collection[str]) -> _Piece:
+    def all_of(cls, phrase: str, end: str, known: Collection[str]) -> Iterator[_Piece]:
+        """One piece, or several where negatives follow without a separator: "cat -dog"."""
         if fold(phrase) in known:
-            return cls(phrase, end)
-        text, bulleted = phrase.removeprefix(_BULLET), phrase.startswith(_BULLET)
-        undashed = text.lstrip("".join(_DASHES) + " ") if text.startswith(_DASHES) else text
-        return cls(undashed, end, bulleted, negative=undashed != text)
+            yield cls(phrase, end)
+            return
+        parts = _SIGN_INSIDE.split(phrase)
+        for number, part in enumerate(parts, start=1):
+            text, bulleted = part.removeprefix(_BULLET), part.startswith(_BULLET)
+            rest = text.lstrip("".join(_SIGNS) + " ") if text.startswith(_SIGNS) else text
+            last = number == len(parts)
+            # Dashes may all be bullets; an exclamation mark is none.
+            marked = bulleted or text.startswith("!")
+            yield cls(rest, end if last else ",", marked, negative=rest != text)
 
 
 class _Reader:
@@ -109,25 +127,36 @@ class _Reader:
         self._negative = False  # of all that is said of the label
         self._is_alone = False  # nothing was said yet of what becomes the label
         self._line_ended = False  # right behind the label's ":"
+        self._listed = False  # the label's phrases stand below it, with bullets
 
     def take(self, piece: _Piece) -> None:
         """Read the next piece."""
         phrase, end = piece.phrase, piece.end
+        if self._listed and not piece.bulleted:
+            self._close()
         if phrase and end and end in _LABEL_END:
             self._close()
-            negated = fold(phrase) == _NOT and _NOT not in self._known
+            negated = fold(phrase) in _NOT and fold(phrase) not in self._known
             self._label, self._negative = (None if negated else phrase), negated or piece.negative
             self._is_alone = True
             return
         if phrase:
-            if self._line_ended and not self._negative and fold(phrase) in self._known:
-                self._close()  # a label in a line of its own, not one of the last one's phrases
-            self.wanted.append(self._said(phrase, piece.negative))
-            self._is_alone = self._line_ended = False
-        if end == "\n" and self._is_alone and not self._line_ended:
+            self._take_phrase(piece)
+        if end == "\n" and (self._listed or (self._is_alone and not self._line_ended)):
             self._line_ended = True  # its phrases may stand in the next line
         elif not end or end in _LINE_END:
             self._close()
+
+    def _take_phrase(self, piece: _Piece) -> None:
+        if self._line_ended:
+            # A label in a line of its own, not one of the last one's phrases.
+            own_line = not (self._negative or piece.bulleted) and fold(piece.phrase) in self._known
+            if own_line:
+                self._close()
+            self._listed = piece.bulleted and (self._label is not None or self._negative)
+        self.wanted.append(self._said(piece.phrase, piece.negative))
+        self._is_alone = self._is_alone and piece.negative and not self._negative
+        self._line_ended = False
 
     def _said(self, phrase: str, negative: bool) -> Wanted:
         if negative or self._negative:
@@ -137,13 +166,16 @@ class _Reader:
     def _close(self) -> None:
         if self._label and self._is_alone:  # "car:" and nothing behind it
             self.wanted.append(Wanted(self._label, negative=self._negative))
-        self._label, self._negative = None, False
+        self._label, self._negative, self._listed = None, False, False
         self._is_alone, self._line_ended = False, False
 
     def _underscored(self, phrase: str) -> Wanted:
-        """Label Studio's own example backend writes "phrase_label"."""
+        """Label Studio's own example backend writes "phrase_label": "brown cat_cats". A phrase
+        without spaces is an identifier, such as "traffic_light".
+        """
         start, _, label = phrase.rpartition("_")
-        if start.strip() and fold(label) in self._known and fold(phrase) not in self._known:
+        is_pair = " " in phrase and start.strip() and fold(label) in self._known
+        if is_pair and fold(phrase) not in self._known:
             return Wanted(start.strip(), label.strip())
         return Wanted(phrase)
 
@@ -153,29 +185,37 @@ def _pieces(
 ) -> Iterator[tuple[str, str]]:
     """Phrases, or nothing, and what each ends with."""
     lines = unicodedata.normalize("NFC", prompt).splitlines()
-    text = "\n".join(_without_mark(line, known) for line in lines)
+    marked = tuple(name for name in known if _LINE_MARK.match(f"{name} x"))
+    # A tab stands between the cells of a table.
+    text = "\n".join(_without_mark(line, marked).strip().replace("\t", ",") for line in lines)
     # Characters can become several when their case is evened out: "ß" is "ss".
     folded = text.casefold()
     place = [number for number, char in enumerate(text) for _ in char.casefold()]
-    part = "|".join([*_with_separators(names, folded), f"[^{_ENDS}]*"])
-    for found in re.finditer(rf"[^\S\n]*({part})[^\S\n]*([{_ENDS}]|\Z)", folded):
+    part = "|".join([*_with_separators(names, folded), f"[^{_ENDS}]"])
+    for found in re.finditer(rf"[^\S\n]*((?:{part})*)([{_ENDS}]|\Z)", folded):
         start, stop = (place[at] if at < len(place) else len(text) for at in found.span(1))
         yield " ".join(text[start:stop].split()), found[2]
 
 
-def _without_mark(line: str, known: Collection[str]) -> str:
+def _without_mark(line: str, marked: tuple[str, ...]) -> str:
     """The line with one sign in place of its bullet, and without its number: "1. dog", "2) cat".
-    A label may begin like that.
+
+    marked: labels that begin like that, folded.
     """
     mark = _LINE_MARK.match(line)
-    if mark is None or any(fold(line).startswith(name) for name in known if name[0] == mark[1][0]):
+    if mark is None or (marked and fold(line).startswith(marked)):
         return line
-    return (_BULLET if mark[1][0] in _DASHES else "") + line[mark.end() :]
+    return (_BULLET if (mark[1] or "").startswith(_DASHES) else "") + line[mark.end() :]
 
 
 def _with_separators(names: Collection[str], folded: str) -> Iterator[str]:
-    """Patterns of those names in a prompt that must stay whole, the longest first."""
-    spaced = " ".join(folded.split())
+    """Patterns of those names in a prompt that must stay whole, the longest first. A plural "s" may
+    follow, and spaces may be left out.
+    """
+    close = "".join(folded.split())
     odd = {tidy(name).casefold() for name in names if re.search(f"[{_ENDS}]", name)}
-    for name in sorted((name for name in odd if name in spaced), key=len, reverse=True):
-        yield r"\s+".join(map(re.escape, name.split()))
+    there = (name for name in odd if "".join(name.split()) in close)
+    for name in sorted(there, key=len, reverse=True):
+        pattern = r"\s*".join(map(re.escape, name.split()))
+        before = r"(?<![^\W_])" if name[0].isalnum() else ""
+        yield rf"{before}{pattern}" + (r"(?:e?s)?(?![^\W_])" if name[-1].isalnum() else "")

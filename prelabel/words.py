@@ -24,19 +24,29 @@ _HYPHENS: Final = re.compile("[-\u2010\u2011\u2012\u2013\u2014\u2212]")
 _COLOURS: Final = tuple(
     "black blue brown gray green grey orange pink purple red white yellow".split()  # noqa: SIM905
 )
+_SUFFIXES: Final = frozenset({"ing", "ish", "ling", "ness", "est", "ate", "ed", "er"})
 _SHORTEST_JOINED: Final = 6  # letters of a name that is taken apart, and of a part of one: 3
 _SHORTEST_PART: Final = 3
 _LONGEST_JOINED: Final = 40
 
-_QUOTES: Final = "\"'`´“”„‟‘’‚‛«»‹›「」『』"
+# Quotes, and what marks words as bold, struck or quoted where people paste from.
+_QUOTES: Final = "\"'`´“”„‟‘’‚‛«»‹›「」『』*~=<>|"
 _PUNCTUATION: Final = ".,;:!?…。，、；：！？"
-_BULLETS: Final = "*•·‣▪●◦○►→>"
-_BRACKETS: Final = {"(": ")", "[": "]", "{": "}", "<": ">", "（": "）", "【": "】"}  # noqa: RUF100
-_ARTICLE: Final = re.compile(r"(?:an?|the|and|or)\s+(?=\S)", re.IGNORECASE)
+_BULLETS: Final = "•·‣▪●◦○►→#&"
+_BRACKETS: Final = {"(": ")", "[": "]", "{": "}", "（": "）", "【": "】"}
+# "A" in front of a number is a name ("A 320"), and so it is in "A and B".
+_ARTICLE: Final = re.compile(
+    r"(?:(?:and|or)\s+(?=\S))?(?:the\s+(?=\S)|an?\s+(?!and\b|or\b)(?=[^\s\d]))?", re.IGNORECASE
+)
+_LIST_GOES_ON: Final = re.compile(r"(?<=\S)\s+(?:and|or|&)$", re.IGNORECASE)
 _DETERMINER: Final = re.compile(r"(?:all|any|every|each|some|both)\s+(?:of\s+)?(?:the\s+)?(?=\S)")
 # Signs that tell names apart: C, C++ and C#; R&D.
 _KEPT_SIGNS: Final = "+#&%$€£"
 _COMBINING: Final = re.compile("[\u0300-\u036f]")  # of Latin, Greek and Cyrillic letters
+# Plurals that inflect makes and does not take back.
+_ENDINGS: Final = (("s", ""), ("es", ""), ("es", "is"), ("a", "um"))
+_LATIN: Final = (("ae", "a"), ("i", "us"))  # which it does not even make
+_JOINT: Final = re.compile(r"(?<!\d) | (?!\d)")
 _ENGLISH: Final = re.compile(r"[a-z]{2,60}")
 
 
@@ -71,7 +81,7 @@ def _camel_case(token: str) -> list[str]:
     """
     starts = [0, *(at for at in range(1, len(token)) if _is_boundary(token, at)), len(token)]
     parts = [token[start:end] for start, end in pairwise(starts)]
-    if len(parts) < 2 or not all(part.isalnum() for part in parts) or is_word(token):
+    if len(parts) < 2 or not all(part.isalnum() for part in parts) or _is_one_word(token):
         return []
     return parts if all(_is_part(part) for part in parts) else []
 
@@ -82,7 +92,8 @@ def _is_boundary(token: str, at: int) -> bool:
 
 
 def _is_part(part: str) -> bool:
-    return (part.isupper() and len(part) > 1) or len(part) >= _SHORTEST_PART
+    letters = sum(char.isalpha() for char in part)
+    return (part.isupper() and len(part) > 1) or letters >= _SHORTEST_PART
 
 
 def _compound(token: str) -> str | None:
@@ -107,10 +118,15 @@ def _known_compound(lower: str) -> str | None:
             return compounds[stem] + ending
     for colour in _COLOURS:
         rest = lower.removeprefix(colour)
-        if rest != lower and len(rest) >= _SHORTEST_PART and is_word(rest):
-            one_word = not {lower, lower.removesuffix("s")}.isdisjoint(_one_word_names())
-            return None if one_word else f"{colour} {rest}"
+        is_name = len(rest) >= _SHORTEST_PART and rest not in _SUFFIXES and is_word(rest)
+        if rest != lower and is_name:
+            return None if _is_one_word(lower) else f"{colour} {rest}"
     return None
+
+
+def _is_one_word(name: str) -> bool:
+    lower = name.lower()
+    return is_word(name) or not {lower, lower.removesuffix("s")}.isdisjoint(_one_word_names())
 
 
 def is_word(name: str) -> bool:
@@ -143,6 +159,15 @@ def bare(phrase: str) -> str:
     """The phrase without what people put around it: quotes, brackets, bullets, punctuation, an
     article, an "and" that is left of a list. All of it, if nothing else would be left.
     """
+    text = without_marks(phrase)
+    article = _ARTICLE.match(text)
+    return _LIST_GOES_ON.sub("", text[article.end() :] if article else text)
+
+
+def without_marks(phrase: str) -> str:
+    """The phrase without quotes, brackets, bullets and punctuation around it. All of it, if nothing
+    else would be left.
+    """
     text = tidy(phrase)
     while text != (shorter := _shorter(text)):
         text = shorter
@@ -152,15 +177,14 @@ def bare(phrase: str) -> str:
 def _shorter(text: str) -> str:
     text = text.strip(_QUOTES + " ").rstrip(_PUNCTUATION + " ").lstrip(_BULLETS + _PUNCTUATION)
     for opening, closing in _BRACKETS.items():
-        if text.startswith(opening) and (
-            closing not in text or text.index(closing) == len(text) - 1
-        ):
-            text = text.removeprefix(opening).removesuffix(closing)
+        if text.startswith(opening) and text.endswith(closing):
+            inside = text.rindex(opening) < text.index(closing)
+            text = text[1:-1] if inside else text
+        elif text.startswith(opening) and closing not in text:
+            text = text.removeprefix(opening)
         elif text.endswith(closing) and opening not in text:
             text = text.removesuffix(closing)
-    text = text.strip()
-    article = _ARTICLE.match(text)
-    return text[article.end() :] if article else text
+    return text.strip()
 
 
 def searched_words(phrase: str) -> str:
@@ -171,9 +195,9 @@ def searched_words(phrase: str) -> str:
 @lru_cache(maxsize=65_536)
 def normal_form(name: str) -> str:
     """The name in the form in which it is compared with others: plain words in one case, without
-    accents, articles and marks.
+    accents and marks.
     """
-    text = fold(to_words(bare(unicodedata.normalize("NFKC", name))))
+    text = fold(to_words(without_marks(unicodedata.normalize("NFKC", name))))
     text = _COMBINING.sub("", unicodedata.normalize("NFD", text))
     kept = (char if _is_compared(char) else " " for char in unicodedata.normalize("NFC", text))
     return " ".join("".join(kept).split()) or fold(name)
@@ -183,6 +207,13 @@ def _is_compared(char: str) -> bool:
     return char in _KEPT_SIGNS or unicodedata.category(char)[0] in "LMN"
 
 
+@lru_cache(maxsize=16_384)
+def number_key(words: str) -> str:
+    """What the singular and the plural of a phrase have in common."""
+    normal = normal_form(words)
+    return min(normal, *other_numbers(normal))
+
+
 def without_determiner(normal: str) -> str:
     """A normal form without "all", "some" and the like in front: "all the dogs" -> "dogs"."""
     determiner = _DETERMINER.match(normal)
@@ -190,8 +221,8 @@ def without_determiner(normal: str) -> str:
 
 
 def written_together(normal: str) -> str:
-    """A normal form without its spaces."""
-    return normal.replace(" ", "")
+    """A normal form without its spaces, but for those between digits: "1 2" is not "12"."""
+    return _JOINT.sub("", normal)
 
 
 @lru_cache(maxsize=16_384)
@@ -212,12 +243,14 @@ def other_numbers(normal: str) -> frozenset[str]:
 
 
 def _forms(word: str) -> Iterator[str]:
-    yield from _plurals(word)
+    yield from (word[: -len(end)] + start for end, start in _LATIN if word.endswith(end))
+    # No plural is made by an "s" behind an "s": "princes" is not one of "princess".
+    yield from (form for form in _plurals(word) if word[-1] != "s" or form != f"{word}s")
     for singular in _singular_candidates(word):
         # inflect takes "bus" for the plural of "bu": what it says is only believed both ways. And
         # people write "deers", whose plural is the same word.
         plurals = _plurals(singular) if len(singular) > 1 else frozenset()
-        if word in plurals or (singular in plurals and word == f"{singular}s"):
+        if word in plurals or (singular in plurals and word in (f"{singular}s", f"{singular}es")):
             yield singular
 
 
@@ -228,7 +261,12 @@ def _plurals(word: str) -> frozenset[str]:
 
 def _singular_candidates(word: str) -> Iterable[str]:
     found = {engine.singular_noun(word) for engine in _engines()}
-    return {str(each) for each in found if each} | {word.removesuffix("s")} - {word}
+    by_ending = {
+        word.removesuffix(ending) + singular
+        for ending, singular in _ENDINGS
+        if word.endswith(ending)
+    }
+    return ({str(each) for each in found if each} | by_ending) - {word}
 
 
 def load_words() -> None:

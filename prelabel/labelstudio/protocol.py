@@ -102,6 +102,7 @@ class Task(_Wire):
 
 _LONGEST_KEY = 100
 _BOX_TYPES = ("rectanglelabels", "rectangle")
+_LARGEST_PX = 1_000_000
 _FARTHEST_PCT = 10_000  # of the picture; what is farther away is on none
 _FAULT_DEPTH = 3  # names on the way to what is wrong
 
@@ -170,12 +171,9 @@ class SetupRequest(_Wire):
         """The project's prompt and thresholds, of its extra parameters. Raises RequestError for
         those that are none; other parameters are not read.
         """
-        extra = self.extra_params
-        if isinstance(extra, str):  # as forms send JSON
-            with suppress(ValueError):
-                extra = json.loads(extra)
-        if not isinstance(extra, dict):
-            return Asked()
+        given = self.extra_params
+        given = _parsed(given) if isinstance(given, str) else given  # forms send JSON as a text
+        extra = {k.strip().lower(): v for k, v in given.items()} if isinstance(given, dict) else {}
         prompt = extra.get("prompt")
         if prompt is not None and not isinstance(prompt, str | list):
             raise RequestError(
@@ -184,9 +182,28 @@ class SetupRequest(_Wire):
             )
         return Asked(
             _text(prompt),
-            _threshold_of("box_threshold", extra.get("box_threshold"), strict=True),
-            _threshold_of("text_threshold", extra.get("text_threshold"), strict=True),
+            _threshold_of("box_threshold", _number(extra.get("box_threshold")), strict=True),
+            _threshold_of("text_threshold", _number(extra.get("text_threshold")), strict=True),
         )
+
+
+def _parsed(text: str) -> JsonValue:
+    try:
+        parsed: JsonValue = json.loads(text) if text.strip() else None
+    except (ValueError, RecursionError):
+        raise RequestError(
+            f"The extra parameters are no JSON object: {text[:60]!r}. Write them as in "
+            '{"prompt": "cat . dog"}.'
+        ) from None
+    return parsed
+
+
+def _number(value: JsonValue) -> JsonValue:
+    """A text that is a number, as one."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return float(value)
+    return value
 
 
 class VersionsRequest(_Wire):
@@ -405,12 +422,15 @@ def _box_of(entry: ResultEntry) -> tuple[float, float, float, float] | None:
     Label Studio turns a region about its top left corner, clockwise, in pixels of the picture.
     """
     value = entry.value or {}
-    numbers = [value.get(name, 0) for name in ("x", "y", "width", "height", "rotation")]
+    numbers = [value.get(name) for name in ("x", "y", "width", "height")]
+    numbers.append(value.get("rotation", 0))
     if not all(isinstance(n, int | float) and abs(n) <= _FARTHEST_PCT for n in numbers):
         return None
     x, y, width, height, degrees = (float(n) for n in numbers if isinstance(n, int | float))
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    aspect = (entry.original_height or 1) / (entry.original_width or 1)
+    width_px, height_px = entry.original_width or 0, entry.original_height or 0
+    known = 0 < width_px <= _LARGEST_PX and 0 < height_px <= _LARGEST_PX
+    aspect = height_px / width_px if known else 1.0
     xs = [x, x + width * cos, x - height * aspect * sin, x + width * cos - height * aspect * sin]
     ys = [y, y + width / aspect * sin, y + height * cos, y + width / aspect * sin + height * cos]
     return min(xs), min(ys), max(xs), max(ys)

@@ -280,13 +280,13 @@ BOX = {"x": 10, "y": 20, "width": 30, "height": 40}
             ],
             [("cat", None), (None, None)],
         ),
-        ([region_entry("rectanglelabels", {"x": 1})], [(None, None)]),
+        ([region_entry("rectanglelabels", {"x": 1})], []),
         ([region_entry("rectanglelabels", {**BOX, "x": "1"}), text("cat")], []),
         ([region_entry("rectanglelabels", {**BOX, "x": float("nan")})], []),
         ([region_entry("rectanglelabels", {**BOX, "width": 1e308})], []),
         (
             [region_entry("brushlabels", {"rle": [1]}), region_entry("rectangle", None)],
-            [(None, None)],
+            [],
         ),
     ],
 )
@@ -313,7 +313,8 @@ def test_a_turned_box_counts_by_the_upright_one_around_it():
         ('{"prompt": "cat", "text_threshold": 0.5}', Asked("cat", None, 0.5)),
         ({"prompt": " "}, Asked()),
         ({"temperature": 3}, Asked()),
-        ("cat", Asked()),
+        ({"Prompt": "cat", "box_threshold": "0.4"}, Asked("cat", 0.4)),
+        ("", Asked()),
         ([1], Asked()),
     ],
 )
@@ -322,8 +323,22 @@ def test_the_extra_parameters_of_a_project_s_model_are_read(extra, asked):
 
 
 @pytest.mark.parametrize(
-    ("extra", "named"), [({"prompt": 5}, "prompt"), ({"box_threshold": 35}, "box_threshold")]
+    ("extra", "named"),
+    [
+        ({"prompt": 5}, "prompt"),
+        ({"box_threshold": 35}, "box_threshold"),
+        ({"box_threshold": "high"}, "box_threshold"),
+        ("{'prompt': 'cat'}", "no JSON object"),
+        ("[" * 100_000, "no JSON object"),
+    ],
 )
 def test_a_wrong_extra_parameter_is_named(extra, named):
     with pytest.raises(RequestError, match=named):
         _ = SetupRequest(extra_params=extra).asked
+
+
+@pytest.mark.parametrize("size", [0, -1, 10**400])
+def test_a_region_of_a_picture_without_a_size_is_taken_as_it_stands(size):
+    sizes = {"original_width": size, "original_height": size}
+    [box] = boxes_in([region_entry("rectanglelabels", {**BOX, "rotation": 0}, **sizes)])
+    assert box.box_pct == pytest.approx((10, 20, 40, 60))

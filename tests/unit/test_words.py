@@ -1,6 +1,6 @@
 import pytest
 
-from prelabel.words import bare, normal_form, other_numbers, to_words
+from prelabel.words import bare, normal_form, other_numbers, to_words, written_together
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,7 @@ def test_identifiers_are_taken_apart(name, words):
             "redwood",
             "browser",
         ),
+        *("GitHub", "WhatsApp", "BMWi3", "yellowing", "greyling"),
         *("Fußgänger", "Verkehrsampel", "Handtasche", "кошка", "猫", "🙂", "-", "---"),
     ],
 )
@@ -58,6 +59,11 @@ def test_names_that_are_no_identifiers_stay_what_they_are(name):
         ("the dog.", "dog"),
         ("and the dogs!", "dogs"),
         ("• dog", "dog"),
+        ("**dog**", "dog"),
+        ("[[dog]]", "dog"),
+        ("dog and", "dog"),
+        ("A 320", "A 320"),
+        ("A and B", "A and B"),
         ("C++", "C++"),
         ("a", "a"),
         ("the", "the"),
@@ -76,7 +82,7 @@ def test_what_people_put_around_a_phrase_is_left_out(phrase, rest):
         ("Cafe\u0301", "CAFÉ"),
         ("ﬁre truck", "fire_truck"),
         ("Straße", "STRASSE"),
-        ("the Red-Star!", "red_star"),
+        ("“Red-Star”!", "red_star"),
         ("ครู", "ครู "),
     ],
 )
@@ -109,3 +115,15 @@ def test_singular_and_plural_find_each_other(singular, plural):
 @pytest.mark.parametrize("word", ["猫", "r&d", "", "x" * 100, "2", "of", "c++"])
 def test_what_is_no_english_word_has_no_other_number(word):
     assert all(form.endswith("s") for form in other_numbers(word))
+
+
+@pytest.mark.parametrize(
+    ("word", "other"), [("princes", "princess"), ("bras", "brass"), ("cares", "caress")]
+)
+def test_no_plural_is_made_of_a_plural(word, other):
+    assert other not in other_numbers(word)
+
+
+def test_digits_are_not_joined():
+    assert written_together("1 2 inch") != written_together("12 inch")
+    assert written_together("f 16") == written_together("f16")

@@ -18,9 +18,10 @@ from benchmarks.models import write_full_size
 from benchmarks.servers import flask_server, replicas_rss, service
 from benchmarks.timing import Client, Load, closed_loop, in_turns, open_loop, percentile, seconds
 from prelabel.images import decode_image
+from prelabel.labelstudio.answers import Prediction
 from prelabel.labelstudio.client import LabelStudioClient
 from prelabel.labelstudio.labeling_config import parse_labeling_config
-from prelabel.labelstudio.protocol import Prediction, PredictRequest, Task
+from prelabel.labelstudio.protocol import PredictRequest, Task
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
 from prelabel.planning import plan_task
 from prelabel.prompt_sources import PromptSources

@@ -23,13 +23,9 @@ from prelabel.cards import ModelCard
 from prelabel.egress import Egress
 from prelabel.fetching import FetchLimits, ImageFetcher
 from prelabel.journal import Fault, Report
+from prelabel.labelstudio.answers import Prediction
 from prelabel.labelstudio.client import LabelStudioClient
-from prelabel.labelstudio.protocol import (
-    Prediction,
-    PredictRequest,
-    WebhookRequest,
-    project_key,
-)
+from prelabel.labelstudio.protocol import PredictRequest, WebhookRequest, project_key
 from prelabel.pipeline import Entry, Predictor, Steps, report_on
 from prelabel.planning import asked_by_submit
 from prelabel.prompt_memory import Remembered

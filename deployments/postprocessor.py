@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from deployments.logs import use_serve_log
-from prelabel.labelstudio.protocol import Prediction
+from prelabel.labelstudio.answers import Prediction
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
 from prelabel.settings import AppSettings, TraceSettings
 from prelabel.tracing import open_tracer

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationEr
 from prelabel.drawing import DrawnBox
 from prelabel.egress import Egress
 from prelabel.errors import PrelabelError
+from prelabel.labelstudio.answers import Prediction, Region, TaskError
 from prelabel.labelstudio.interactive import prompt_request
-from prelabel.labelstudio.protocol import Prediction, Region, TaskError
 from prelabel.trust import tls_fault
 
 _TIMEOUTS_S = (5, 120)

@@ -32,10 +32,10 @@ from prelabel.connecting import (
 )
 from prelabel.egress import Egress, reach_proxy
 from prelabel.errors import PrelabelError
+from prelabel.labelstudio.answers import count_boxes
 from prelabel.labelstudio.api import LabelStudioAPI, Project, predict_request
 from prelabel.labelstudio.client import expiry_of, is_personal
 from prelabel.labelstudio.labeling_config import LabelingConfig
-from prelabel.labelstudio.protocol import count_boxes
 from prelabel.phrase_plan import unreadable_labels, unreadable_sentence
 from prelabel.proxies import DIRECT
 from prelabel.service_start import check_state

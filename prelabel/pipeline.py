@@ -24,14 +24,13 @@ from prelabel.errors import (
     RequestError,
 )
 from prelabel.journal import Fault, Report
+from prelabel.labelstudio.answers import Prediction, TaskError
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
 from prelabel.labelstudio.protocol import (
     BadTask,
     Context,
-    Prediction,
     PredictRequest,
     Task,
-    TaskError,
     asked_in,
     project_key,
 )

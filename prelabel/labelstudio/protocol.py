@@ -1,4 +1,4 @@
-"""The wire models: what Label Studio sends and what it is answered. Unknown keys are ignored."""
+"""The wire models: what Label Studio sends. Unknown keys are ignored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal, NotRequired, final
+from typing import Annotated
 
 from pydantic import (
     AwareDatetime,
@@ -23,7 +23,6 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
-from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from prelabel.errors import RequestError
 from prelabel.settings import MOST_TASKS
@@ -101,7 +100,6 @@ class Task(_Wire):
 
 
 _LONGEST_KEY = 100
-_BOX_TYPES = ("rectanglelabels", "rectangle")
 _LARGEST_PX = 1_000_000
 _FARTHEST_PCT = 10_000  # of the picture; what is farther away is on none
 _FAULT_DEPTH = 3  # names on the way to what is wrong
@@ -276,88 +274,6 @@ class WebhookRequest(_Wire):
         return self.project.label_config if isinstance(self.project, WebhookProject) else None
 
 
-class RegionValue(TypedDict):
-    """Percent of the upright picture; rotation in degrees. What the labels are called depends on
-    the control tag.
-    """
-
-    x: float
-    y: float
-    width: float
-    height: float
-    rotation: int
-    rectanglelabels: NotRequired[list[str]]
-    labels: NotRequired[list[str]]
-
-
-class RegionMeta(TypedDict):
-    """Notes on a region; Label Studio's page shows them with it."""
-
-    text: list[str]
-
-
-class Region(TypedDict):
-    """A box: one entry, or a `rectangle` and its `labels` under one id.
-
-    Without a label it has no `rectanglelabels`, or no `labels` beside it, and notes in `meta` what
-    was looked for. Label Studio's page shows a grey box then.
-    """
-
-    id: str
-    from_name: str
-    to_name: str
-    type: Literal["rectanglelabels", "rectangle", "labels"]
-    origin: NotRequired[str]
-    original_width: int
-    original_height: int
-    image_rotation: int
-    item_index: NotRequired[int]
-    score: float
-    value: RegionValue
-    meta: NotRequired[RegionMeta]
-
-
-class TextRegion(TypedDict):
-    """A text of the whole picture: the prompt, echoed."""
-
-    id: str
-    from_name: str
-    to_name: str
-    type: Literal["textarea"]
-    value: dict[str, list[str]]
-
-
-class Match(TypedDict):
-    """What became of a phrase of the prompt, see PhraseMatch. Label Studio does not read it."""
-
-    phrase: str
-    searched: list[str]
-    label: str | None
-    step: str
-
-
-@final
-class Prediction(TypedDict):
-    """What a task gets: `score` is the mean of its boxes' scores, 0 without any.
-
-    matches: how the phrases of the prompt found their labels, where there was a prompt.
-    """
-
-    result: list[Region | TextRegion]
-    score: float
-    model_version: str
-    matches: NotRequired[list[Match]]
-
-
-@final
-class TaskError(TypedDict):
-    """What a task gets that failed. No `result`: Label Studio then asks again another time."""
-
-    error: str
-    error_type: str
-    request_id: str
-
-
 def project_key(project: str | int | None) -> str | None:
     """What a project is known by: Label Studio sends "3.1795349150", its id and the second in which
     it was created, so that the projects of two Label Studios are not taken for one.
@@ -368,11 +284,6 @@ def project_key(project: str | int | None) -> str | None:
 def key_of(project_id: int | None, created_at: datetime) -> str:
     """The key that Label Studio makes of a project, see project_key."""
     return f"{project_id}.{int(created_at.timestamp())}"
-
-
-def count_boxes(prediction: Prediction) -> int:
-    """How many boxes a prediction draws; a `rectangle` and its `labels` are one, a prompt none."""
-    return sum(region["type"] in _BOX_TYPES for region in prediction["result"])
 
 
 @dataclass(frozen=True, slots=True)

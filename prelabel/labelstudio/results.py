@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prelabel.boxes import clip_xyxy, iou_xyxy, nms, pct_to_px, px_to_pct
-from prelabel.labelstudio.protocol import (
+from prelabel.labelstudio.answers import (
     Match,
     Prediction,
     Region,

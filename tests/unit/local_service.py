@@ -24,13 +24,9 @@ from prelabel.errors import PromptMemoryError
 from prelabel.fetching import FetchLimits, ImageFetcher
 from prelabel.images import decode_image
 from prelabel.journal import Fault, Journal, Report
+from prelabel.labelstudio.answers import Prediction
 from prelabel.labelstudio.client import LabelStudioClient
-from prelabel.labelstudio.protocol import (
-    Prediction,
-    PredictRequest,
-    WebhookRequest,
-    project_key,
-)
+from prelabel.labelstudio.protocol import PredictRequest, WebhookRequest, project_key
 from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
 from prelabel.pipeline import Entry, Predictor, Steps
 from prelabel.planning import asked_by_submit

@@ -1,4 +1,4 @@
-"""Whether the application can answer a predict now, for `/health`."""
+"""Readiness of the application to answer a predict, for `/health`."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ NEVER: Final = tuple(ipaddress.ip_network(network) for network in (
 
 @dataclass(frozen=True, slots=True)
 class AllowedHosts:
-    """What ALLOWED_IMAGE_HOSTS names, ready to be compared.
+    """The hosts and networks of ALLOWED_IMAGE_HOSTS, ready to be compared.
 
     names: `host` or `host:port`; domains: the same of `*.domain`, without the asterisk.
     """
@@ -56,7 +56,7 @@ class AllowedHosts:
         return cls(frozenset(names), tuple(domains), tuple(map(ipaddress.ip_network, networks)))
 
     def has(self, origin: Origin) -> bool:
-        """Whether an origin is allowed by its name, whatever its address is."""
+        """Return whether an origin is allowed by its name, whatever its address is."""
         host = _even(origin.host)
         spellings = {host, f"[{host}]" if ":" in host else host}
         spellings |= {f"{each}:{origin.port}" for each in spellings}
@@ -65,7 +65,7 @@ class AllowedHosts:
         )
 
     def has_address(self, address: str) -> bool:
-        """Whether an IP address lies in an allowed network."""
+        """Return whether an IP address lies in an allowed network."""
         try:
             ip = ipaddress.ip_address(address)
         except ValueError:

@@ -1,4 +1,4 @@
-"""How large the frames in an AVIF file are, which its own header need not say.
+"""Sizes of the frames in an AVIF file, which the file's own header need not say.
 
 The decoder behind Pillow unpacks a frame in the size that the AV1 data gives it, up to 268 million
 pixels, and then scales it to the size in the file's header. Pillow shows the latter alone. So the
@@ -27,7 +27,7 @@ _TO_SAMPLES: Final = (b"trak", b"mdia", b"minf", b"stbl")
 
 
 def is_avif(encoded: bytes) -> bool:
-    """Whether the decoder may take it for one."""
+    """Return whether the decoder may take the bytes for an AVIF file."""
     if encoded[4:8] != b"ftyp":
         return False
     brand = encoded[8:12]

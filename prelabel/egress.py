@@ -30,7 +30,7 @@ Watch = Callable[[socket.socket], socket.socket]
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """Whose certificates are believed, and which proxies are asked."""
+    """The certificates that are believed, and the proxies that are asked."""
 
     tls: ssl.SSLContext
     proxies: Proxies = DIRECT

@@ -37,7 +37,7 @@ _NOISE: Final = tuple(
 
 @dataclass(slots=True)
 class _Parts:
-    """What the markers up to the picture's end say.
+    """Facts that the markers up to the picture's end state.
 
     owed: component to the coefficients that are not there in full precision; scan: where the last
     scan's data begins, 0 where another marker came after it; restarts: whether its data has

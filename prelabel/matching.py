@@ -31,7 +31,7 @@ _LONGEST_COMPARED = 60  # characters
 
 
 class Step(StrEnum):
-    """How a phrase found its label, closest first. Documented for users in docs/prompts.md."""
+    """The steps by which phrases find labels, closest first. docs/prompts.md explains them."""
 
     SPELLED = "as spelled"
     ALIAS = "alias"
@@ -109,7 +109,7 @@ class NameIndex(Generic[NamedT]):
 
 
 def loose_form(name: str) -> str:
-    """What names have in common that are the same but for case, "." and "?"."""
+    """A form in which names are equal that differ only in case, "." and "?"."""
     return fold(normalise_phrase(name)) or fold(name)
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint's file is instead, found by its first bytes: before torch is even imported."""
+"""Recognises by their first bytes files that stand in place of a checkpoint, without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_TABLE_BYTES: Final = 100_000_000  # safetensors' own limit
 
 
 def fault_of(path: Path) -> str | None:
-    """What is wrong with the file, to follow its name in a sentence; None if nothing is seen."""
+    """Describe the fault of a file, to follow its name in a sentence; None if none is seen."""
     with path.open("rb") as file:
         head = file.read(_READ_BYTES)
     if not head:

@@ -46,11 +46,11 @@ class PlannedPhrase:
 
     @property
     def step(self) -> Step:
-        """How its label was found, or why there is none."""
+        """The step that found its label, or the reason why it has none."""
         return self.match.step
 
     def searches_for(self, target: LabelTarget) -> tuple[Search, ...]:
-        """What the model is asked for in this label's stead.
+        """The searches for this phrase where it means this label.
 
         A label's own name stands for what is looked for without a prompt, its `predicted_values`.
         A name that is written together is looked for as the label has it.
@@ -81,17 +81,17 @@ class PlannedPrompt:
 
     @property
     def is_useful(self) -> bool:
-        """Whether it says anything to look for that has a label, or to leave out."""
+        """Whether any phrase has a label, or all are negatives."""
         return bool(self.phrases) and (self.is_negative or any(p.targets for p in self.phrases))
 
     @property
     def is_negative(self) -> bool:
-        """Whether all that it says is what to leave out: the labels are looked for then."""
+        """Whether all phrases are negatives: the labels are looked for then."""
         return bool(self.phrases) and all(p.step == Step.NEGATIVE for p in self.phrases)
 
     @property
     def matches(self) -> tuple[PhraseMatch, ...]:
-        """What became of each phrase, for the answer."""
+        """The label and the step of each phrase, for the answer."""
         unread = (PhraseMatch(p.phrase, (), None, Step.UNREADABLE) for p in self.unread)
         return (*map(_match, self.phrases), *unread)[:_MOST_MATCHES]
 
@@ -102,7 +102,7 @@ class PlannedPrompt:
 
     @property
     def has_negatives(self) -> bool:
-        """Whether it says what to leave out."""
+        """Whether any phrase is a negative."""
         return any(phrase.step == Step.NEGATIVE for phrase in self.phrases)
 
 
@@ -168,7 +168,7 @@ class _Reader:
         yield _planned(wanted.phrase, match if match.targets else self._of_unknown(wanted))
 
     def _negative(self, phrase: str) -> PlannedPhrase:
-        """What a label stands for is left out where its name is."""
+        """A negative; where it names a label, the label's `predicted_values` are left out."""
         planned = _planned(phrase, self._named(phrase))
         self.excluded.update(t.label.value for t in planned.targets.values() if t.label)
         return PlannedPhrase(phrase, first_searches(planned), LabelMatch({}, Step.NEGATIVE))
@@ -228,7 +228,7 @@ def _planned(phrase: str, match: LabelMatch) -> PlannedPhrase:
 
 
 def _begin_alike(phrase: str, name: str) -> bool:
-    """Whether what looks like an article belongs to the name: "OR gates" of the label "OR gate"."""
+    """Return whether the first word belongs to the name: "OR gates" of the label "OR gate"."""
     first, *_ = normal_form(phrase).split() or [""]
     return normal_form(name).startswith(f"{first} ")
 
@@ -246,7 +246,7 @@ def _match(planned: PlannedPhrase) -> PhraseMatch:
 
 
 def first_searches(planned: PlannedPhrase) -> tuple[Search, ...]:
-    """What the model is asked for with a phrase, on the first picture that has its label."""
+    """The searches of a phrase on the first picture that has its label."""
     target = next(iter(planned.targets.values()), None)
     return planned.searches_for(target) if target else planned.searches
 
@@ -261,13 +261,13 @@ def _prompt_searches(phrases: tuple[str, ...]) -> tuple[Search, ...]:
 
 @lru_cache(maxsize=4096)
 def searches_of(phrases: tuple[str, ...]) -> tuple[Search, ...]:
-    """What the model is asked for with these phrases of a labeling config."""
+    """The searches for phrases of a labeling config."""
     words = [to_words(phrase) for phrase in phrases]
     return tuple((normalise_phrase(each), each) for each in words)
 
 
 def label_searches(label: Label) -> tuple[Search, ...]:
-    """What the model is asked for where a label is looked for by itself."""
+    """The searches for a label without a prompt."""
     return searches_of(label.phrases)
 
 
@@ -311,7 +311,7 @@ def _unknown_sentence(unknown: Sequence[str], labels: Sequence[str]) -> str:
 
 
 def unreadable_sentence(names: Collection[str]) -> str:
-    """What to do about labels or phrases that the model has no word of, or no room for."""
+    """The sentence about labels or phrases that the model has no word of, or no room for."""
     if not any(_is_more_than_marks(name) for name in names):
         return "There is no word to look for. Use plain words as labels or prompt."
     short = [name for name in names if has_room_for(name)]

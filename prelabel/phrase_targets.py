@@ -1,4 +1,4 @@
-"""What to look for on each picture, and where the boxes of each phrase go."""
+"""Searches for each picture, and the label that the boxes of each search get."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Group = tuple[Mapping[str, LabelTarget], Sequence[PlannedPhrase]]
 
 
 class PhraseTargets:
-    """What the prompt says, else what the labels ask for themselves.
+    """The searches that a prompt states, or that the labels state themselves.
 
     Phrases that are one to the model go to the first that has a label; a prompt's negatives to
     none. unreadable: labels that the model has no word of, as far as pictures were asked for.
@@ -57,13 +57,13 @@ class PhraseTargets:
         }
 
     def concern(self, image: ImageObject) -> bool:
-        """Whether anything that has a label there is looked for on this picture."""
+        """Return whether this picture has a label that is looked for."""
         if self._prompted is not None:
             return image.name in self._pictures
         return any(self._of_labels(image))
 
     def of(self, image: ImageObject) -> list[Aim]:
-        """What to look for on this picture; empty where a prompt's negatives leave nothing."""
+        """The searches for this picture; empty where a prompt's negatives leave none."""
         labelled: dict[str, Aim] = {}
         left_out: dict[str, Aim] = {}
         for target, searches in (
@@ -119,7 +119,7 @@ class PhraseTargets:
 
 
 def _counts_more(target: Target, there: Aim | None) -> bool:
-    """Whether a phrase goes to this label: the first that asks for it, or the first with a label
+    """Return whether a search goes to this label: the first that states it, or the first label
     where it had none.
     """
     return there is None or bool(there[1] and there[1].label is None and target.label)

@@ -17,9 +17,10 @@ _NOTHING = Asked()
 
 @dataclass(frozen=True, slots=True)
 class PromptSources:
-    """What was asked for, strongest first; drafts: of several, the newest first; project: in the
-    extra parameters of the project's model. interactive: an annotator is waiting for it; present:
-    the boxes that the annotation has.
+    """Prompts and thresholds by their source, strongest first.
+
+    drafts: the newest first; project: the extra parameters of the project's model; interactive: an
+    annotator is waiting; present: the boxes that the annotation has.
     """
 
     context: Asked

@@ -63,14 +63,14 @@ class Proxy:
         return f"the proxy {Origin('http', self.host, self.port)} ({self.variable})"
 
     def unreachable(self, reason: str) -> ProxyError:
-        """What to raise where no connection to the proxy can be made."""
+        """The error for a proxy to which no connection can be made."""
         return ProxyError(
             f"{_capital(self)} cannot be reached: {reason}. Check {self.variable}, or name the "
             "hosts that are to be reached without it in NO_PROXY."
         )
 
     def refusal(self, status: int, origin: Origin) -> str:
-        """What the HTTP status of the proxy itself means, and what to do."""
+        """The sentence for an HTTP status of the proxy itself."""
         if status == NEEDS_PASSWORD:
             if self.authorization is None:
                 return (
@@ -171,8 +171,9 @@ def _authorization(user: str | None, password: str | None) -> str | None:
 
 
 def _exempts(entry: str, origin: Origin) -> bool:
-    """Whether an entry of NO_PROXY names an origin: an address, a network, or a host with all the
-    names under it, each with a port or without.
+    """Return whether an entry of NO_PROXY names an origin.
+
+    An entry is an address, a network, or a host with all names under it, each with a port or not.
     """
     try:
         network = ipaddress.ip_network(entry.strip("[]"), strict=False)

@@ -39,14 +39,14 @@ class Server:
             )
 
     def is_private(self) -> ImageAddressError:
-        """What to raise for an inside address."""
+        """The error for an inside address."""
         return ImageAddressError(
             f"{self} has a private or local address, which is not contacted; if it may "
             f"serve pictures, add {self.origin} to ALLOWED_IMAGE_HOSTS."
         )
 
     def is_known_to_the_proxy_alone(self) -> ImageAddressError:
-        """What to raise where it cannot be checked that an address is none inside."""
+        """The error for a name of which it cannot be checked that it is not inside."""
         return ImageAddressError(
             f"The name of {self} is not known here, so it cannot be checked that {self.proxy} "
             f"would not lead inside; add {self.origin.netloc_host} to ALLOWED_IMAGE_HOSTS, or set "
@@ -54,19 +54,19 @@ class Server:
         )
 
     def unreachable(self, reason: str) -> ImageFetchError:
-        """What to raise where there is no connection."""
+        """The error for a server to which there is no connection."""
         check = "LABEL_STUDIO_HOST" if self.is_label_studio else "the picture's address"
         return ImageFetchError(f"{self} cannot be reached: {reason}; check {check}.")
 
     def too_slow(self, watchdog: Watchdog) -> ImageFetchError:
-        """What to raise when the time is up."""
+        """The error for a server that took too long."""
         return ImageFetchError(
             f"{self} did not send the picture within {watchdog.total_s:.3g} s; "
             "try again, make the picture smaller or raise fetch_timeout_s."
         )
 
     def refusal(self, status: int, *, has_token: bool) -> str:
-        """What an HTTP status other than 2xx means, and what to do."""
+        """The sentence for an HTTP status other than 2xx."""
         if self.proxy is None or self.origin.scheme == "https":
             return self._refusal(status, has_token)
         return f"{self._refusal(status, has_token)} It was asked through {self.proxy}."

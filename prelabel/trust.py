@@ -1,4 +1,4 @@
-"""Whose certificates are believed: certifi's list, the system's store, and a company's own CA."""
+"""Certificates that are believed: certifi's list, the system's store, and a company's own CA."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TrustError(PrelabelError):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What is believed beside certifi's list and the system's store.
+    """Certificates that are believed beside certifi's list and the system's store.
 
     sources: names of environment variables, with the file or folder that each gives.
     """
@@ -58,7 +58,7 @@ def tls_context(trust: Trust = USUAL) -> ssl.SSLContext:
 
 
 def tls_fault(error: BaseException) -> str:
-    """What is wrong with a server's certificate and what to do, to follow the server's name. Empty
+    """Describe the fault of a server's certificate, to follow the server's name. Empty
     where TLS is not what failed.
     """
     fault = _ssl_error(error)
@@ -128,7 +128,7 @@ def _add_folders(context: ssl.SSLContext, variable: str, paths: list[str]) -> No
 
 
 def _add_folder(context: ssl.SSLContext, variable: str, path: Path) -> bool:
-    """Whether there is one: by OpenSSL's names, or else by the names' ends."""
+    """Return whether the folder has certificates, by OpenSSL's names or else by their suffixes."""
     entries = sorted(path.iterdir()) if path.is_dir() else []
     if any(HASHED_NAME.fullmatch(entry.name) for entry in entries):
         context.load_verify_locations(capath=path)

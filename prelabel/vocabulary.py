@@ -35,7 +35,7 @@ class Vocabulary:
         return cls(tokenizer)
 
     def reads(self, phrase: str) -> bool:
-        """Whether a caption has room for the phrase, and the model a token for a part of it.
+        """Return whether a caption has room for the phrase, and the model a token for a part of it.
 
         Signs do not count: of "猫!", the "!" alone would be read.
         """
@@ -86,7 +86,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _from_vocabulary(path: Path) -> Tokenizer:
-    """What tokenizer.json of bert-base-uncased says, with the tokens of vocab.txt, one a line."""
+    """The tokenizer of bert-base-uncased with the tokens of vocab.txt, one a line."""
     vocab = {token: index for index, token in enumerate(path.read_text().splitlines())}
     if any(token not in vocab for token in ("[CLS]", "[SEP]", "[UNK]")):
         raise ModelError(

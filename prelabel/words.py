@@ -130,7 +130,7 @@ def _is_one_word(name: str) -> bool:
 
 
 def is_word(name: str) -> bool:
-    """Whether it is one token of BERT's English vocabulary, whatever its case."""
+    """Return whether the name is one token of BERT's English vocabulary, in any case."""
     return name.lower() in _vocabulary()
 
 
@@ -188,7 +188,7 @@ def _shorter(text: str) -> str:
 
 
 def searched_words(phrase: str) -> str:
-    """What the model is asked for where a prompt has this phrase."""
+    """The words that the model is asked for with this phrase of a prompt."""
     return to_words(bare(phrase))
 
 
@@ -209,7 +209,7 @@ def _is_compared(char: str) -> bool:
 
 @lru_cache(maxsize=16_384)
 def number_key(words: str) -> str:
-    """What the singular and the plural of a phrase have in common."""
+    """A key that the singular and the plural of a phrase share."""
     normal = normal_form(words)
     return min(normal, *other_numbers(normal))
 

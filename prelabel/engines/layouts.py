@@ -1,4 +1,4 @@
-"""How a checkpoint lays out its weights: container, prefixes, and whose names they have."""
+"""Layouts of checkpoints: container, prefixes, and the library whose names the weights have."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONTAINERS: Final = ("model", "state_dict", "model_state_dict", "ema_model")
 
 
 class Layout(Enum):
-    """Whose names the weights have."""
+    """The library whose names the weights have."""
 
     ORIGINAL = "groundingdino"
     PORT = "transformers"
@@ -69,7 +69,7 @@ def layout_of(names: Iterable[str]) -> Layout | None:
 
 
 def has_separate_box_heads(weights: Weights) -> bool:
-    """Whether the decoder's layers have box heads of their own, in the layouts of both libraries.
+    """Return whether the decoder's layers have box heads of their own, in either library's layout.
 
     Where they share one, a checkpoint has it once, or once for each layer.
     """

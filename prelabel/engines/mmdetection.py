@@ -169,7 +169,7 @@ def _bert(weights: Weights) -> BertConfig:
 
 
 def _count(weights: Weights, pattern: str) -> int:
-    """How many different numbers the names have where the pattern says."""
+    """Number of different indices that the names have where the pattern says."""
     return len({found[1] for name in weights if (found := re.match(pattern, name))})
 
 

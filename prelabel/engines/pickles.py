@@ -76,7 +76,7 @@ _REFUSED: Final = re.compile(r"GLOBAL ([\w.]+)|is blocked|unrecognized function|
 
 
 def read_pickle(path: Path) -> object:
-    """What the file holds, its tensors on the CPU.
+    """Read the file, its tensors on the CPU.
 
     Raises ModelError for a damaged file, and for one that holds anything but tensors and data.
     """

@@ -61,7 +61,7 @@ class TextRegion(TypedDict):
 
 
 class Match(TypedDict):
-    """What became of a phrase of the prompt, see PhraseMatch. Label Studio does not read it."""
+    """One phrase of the prompt with its label, see PhraseMatch. Label Studio does not read it."""
 
     phrase: str
     searched: list[str]
@@ -71,7 +71,7 @@ class Match(TypedDict):
 
 @final
 class Prediction(TypedDict):
-    """What a task gets: `score` is the mean of its boxes' scores, 0 without any.
+    """The answer for a task: `score` is the mean of its boxes' scores, 0 without any.
 
     matches: how the phrases of the prompt found their labels, where there was a prompt.
     """
@@ -84,7 +84,7 @@ class Prediction(TypedDict):
 
 @final
 class TaskError(TypedDict):
-    """What a task gets that failed. No `result`: Label Studio then asks again another time."""
+    """The answer for a task that failed. Without `result`, Label Studio asks for it again later."""
 
     error: str
     error_type: str
@@ -92,5 +92,5 @@ class TaskError(TypedDict):
 
 
 def count_boxes(prediction: Prediction) -> int:
-    """How many boxes a prediction draws; a `rectangle` and its `labels` are one, a prompt none."""
+    """Number of boxes in a prediction; a `rectangle` and its `labels` are one, a prompt none."""
     return sum(region["type"] in _BOX_TYPES for region in prediction["result"])

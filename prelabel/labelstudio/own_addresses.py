@@ -43,7 +43,7 @@ class OwnAddress:
 
 
 def own_path(path: str, studio: str) -> str | None:
-    """What a path (with query) means below Label Studio's address; None for none of its own.
+    """The path (with query) below Label Studio's address that a path means; None for a foreign one.
 
     studio: LABEL_STUDIO_HOST. Its prefix may be there, be missing, or be another one.
     """
@@ -61,7 +61,7 @@ def own_key(value: str) -> str | None:
 
 
 def own_url(url: str, studio: str) -> OwnAddress | None:
-    """What an absolute http(s) URL means at Label Studio's address, without a slash at its end.
+    """The address at Label Studio (without a slash at its end) that an absolute http(s) URL means.
     None for a picture that is not Label Studio's.
     """
     found = ABSOLUTE.fullmatch(url)
@@ -92,7 +92,7 @@ def unmistakable(path: str) -> str | None:
 
 
 def is_unmistakable(url: str) -> bool:
-    """Whether an http(s) URL is one of Label Studio's pictures, whatever its host."""
+    """Return whether an http(s) URL is one of Label Studio's pictures, whatever its host."""
     found = ABSOLUTE.fullmatch(url)
     return found is not None and unmistakable(found[1]) is not None
 
@@ -104,7 +104,7 @@ def with_scheme(address: str, studio: str | None) -> str:
 
 
 def climbs(path: str) -> bool:
-    """Whether a path has a `..`, however it is written, and so may end elsewhere."""
+    """Return whether a path has a `..`, however it is written, and so may end elsewhere."""
     path = path.partition("?")[0]
     for _ in range(3):  # a server in front of Label Studio may decode it once more
         path = unquote(path)
@@ -112,6 +112,6 @@ def climbs(path: str) -> bool:
 
 
 def _is_the_same_loopback(one: Origin, other: Origin) -> bool:
-    """Whether two origins differ by nothing but the name that this machine is called by."""
+    """Return whether two origins differ only in the name of this machine's loopback."""
     same = (one.scheme, one.port) == (other.scheme, other.port)
     return same and is_loopback(one.host) and is_loopback(other.host)

@@ -200,5 +200,5 @@ def to_box(region: Region) -> DrawnBox:
     value, width, height = region["value"], region["original_width"], region["original_height"]
     left, top = value["x"] * width / 100, value["y"] * height / 100
     right, bottom = left + value["width"] * width / 100, top + value["height"] * height / 100
-    [label] = value.get("rectanglelabels", ["?"])
+    [label] = value["rectanglelabels"]
     return DrawnBox((left, top, right, bottom), label, f"{label} {region['score']:.2f}")

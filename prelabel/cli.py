@@ -18,7 +18,7 @@ from rich.text import Text
 
 from prelabel import __version__
 from prelabel.addresses import SERVICE_URL
-from prelabel.errors import ImageDecodeError, ModelError, PrelabelError
+from prelabel.errors import ImageDecodeError, ModelError, PrelabelError, PromptError
 
 if TYPE_CHECKING:
     from prelabel.doctor import Finding
@@ -100,7 +100,16 @@ def predict(
     from prelabel.settings import AppSettings
 
     limits = AppSettings()
-    wanted = split_prompt(labels or prompt, limits.max_prompt_chars)
+    asked, kept = (
+        {
+            each.label or each.phrase: None
+            for each in split_prompt(text, limits.max_prompt_chars)
+            if not each.negative
+        }
+        for text in (prompt, labels or prompt)
+    )
+    if not asked:
+        raise PromptError('The prompt names nothing to look for. Write it as in "cat . dog".')
     output = output or image.with_name(f"{image.stem}_prelabel.png")
     json_output = json_output or image.with_name(f"{image.stem}_prelabel.json")
     if image.resolve() in (output.resolve(), json_output.resolve()):
@@ -116,12 +125,15 @@ def predict(
         url,
         content,
         prompt,
-        labels=tuple(dict.fromkeys(each.label or each.phrase for each in wanted)),
+        labels=tuple(asked | kept),
         thresholds={"box_threshold": box_threshold, "text_threshold": text_threshold},
         auth=auth,
         egress=egress,
     )
-    boxes = [to_box(region) for region in prediction["result"] if region["type"] != "textarea"]
+    regions = [region for region in prediction["result"] if region["type"] == "rectanglelabels"]
+    regions = [r for r in regions if r["value"].get("rectanglelabels", [""])[0] in kept]
+    prediction["result"] = [*regions]
+    boxes = [to_box(region) for region in regions]
     draw_boxes(Image.fromarray(upright), boxes).save(output)
     json_output.write_text(json.dumps(prediction, indent=2, ensure_ascii=False) + "\n")
     table = Table("box", "left", "top", "right", "bottom")

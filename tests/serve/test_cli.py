@@ -32,6 +32,14 @@ def picture(tmp_path):
     return path
 
 
+def test_a_negative_is_no_label(service, picture):
+    prompt = ("--prompt", "red circle . -blue square")
+    done = prelabel("predict", picture, *prompt, "--url", service.url)
+    assert done.returncode == 0, done.stderr
+    prediction = json.loads(picture.with_name("scene_prelabel.json").read_text())
+    assert [r["value"]["rectanglelabels"] for r in prediction["result"]] == [["red circle"]]
+
+
 def test_predict_writes_the_drawn_picture_and_the_json(service, picture):
     done = prelabel(
         "predict", picture, "--prompt", "red circle . blue square", "--url", service.url
@@ -71,8 +79,7 @@ def test_predict_says_what_to_do_about_basic_auth(guarded, picture):
 
 
 def test_predict_shows_a_task_s_error_as_a_sentence(service, picture):
-    prompt = ("--prompt", "zebra", "--labels", "cat")
-    done = prelabel("predict", picture, *prompt, "--url", service.url)
+    done = prelabel("predict", picture, "--prompt", "猫", "--url", service.url)
     assert done.returncode == 1
-    assert done.stderr.startswith("prelabel: The prompt's 'zebra' is no label")
+    assert done.stderr.startswith("prelabel: The model has no word of '猫'")
     assert "Traceback" not in done.stderr

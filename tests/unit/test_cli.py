@@ -53,6 +53,7 @@ def test_the_request_is_what_the_page_would_send():
         (("preflight", "nowhere.yaml"), "no file nowhere.yaml"),
         (("predict", "nowhere.png", "--prompt", "cat"), "Cannot read nowhere.png"),
         (("predict", __file__, "--prompt", "cat"), "no readable JPEG"),
+        (("predict", __file__, "--prompt", "not: dog"), "names nothing to look for"),
     ],
 )
 def test_an_error_is_a_sentence_and_status_1(arguments, sentence):

@@ -96,18 +96,10 @@ def predict(
     from prelabel.egress import Egress
     from prelabel.images import decode_image
     from prelabel.preflight import read_environment
-    from prelabel.prompts import split_prompt
     from prelabel.settings import AppSettings
 
     limits = AppSettings()
-    asked, kept = (
-        {
-            each.label or each.phrase: None
-            for each in split_prompt(text, limits.max_prompt_chars)
-            if not each.negative
-        }
-        for text in (prompt, labels or prompt)
-    )
+    asked, kept = _names_in(prompt), _names_in(labels or prompt)
     if not asked:
         raise PromptError('The prompt names nothing to look for. Write it as in "cat . dog".')
     output = output or image.with_name(f"{image.stem}_prelabel.png")
@@ -141,6 +133,15 @@ def predict(
         table.add_row(box.text, *(f"{edge:.0f}" for edge in box.xyxy))
     _console.print(table)
     _console.print(f"{len(boxes)} boxes: {output}, {json_output}", highlight=False, soft_wrap=True)
+
+
+def _names_in(prompt: str) -> dict[str, None]:
+    """Labels that a prompt's phrases become, in order, without its negatives."""
+    from prelabel.prompts import split_prompt
+    from prelabel.settings import AppSettings
+
+    wanted = split_prompt(prompt, AppSettings().max_prompt_chars)
+    return {each.label or each.phrase: None for each in wanted if not each.negative}
 
 
 def _wait_for_service(

@@ -65,8 +65,8 @@ class Service(Protocol):
     ) -> list[Entry]:
         """One entry per task, in order. traceparent: the span that the request belongs to."""
 
-    def meet(self, project: str | int | None, asked: Asked) -> None:
-        """Know a project from now on, and what its extra parameters say; waits for nothing."""
+    async def meet(self, project: str | int | None, asked: Asked) -> None:
+        """Know a project from now on, and its extra parameters."""
 
     async def remember(self, event: WebhookRequest) -> None:
         """Keep the prompt of a submitted annotation."""
@@ -154,7 +154,7 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
             if unreadable := unreadable_labels(config, service.vocabulary):
                 sentence = unreadable_sentence(unreadable)
                 logger.warning("project %s: %s", project_key(request.project), sentence)
-        service.meet(request.project, request.asked)
+        await service.meet(request.project, request.asked)
         return {"model_version": version}
 
     async def versions() -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from deployments.recalling import Recall
 from prelabel.caching import WorkCache
 from prelabel.cards import ModelCard
 from prelabel.egress import Egress
+from prelabel.errors import PromptMemoryError
 from prelabel.fetching import FetchLimits, ImageFetcher
 from prelabel.journal import Fault, Report
 from prelabel.labelstudio.answers import Prediction
@@ -37,9 +39,13 @@ from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
 from prelabel.vocabulary import Vocabulary
 from prelabel.words import load_words
 
+logger = logging.getLogger(__name__)
+
 _LONGEST_KEPT_ADDRESS = 4096
 _DECODED_AT_ONCE = 128 * 1024  # characters: that takes less time than the way to a thread and back
 _REPORT_AFTER_S = 0.5
+_STORE_LEARNS_WITHIN_S = 1.0
+_MOST_PROJECTS = 1_000
 _FETCHING_THREADS = 64  # twice what one request may have under way (task_concurrency)
 
 
@@ -75,6 +81,8 @@ class Ingress:
         self._reports: list[Report] = []
         self._reporting: asyncio.Task[None] | None = None
         self._recall = Recall(prompt_store)
+        self._met: dict[str, Asked] = {}  # projects, with the extra parameters that the store has
+        self._telling: set[asyncio.Task[None]] = set()  # the loop itself does not keep them
         self._fetching = ThreadPoolExecutor(_FETCHING_THREADS, thread_name_prefix="fetch")
         self._pictures: WorkCache[bytes] = WorkCache(
             len,
@@ -173,13 +181,32 @@ class Ingress:
         await self._report()
         return cast("list[Fault]", await call(self._journal.errors, project, limit))
 
-    def meet(self, project: str | int | None, asked: Asked) -> None:
-        """Let the store know a project whose webhooks may come, and what its extra parameters
-        say; waits for nothing.
+    async def meet(self, project: str | int | None, asked: Asked) -> None:
+        """Let the store know a project whose webhooks may come, and its extra parameters.
+
+        Returns once the store knows new parameters, because Label Studio asks for predictions
+        right after; or after a second, because it waits three seconds for the whole answer.
         """
         key = project_key(project)
-        if key is not None:
-            self._prompts.meet.remote(key, asked)
+        if key is None:
+            return
+        telling = asyncio.create_task(self._tell_store(key, asked))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+        if self._met.get(key) != asked:
+            await asyncio.wait({telling}, timeout=_STORE_LEARNS_WITHIN_S)
+
+    async def _tell_store(self, key: str, asked: Asked) -> None:
+        try:
+            await self._recall.ask(self._prompts.meet, key, asked)
+        except PromptMemoryError as error:
+            logger.warning("project %s: its extra parameters are not kept. %s", key, error)
+            return
+        if self._met.get(key) != asked:
+            self._recall.forget()
+            self._met[key] = asked
+            if len(self._met) > _MOST_PROJECTS:
+                del self._met[next(iter(self._met))]
 
     async def remember(self, event: WebhookRequest) -> None:
         """Keep the prompt of a submitted annotation; other events are none of our business.

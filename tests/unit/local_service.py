@@ -98,7 +98,7 @@ class LocalService:
     async def errors(self, project: str | None, limit: int) -> list[Fault]:
         return self._journal.errors(project, limit)
 
-    def meet(self, project: str | int | None, asked: Asked) -> None:
+    async def meet(self, project: str | int | None, asked: Asked) -> None:
         if (key := project_key(project)) is not None:
             with suppress(PromptMemoryError):
                 self._book.meet(key, asked)

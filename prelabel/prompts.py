@@ -187,7 +187,8 @@ def _pieces(
     lines = unicodedata.normalize("NFC", prompt).splitlines()
     marked = tuple(name for name in known if _LINE_MARK.match(f"{name} x"))
     # A tab stands between the cells of a table.
-    text = "\n".join(_without_mark(line, marked).strip().replace("\t", ",") for line in lines)
+    cells = (_without_mark(line, marked).strip().replace("\t", ",") for line in lines)
+    text = "\n".join(" ".join(line.split()) for line in cells)
     # Characters can become several when their case is evened out: "ß" is "ss".
     folded = text.casefold()
     place = [number for number, char in enumerate(text) for _ in char.casefold()]
@@ -215,7 +216,15 @@ def _with_separators(names: Collection[str], folded: str) -> Iterator[str]:
     close = "".join(folded.split())
     odd = {tidy(name).casefold() for name in names if re.search(f"[{_ENDS}]", name)}
     there = (name for name in odd if "".join(name.split()) in close)
-    for name in sorted(there, key=len, reverse=True):
-        pattern = r"\s*".join(map(re.escape, name.split()))
+    # Literals: patterns with optional spaces take seconds to compile for hundreds of names.
+    spelled = {each for name in there for each in _spaced(name) if each in folded}
+    for name in sorted(spelled, key=len, reverse=True):
         before = r"(?<![^\W_])" if name[0].isalnum() else ""
-        yield rf"{before}{pattern}" + (r"(?:e?s)?(?![^\W_])" if name[-1].isalnum() else "")
+        after = r"(?:e?s)?(?![^\W_])" if name[-1].isalnum() else ""
+        yield before + re.escape(name) + after
+
+
+def _spaced(name: str) -> tuple[str, str, str]:
+    """A name as it is spelled, without the spaces at its separators, and without any."""
+    tight = re.sub(rf"\s*([{_ENDS}])\s*", r"\1", name)
+    return name, tight, "".join(name.split())

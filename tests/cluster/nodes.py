@@ -54,17 +54,23 @@ def _listens(port: int) -> bool:
 
 
 def processes(session: int) -> dict[int, str]:
-    """Ids and titles of the processes of a session."""
-    found: dict[int, str] = {}
+    """Ids and titles of the processes of a session, and of those that they started in another."""
+    parents: dict[int, int] = {}
+    titles: dict[int, str] = {}
+    found: set[int] = set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            state, _, _, owner = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
-            if int(owner) == session and state != "Z":
-                title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                found[int(folder.name)] = title.strip()
+            state, parent, _, owner = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return found
+        if state != "Z":
+            number = int(folder.name)
+            parents[number], titles[number] = int(parent), title.strip()
+            found |= {number} if int(owner) == session else set()
+    while started := {child for child, parent in parents.items() if parent in found} - found:
+        found |= started
+    return {number: titles[number] for number in found}
 
 
 class Node:

@@ -24,7 +24,7 @@ _LINE_MARK = re.compile(
     r"|\d\ufe0f?\u20e3|\(?\d{1,3}\)|\d{1,3}\s?-|[a-z]\))\s+(?=\S)"
     r"|(\d{1,3}[.．)]\s*)(?=[^\W\d]|\s))"
 )
-_BULLET = "\u2043"  # the hyphen bullet: in place of a dash that is one
+_BULLET, _POINT = "\u2043", "\u2219"  # in place of a dash that is a bullet, and of other marks
 _NOT = frozenset({"not", "no", "without", "except", "exclude", "excluding"})
 
 
@@ -93,13 +93,14 @@ class _Piece:
     """A phrase, which may be empty, and what it ends with; nothing at the prompt's end.
 
     bulleted: a dash and a space stood in front of it, at the start of a line; negative: a dash
-    besides.
+    besides; listed: it stands in a line with a bullet or number of any kind.
     """
 
     phrase: str
     end: str
     bulleted: bool = False
     negative: bool = False
+    listed: bool = False
 
     @classmethod
     def all_of(cls, phrase: str, end: str, known: Collection[str]) -> Iterator[_Piece]:
@@ -109,12 +110,12 @@ class _Piece:
             return
         parts = _SIGN_INSIDE.split(phrase)
         for number, part in enumerate(parts, start=1):
-            text, bulleted = part.removeprefix(_BULLET), part.startswith(_BULLET)
+            text, bulleted = part.lstrip(_BULLET + _POINT), part.startswith(_BULLET)
             rest = text.lstrip("".join(_SIGNS) + " ") if text.startswith(_SIGNS) else text
             last = number == len(parts)
             # Dashes may all be bullets; an exclamation mark is none.
             marked = bulleted or text.startswith("!")
-            yield cls(rest, end if last else ",", marked, negative=rest != text)
+            yield cls(rest, end if last else ",", marked, rest != text, listed=text != part)
 
 
 class _Reader:
@@ -132,7 +133,7 @@ class _Reader:
     def take(self, piece: _Piece) -> None:
         """Read the next piece."""
         phrase, end = piece.phrase, piece.end
-        if self._listed and not piece.bulleted:
+        if self._listed and not piece.listed:
             self._close()
         if phrase and end and end in _LABEL_END:
             self._close()
@@ -150,10 +151,10 @@ class _Reader:
     def _take_phrase(self, piece: _Piece) -> None:
         if self._line_ended:
             # A label in a line of its own, not one of the last one's phrases.
-            own_line = not (self._negative or piece.bulleted) and fold(piece.phrase) in self._known
+            own_line = not (self._negative or piece.listed) and fold(piece.phrase) in self._known
             if own_line:
                 self._close()
-            self._listed = piece.bulleted and (self._label is not None or self._negative)
+            self._listed = piece.listed and (self._label is not None or self._negative)
         self.wanted.append(self._said(piece.phrase, piece.negative))
         self._is_alone = self._is_alone and piece.negative and not self._negative
         self._line_ended = False
@@ -199,14 +200,14 @@ def _pieces(
 
 
 def _without_mark(line: str, marked: tuple[str, ...]) -> str:
-    """The line with one sign in place of its bullet, and without its number: "1. dog", "2) cat".
+    """The line with a sign in place of its bullet or number: "1. dog", "2) cat".
 
     marked: labels that begin like that, folded.
     """
     mark = _LINE_MARK.match(line)
     if mark is None or (marked and fold(line).startswith(marked)):
         return line
-    return (_BULLET if (mark[1] or "").startswith(_DASHES) else "") + line[mark.end() :]
+    return (_BULLET if (mark[1] or "").startswith(_DASHES) else _POINT) + line[mark.end() :]
 
 
 def _with_separators(names: Collection[str], folded: str) -> Iterator[str]:

@@ -120,9 +120,11 @@ def read_prompt(
     """
     reader = _Reader(config, "drop" if _drops(settings, typed) else settings.unknown_phrases, typed)
     wanted = split_prompt(text, settings.max_prompt_chars, config.names.all)
-    planned = [phrase for each in wanted for phrase in reader.read(each)]
-    readable = [phrase for phrase in planned if _is_readable(phrase, vocabulary)]
-    unread = [phrase for phrase in planned if not _is_readable(phrase, vocabulary)]
+    readable: list[PlannedPhrase] = []
+    unread: list[PlannedPhrase] = []
+    for each in wanted:
+        for phrase in reader.read(each):
+            (readable if _is_readable(phrase, vocabulary) else unread).append(phrase)
     unknown = tuple(dict.fromkeys(reader.unknown))
     return PlannedPrompt(text, tuple(readable), tuple(unread), unknown, frozenset(reader.excluded))
 
@@ -140,7 +142,6 @@ class _Reader:
     def __init__(self, config: LabelingConfig, unknown_phrases: str, typed: bool) -> None:
         self.unknown: list[str] = []
         self.excluded: set[str] = set()
-        self._config = config
         self._names = config.names
         self._unknown_phrases = unknown_phrases
         # An old text in a field of another name may be a comment.

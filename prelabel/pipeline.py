@@ -202,10 +202,9 @@ class Predictor:
         try:
             return await self._steps.recall(project)
         except PromptMemoryError as error:
-            kind, now = type(error).__name__, datetime.now(UTC)
+            kind = type(error).__name__
             logger.warning("project %s: %s: %s (request %s)", project, kind, error, request_id)
-            fault = Fault(now, request_id, project, None, kind, str(error))
-            self._steps.note(Report({f"errors.{kind}": 1}, (fault,)))
+            self._steps.note(_report_on_fault(request_id, project, None, kind, str(error)))
             return Recalled()
 
     def _plan(
@@ -237,8 +236,7 @@ class Predictor:
             sentence = unreadable_sentence(new)
             logger.warning("task %s: %s (request %s)", task_id, sentence, run.id)
             kind = PromptError.__name__
-            fault = Fault(datetime.now(UTC), run.id, project, task_id, kind, sentence)
-            self._steps.note(Report({f"errors.{kind}": 1}, (fault,)))
+            self._steps.note(_report_on_fault(run.id, project, task_id, kind, sentence))
 
     async def _predict_task(self, task: Task, plan: TaskPlan, run: _Run) -> Prediction:
         found = await all_or_none(self._look(look, task.id, run) for look in plan.looks)
@@ -266,6 +264,14 @@ def _is_typed(context: Context | None, config: LabelingConfig) -> bool:
     return context is not None and any(
         asked_in([entry], config.ask_controls, strict=False).prompt for entry in context.result
     )
+
+
+def _report_on_fault(
+    request_id: str, project: str | None, task_id: int | None, kind: str, sentence: str
+) -> Report:
+    """What the journal says of a fault that fails neither the request nor the task."""
+    fault = Fault(datetime.now(UTC), request_id, project, task_id, kind, sentence)
+    return Report({f"errors.{kind}": 1}, (fault,))
 
 
 def report_on(

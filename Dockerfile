@@ -73,7 +73,7 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation --no-warn-script-l
         --root /installed --editable . \
     && cp -a /installed/. / \
     && rm -rf build ./*.egg-info \
-    && python -c 'import glob, sys; sys.exit(not glob.glob("prelabel/engines/_kernels*.so"))' \
+    && python -c 'import glob, sys; sys.exit(not glob.glob("prelabel/engines/kernels/_kernels*.so"))' \
     && python -m compileall -q --invalidation-mode checked-hash . \
     && if [ "$MODEL" = demo ]; then models=/models; else models=models; fi \
     && sed -e 's/host: 127\.0\.0\.1.*/host: 0.0.0.0/' \
@@ -86,7 +86,7 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation --no-warn-script-l
 FROM code AS models
 ARG MODEL
 ARG HF_ENDPOINT
-COPY models/demo /baked/demo
+COPY prelabel/checkpoints/demo /baked/demo
 RUN --mount=type=cache,target=/var/cache/prelabel \
     if [ "$MODEL" != demo ]; then \
         prelabel download "$MODEL" --models-dir /var/cache/prelabel \

@@ -13,12 +13,12 @@ from deployments.journal import JournalKeeper
 from deployments.placement import place_detector
 from deployments.postprocessor import Postprocessor
 from deployments.prompt_store import PromptStore
-from prelabel.cards import check_installed, load_card, model_folder, text_encoder_folder
+from prelabel.checkpoints.cards import check_installed, load_card, model_folder, text_encoder_folder
+from prelabel.checkpoints.version import model_version
+from prelabel.cli.preflight import override, read_environment
 from prelabel.engines import EngineLoader, load_engine
-from prelabel.preflight import override, read_environment
-from prelabel.settings import AppSettings
-from prelabel.versioning import model_version
-from prelabel.vocabulary import Vocabulary
+from prelabel.phrases.vocabulary import Vocabulary
+from prelabel.settings.application import AppSettings
 
 
 def build_app(settings: AppSettings) -> Application:

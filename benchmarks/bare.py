@@ -18,10 +18,10 @@ from benchmarks.bodies import picture
 from benchmarks.models import PHRASES
 from benchmarks.timing import seconds
 from deployments.placement import CPU_ENVIRONMENT
-from prelabel.cards import load_card, model_folder
+from prelabel.checkpoints.cards import load_card, model_folder
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
-from prelabel.images import decode_image
+from prelabel.images.decode import decode_image
 
 MOST_PIXELS = 10**8
 

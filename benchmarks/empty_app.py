@@ -13,7 +13,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 
-from deployments.calls import call, streamed
+from deployments.handles import call, streamed
 
 api = FastAPI()
 

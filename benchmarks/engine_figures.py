@@ -13,11 +13,11 @@ from transformers import GroundingDinoForObjectDetection
 from benchmarks.baseline import baseline
 from benchmarks.models import PHRASES, write_full_size
 from benchmarks.timing import in_turns, medians, seconds
-from prelabel.cards import load_card, model_folder, text_encoder_folder
+from prelabel.checkpoints.cards import load_card, model_folder, text_encoder_folder
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
 from prelabel.engines.device import resolve_placement
-from prelabel.engines.text import CaptionTokenizer
+from prelabel.engines.tokenizer import CaptionTokenizer
 from prelabel.engines.torch_engine import Batch, TorchEngine
 from training.evaluate import WORK, agreement, load_scenes, measured_sets
 from training.world import load_world

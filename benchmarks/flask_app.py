@@ -12,12 +12,12 @@ import os
 from flask import Flask, jsonify, request
 
 from benchmarks.models import PHRASES
-from prelabel.cards import load_card, model_folder
+from prelabel.checkpoints.cards import load_card, model_folder
+from prelabel.detection.scoring import select_detections
 from prelabel.engines import load_engine
-from prelabel.images import decode_image
-from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
-from prelabel.scoring import select_detections
-from prelabel.settings import AppSettings
+from prelabel.images.decode import decode_image
+from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
+from prelabel.settings.application import AppSettings
 from prelabel.types import LookPlan, Target, Thresholds
 
 SETTINGS = AppSettings()

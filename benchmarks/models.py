@@ -9,8 +9,8 @@ from unittest import mock
 import torch
 import yaml
 
-from prelabel.cards import load_card, model_folder
-from prelabel.engines.groundingdino_shape import original_config_path
+from prelabel.checkpoints.cards import load_card, model_folder
+from prelabel.engines.groundingdino.config import original_config_path
 
 FULL_SIZE = "grounding-dino-swin-t"
 PHRASES = ("frog", "horse", "sunflower")

@@ -17,15 +17,15 @@ from benchmarks.cost_app import BASE_S, ITEM_S
 from benchmarks.models import write_full_size
 from benchmarks.servers import flask_server, replicas_rss, service
 from benchmarks.timing import Client, Load, closed_loop, in_turns, open_loop, percentile, seconds
-from prelabel.images import decode_image
-from prelabel.labelstudio.answers import Prediction
-from prelabel.labelstudio.client import LabelStudioClient
+from prelabel.images.decode import decode_image
+from prelabel.labelstudio.image_locator import LabelStudioClient
 from prelabel.labelstudio.labeling_config import parse_labeling_config
+from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
 from prelabel.labelstudio.protocol import PredictRequest, Task
-from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
-from prelabel.planning import plan_task
-from prelabel.prompt_sources import PromptSources
-from prelabel.settings import AppSettings
+from prelabel.labelstudio.responses import Prediction
+from prelabel.prompts.planner import plan_task
+from prelabel.prompts.sources import PromptSources
+from prelabel.settings.application import AppSettings
 from prelabel.types import Detections, Recalled, TaskPlan
 
 _COST_APP = "benchmarks.cost_app:build_cost_app"

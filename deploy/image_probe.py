@@ -98,7 +98,7 @@ def check_contents(model: str) -> None:
     )
     # In a process of its own: the checks of the network want this one small.
     look = (
-        "import torch; from prelabel.engines.kernels import kernels; "
+        "import torch; from prelabel.engines.kernels.library import kernels; "
         "print(torch.__version__, torch.cuda.is_available(), kernels() is not None)"
     )
     seen = subprocess.run(  # noqa: S603

@@ -125,7 +125,7 @@ echo "# changed" >> "$work/context/prelabel/pipeline.py"
 build prelabel:changed "$work/context"
 
 step "weights baked in, from a hub on loopback that has the demo's under another name"
-python3 deploy/docker/hub.py "$work/port" iSEE-Laboratory/llmdet_tiny models/demo 2> "$work/hub.log" &
+python3 deploy/docker/hub.py "$work/port" iSEE-Laboratory/llmdet_tiny prelabel/checkpoints/demo 2> "$work/hub.log" &
 hub=$!
 until [ -s "$work/port" ]; do sleep 0.1; done
 build prelabel:baked . --build-arg MODEL=llmdet-tiny \

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from prelabel.cards import PROJECT_ROOT, sha256_of
+from prelabel.checkpoints.cards import PROJECT_ROOT, sha256_of
 
 _CODE = (
     *("serve_app.py", "deployments/**/*.py", "requirements/serve.txt"),

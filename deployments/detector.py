@@ -11,14 +11,15 @@ from ray import serve
 from deployments.logs import use_serve_log
 from deployments.metrics import DetectorMetrics
 from deployments.placement import DetectorPlace, threads_here
-from prelabel.batching import BatchGate, device_thread
-from prelabel.cards import ModelCard, model_folder
-from prelabel.detecting import Outcome, PictureDetector
+from prelabel.checkpoints.cards import ModelCard, model_folder
+from prelabel.detection.batching import BatchGate, device_thread
+from prelabel.detection.detector import Outcome, PictureDetector
+from prelabel.detection.smoke_test import check_engine
 from prelabel.engines import EngineLoader
 from prelabel.engines.base import PreparedItem
-from prelabel.selfcheck import check_engine
-from prelabel.settings import AppSettings, TraceSettings
-from prelabel.tracing import open_tracer
+from prelabel.observability.spans import TraceSettings
+from prelabel.observability.tracing import open_tracer
+from prelabel.settings.application import AppSettings
 from prelabel.types import DetectionQuery, RawDetections
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Detector:
         logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
 
     async def __call__(self, query: DetectionQuery) -> AsyncIterator[Outcome]:
-        """Yields the detections of one picture, once; `deployments.calls` says why it yields. An
+        """Yields the detections of one picture, once; `deployments.handles` says why it yields. An
         error is a value here, so that it arrives as it left.
         """
         admitted: asyncio.Task[Outcome] = await self._admit(query)

@@ -13,31 +13,31 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from deployments.api import build_api
-from deployments.calls import call, streamed
+from deployments.handles import call, streamed
 from deployments.logs import use_serve_log
 from deployments.metrics import IngressMetrics
+from deployments.prompt_cache import Recall
 from deployments.readiness import DetectorWatch, Readiness
-from deployments.recalling import Recall
-from prelabel.caching import WorkCache
-from prelabel.cards import ModelCard
-from prelabel.egress import Egress
+from deployments.routes import build_api
+from prelabel.checkpoints.cards import ModelCard
+from prelabel.concurrency.fairness import afterwards
+from prelabel.concurrency.single_flight import WorkCache
 from prelabel.errors import PromptMemoryError
-from prelabel.fetching import FetchLimits, ImageFetcher
-from prelabel.journal import Fault, Report
-from prelabel.labelstudio.answers import Prediction
-from prelabel.labelstudio.client import LabelStudioClient
+from prelabel.images.fetch import FetchLimits, ImageFetcher
+from prelabel.labelstudio.image_locator import LabelStudioClient
 from prelabel.labelstudio.protocol import PredictRequest, WebhookRequest, project_key
+from prelabel.labelstudio.responses import Prediction
+from prelabel.net.egress import Egress
+from prelabel.observability.journal import Fault, Report
+from prelabel.observability.timing import timed
+from prelabel.observability.tracing import open_tracer
+from prelabel.phrases.vocabulary import Vocabulary
+from prelabel.phrases.words import load_words
 from prelabel.pipeline import Entry, Predictor, Steps, report_on
-from prelabel.planning import asked_by_submit
-from prelabel.prompt_memory import Remembered
-from prelabel.settings import AppSettings, Environment
-from prelabel.stages import timed
-from prelabel.tracing import open_tracer
-from prelabel.turns import afterwards
+from prelabel.prompts.planner import asked_by_submit
+from prelabel.prompts.store import Remembered
+from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
-from prelabel.vocabulary import Vocabulary
-from prelabel.words import load_words
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Ingress:
             connect_timeout_s=settings.connect_timeout_s,
             total_timeout_s=settings.fetch_timeout_s,
         )
-        egress = Egress.of(environment)
+        egress = Egress.of(environment.trust, environment.proxies)
         self._label_studio = LabelStudioClient(
             environment.label_studio_url,
             environment.label_studio_token,

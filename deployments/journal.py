@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deployments.logs import use_serve_log
-from prelabel.journal import Fault, Journal, Report
-from prelabel.settings import AppSettings
+from prelabel.observability.journal import Fault, Journal, Report
+from prelabel.settings.application import AppSettings
 
 
 class JournalKeeper:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from prelabel.caching import WorkCache
-from prelabel.journal import Report
+from prelabel.concurrency.single_flight import WorkCache
+from prelabel.observability.journal import Report
 
 _SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
 _ERROR_PREFIX = "errors."

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from deployments.logs import use_serve_log
-from prelabel.labelstudio.answers import Prediction
-from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
-from prelabel.settings import AppSettings, TraceSettings
-from prelabel.tracing import open_tracer
+from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
+from prelabel.labelstudio.responses import Prediction
+from prelabel.observability.spans import TraceSettings
+from prelabel.observability.tracing import open_tracer
+from prelabel.settings.application import AppSettings
 from prelabel.types import Detections, TaskPlan
 
 

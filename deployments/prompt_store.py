@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from deployments.logs import use_serve_log
 from prelabel.errors import PromptMemoryError
-from prelabel.prompt_memory import PromptBook, Remembered, ReopenedMemory, open_memory
-from prelabel.settings import AppSettings, Environment
+from prelabel.prompts.store import PromptBook, Remembered, ReopenedMemory, open_memory
+from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import Asked, Recalled
 
 ResultT = TypeVar("ResultT")
@@ -26,7 +26,7 @@ class PromptStore:
     """See PromptBook. Those who keep what they recalled can watch for changes.
 
     A memory that cannot be used does not end the replica, because the application would be without
-    a store: each call is answered with the PromptMemoryError, as a value (`deployments.calls`
+    a store: each call is answered with the PromptMemoryError, as a value (`deployments.handles`
     raises it), because Serve would log a traceback for each one that is raised.
     """
 

@@ -12,7 +12,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
-from prelabel.caching import WorkCache
+from prelabel.concurrency.single_flight import WorkCache
 
 _ANSWERS_WITHIN_S = 2.0
 _ASKED_EVERY_S = 1.0

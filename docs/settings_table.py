@@ -8,10 +8,10 @@ from pathlib import Path
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
-from prelabel.settings import AppSettings, Environment
+from prelabel.settings.application import AppSettings, Environment
 
 PAGE = Path(__file__).resolve().with_name("settings.md")
-HEAD = """<!-- Written by `make docs` from prelabel/settings.py. -->
+HEAD = """<!-- Written by `make docs` from prelabel/settings/application.py. -->
 # Settings
 
 Values under `args:` in `serve_config.yaml`, and environment variables. Wrong names or values are

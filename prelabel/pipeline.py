@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from prelabel.concurrency.fairness import FairTurns, afterwards, all_or_none
 from prelabel.errors import (
     DeadlineError,
     PayloadTooLargeError,
@@ -23,9 +24,8 @@ from prelabel.errors import (
     PromptMemoryError,
     RequestError,
 )
-from prelabel.journal import Fault, Report
-from prelabel.labelstudio.answers import Prediction, TaskError
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
+from prelabel.labelstudio.predictions import to_prediction, to_task_error
 from prelabel.labelstudio.protocol import (
     BadTask,
     Context,
@@ -34,15 +34,15 @@ from prelabel.labelstudio.protocol import (
     asked_in,
     project_key,
 )
-from prelabel.labelstudio.results import to_prediction, to_task_error
-from prelabel.phrase_plan import unreadable_sentence
-from prelabel.planning import plan_task
-from prelabel.prompt_sources import PromptSources
-from prelabel.settings import AppSettings
-from prelabel.tracing import Tracer
-from prelabel.turns import FairTurns, afterwards, all_or_none
+from prelabel.labelstudio.responses import Prediction, TaskError
+from prelabel.observability.journal import Fault, Report
+from prelabel.observability.spans import Tracer
+from prelabel.phrases.vocabulary import Vocabulary
+from prelabel.prompts.planner import plan_task
+from prelabel.prompts.resolver import unreadable_sentence
+from prelabel.prompts.sources import PromptSources
+from prelabel.settings.application import AppSettings
 from prelabel.types import DetectionQuery, Detections, LookPlan, Recalled, TaskPlan
-from prelabel.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 

@@ -78,7 +78,7 @@ class PhraseMatch:
     """What became of one phrase of a prompt.
 
     phrase: as it was typed; searched: what the model is asked for; label: of its boxes, None for
-    none; step: how the label was found, or why there is none; see `prelabel.matching.Step`.
+    none; step: how the label was found, or why there is none; see `prelabel.phrases.matching.Step`.
     """
 
     phrase: str

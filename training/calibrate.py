@@ -19,9 +19,9 @@ import torch
 from torch import nn
 from transformers import GroundingDinoForObjectDetection
 
-from prelabel.cards import load_card
+from prelabel.checkpoints.cards import load_card
 from prelabel.engines.base import AnyEngine
-from prelabel.engines.pixels import normalised
+from prelabel.engines.preprocess import normalised
 from training import WORK
 from training.card import write_card
 from training.evaluate import Scenes, load, load_scenes, measured_sets, tally

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from prelabel.cards import CARDS_FOLDER, PROJECT_ROOT, load_card, sha256_of
+from prelabel.checkpoints.cards import CARDS_FOLDER, load_card, sha256_of
 
 # What pictures are resized to, within the sizes of the last stage of training.
 IMAGE_SIZE = {"shortest_edge": 192, "longest_edge": 256}
@@ -28,8 +28,8 @@ def write_card(folder: Path) -> Path:
 
 
 def ship(folder: Path) -> None:
-    """Copy the checkpoint to models/demo; write its hashes and size into the shipped card."""
-    shipped = PROJECT_ROOT / "models" / "demo"
+    """Copy the checkpoint to prelabel/checkpoints/demo; write hashes and size into its card."""
+    shipped = CARDS_FOLDER / "demo"
     for name in _FILES:
         shutil.copyfile(folder / name, shipped / name)
     processor = shipped / "processor_config.json"

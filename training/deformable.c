@@ -1,5 +1,5 @@
 // The gradients of multi-scale deformable attention's sampling (Deformable DETR, section 4.1), in
-// float32. `sample` in prelabel/engines/deformable.c is the way forward, and names the arguments.
+// float32. `sample` in prelabel/engines/kernels/deformable_attention.c is the way forward, and names the arguments.
 //
 // Written are the gradients of value, offsets and weights, all zero at the start. None for the
 // reference points: the model detaches them.

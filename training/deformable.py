@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from prelabel.engines.deformable import sample_by_kernel
 from prelabel.engines.huggingface import replace_port_attention
-from prelabel.engines.kernels import kernels, pointers, sizes
+from prelabel.engines.kernels.deformable_attention import sample_by_kernel
+from prelabel.engines.kernels.library import kernels, pointers, sizes
 
 _SOURCE = Path(__file__).resolve().with_name("deformable.c")
 _HEAD_WIDTH = 32

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from prelabel.boxes import iou_xyxy, nms
-from prelabel.cards import ModelCard, load_card, model_folder
+from prelabel.checkpoints.cards import ModelCard, load_card, model_folder
+from prelabel.detection.scoring import select_detections
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
-from prelabel.scoring import select_detections
-from prelabel.settings import AppSettings
+from prelabel.settings.application import AppSettings
 from prelabel.types import Detections, Ints, RawDetections, Thresholds
 from training import WORK, backgrounds
 from training.icons import Role, Sprites, icon_sets, load_sprites

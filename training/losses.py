@@ -19,7 +19,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.nn import functional
 
-from prelabel.engines.pixels import STRIDES
+from prelabel.engines.preprocess import STRIDES
 
 _ALPHA, _GAMMA = 0.4, 2.0
 _TOKENS, _L1, _GIOU, _PHRASES = 2.0, 5.0, 2.0, 1.0

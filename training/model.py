@@ -19,13 +19,13 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from prelabel.cards import CARDS_FOLDER
+from prelabel.checkpoints.cards import TEXT_ENCODERS_FOLDER
 from prelabel.engines.device import guard_convolutions
-from prelabel.engines.text import CaptionTokenizer
+from prelabel.engines.tokenizer import CaptionTokenizer
 from training.world import World
 
 BERT_VOCABULARY = 30522
-_TOKENIZER = CARDS_FOLDER / "bert-base-uncased" / "tokenizer.json"
+_TOKENIZER = TEXT_ENCODERS_FOLDER / "bert-base-uncased" / "tokenizer.json"
 _MAX_TOKENS = 256
 _EMBEDDING_KEY = "model.text_backbone.embeddings.word_embeddings.weight"
 QUERIES_KEY = "model.query_position_embeddings.weight"

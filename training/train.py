@@ -23,7 +23,7 @@ import torch
 import yaml
 from torch.utils.data import DataLoader, Dataset
 
-from prelabel.engines.pixels import normalised
+from prelabel.engines.preprocess import normalised
 from training import WORK
 from training.calibrate import calibrate
 from training.card import write_card

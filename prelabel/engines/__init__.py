@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from prelabel.cards import ModelCard, check_installed
+from prelabel.checkpoints.cards import ModelCard, check_installed
 from prelabel.engines.base import AnyEngine, warm_up
 
 
@@ -44,7 +44,7 @@ def load_engine(
         use_cpu_threads(cpu_threads)
     engine: AnyEngine
     if card.engine == "groundingdino":
-        from prelabel.engines.groundingdino import load as load_groundingdino
+        from prelabel.engines.groundingdino.engine import load as load_groundingdino
 
         engine = load_groundingdino(card, folder, placement)
     else:

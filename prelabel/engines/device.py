@@ -37,7 +37,7 @@ class Placement:
 
     @property
     def packs(self) -> bool:
-        """Whether linear layers may have kernels of ours, see prelabel/engines/linear.py."""
+        """Whether linear layers may have kernels of ours, see engines/kernels/linear.py."""
         on_cpu = self.device.type == "cpu"
         return on_cpu and self.weights == torch.float32 and not self.autocast
 
@@ -89,7 +89,7 @@ def resolve_placement(device: str, precision: str) -> Placement:
     """
     place = _resolve_device(device)
     if precision == "auto":
-        # CPUs with AMX have it, too; prelabel/engines/linear.py says why float32 is better there.
+        # CPUs with AMX have it, too; engines/kernels/linear.py says why float32 is better there.
         precision = "bfloat16" if _is_recent_gpu(place) else "float32"
     if precision not in ("float32", "bfloat16", "float64"):
         raise DeviceError(f"Unknown precision {precision!r}. Use auto, float32 or bfloat16.")

@@ -15,23 +15,23 @@ from transformers.models.mm_grounding_dino.modeling_mm_grounding_dino import (
     MMGroundingDinoMultiscaleDeformableAttention,
 )
 
-from prelabel.cards import ModelCard, text_encoder_folder
-from prelabel.engines.deformable import (
-    DeformableAttention,
-    Sampler,
-    choose_sampler,
-)
+from prelabel.checkpoints.cards import ModelCard, text_encoder_folder
 from prelabel.engines.device import (
     Placement,
     at_least_float32,
     guard_convolutions,
     replace_modules,
 )
-from prelabel.engines.fusion import BiAttention
-from prelabel.engines.linear import pack_linears
+from prelabel.engines.kernels.bi_attention import BiAttention
+from prelabel.engines.kernels.deformable_attention import (
+    DeformableAttention,
+    Sampler,
+    choose_sampler,
+)
+from prelabel.engines.kernels.linear import pack_linears
 from prelabel.engines.port_model import SPECIAL_TOKENS, load_port_model
-from prelabel.engines.text import CaptionTokenizer
-from prelabel.engines.text_features import TextFeatures
+from prelabel.engines.text_cache import TextFeatures
+from prelabel.engines.tokenizer import CaptionTokenizer
 from prelabel.engines.torch_engine import PAD_ID, Batch, TorchEngine
 
 

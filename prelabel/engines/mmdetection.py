@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from transformers import BertConfig, GroundingDinoConfig, MMGroundingDinoConfig, SwinConfig
 
-from prelabel.engines.layouts import Weights
+from prelabel.engines.checkpoint_layouts import Weights
 from prelabel.errors import ModelError
 
 # Of training: denoising queries, and the language model that supervised LLMDet.

@@ -20,8 +20,8 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 )
 from transformers.utils import logging
 
-from prelabel.cards import ModelCard
-from prelabel.engines.layouts import (
+from prelabel.checkpoints.cards import ModelCard
+from prelabel.engines.checkpoint_layouts import (
     Layout,
     Weights,
     has_separate_box_heads,

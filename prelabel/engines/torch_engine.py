@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from prelabel.boxes import cxcywh_to_xyxy
-from prelabel.cards import ImageSize
+from prelabel.checkpoints.cards import ImageSize
 from prelabel.engines.device import Placement
-from prelabel.engines.pixels import normalised, resized_hw, to_pixels
-from prelabel.engines.text import CaptionTokenizer, TokenisedCaption, phrase_max_mean
+from prelabel.engines.preprocess import normalised, resized_hw, to_pixels
+from prelabel.engines.tokenizer import CaptionTokenizer, TokenisedCaption, phrase_max_mean
 from prelabel.errors import DetectionError, DeviceMemoryError
 from prelabel.types import Floats, ImageRGB, RawDetections
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from prelabel.engines.layouts import unwrap
+from prelabel.engines.checkpoint_layouts import unwrap
 from prelabel.engines.pickles import read_pickle
 from prelabel.errors import ModelError
 

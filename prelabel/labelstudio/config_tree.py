@@ -11,7 +11,7 @@ from defusedxml.ElementTree import fromstring
 from pydantic import JsonValue
 
 from prelabel.errors import LabelingConfigError
-from prelabel.labelstudio.task_values import resolve
+from prelabel.labelstudio.task_variables import resolve
 
 MAX_CONFIG_CHARS = 1_000_000
 MAX_DEPTH = 100

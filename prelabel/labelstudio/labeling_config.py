@@ -15,9 +15,9 @@ from prelabel.labelstudio.config_faults import what_is_missing
 from prelabel.labelstudio.config_tree import fill_in, needs_task, parse_tree, to_names
 from prelabel.labelstudio.labels import BoxControl, Label, LabelNames
 from prelabel.labelstudio.protocol import AskControls
-from prelabel.labelstudio.task_values import resolve
-from prelabel.matching import Step
-from prelabel.names import tidy
+from prelabel.labelstudio.task_variables import resolve
+from prelabel.phrases.matching import Step
+from prelabel.phrases.names import tidy
 from prelabel.types import Asked
 
 _WORDS_PER_LABEL = 10

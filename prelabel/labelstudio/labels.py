@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from prelabel.matching import NameIndex, Step
+from prelabel.phrases.matching import NameIndex, Step
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from prelabel.errors import RequestError
-from prelabel.settings import MOST_TASKS
+from prelabel.settings.application import MOST_TASKS
 from prelabel.types import Asked, PresentRegion
 
 _MOST_ENTRIES = 100_000

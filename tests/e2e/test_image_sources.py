@@ -7,8 +7,8 @@ from base64 import b64encode
 import pytest
 from pydantic import SecretStr
 
-from prelabel.fetching import FetchLimits, ImageFetcher
-from prelabel.labelstudio.client import LabelStudioClient
+from prelabel.images.fetch import FetchLimits, ImageFetcher
+from prelabel.labelstudio.image_locator import LabelStudioClient
 
 from .bucket import Bucket
 from .conftest import Demo

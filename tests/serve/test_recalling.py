@@ -9,8 +9,8 @@ import pytest
 import ray
 from ray import serve
 
-from deployments.calls import call
-from deployments.recalling import Recall
+from deployments.handles import call
+from deployments.prompt_cache import Recall
 from prelabel.errors import PromptMemoryError
 from prelabel.types import Asked, Recalled
 
@@ -102,13 +102,13 @@ def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
     async def scenario():
         recall = await listening(store, next(PROJECTS))
         end_replica()
-        monkeypatch.setattr("deployments.recalling._ANSWERS_WITHIN_S", 0)
+        monkeypatch.setattr("deployments.prompt_cache._ANSWERS_WITHIN_S", 0)
         with pytest.raises(PromptMemoryError, match="does not answer"):
             await recall(next(PROJECTS))
         monkeypatch.undo()
         with pytest.raises(PromptMemoryError, match="does not answer"):
             await recall.ask(None)  # nothing is called
-        monkeypatch.setattr("deployments.recalling._AWAY_S", 3600)
+        monkeypatch.setattr("deployments.prompt_cache._AWAY_S", 3600)
         project = next(PROJECTS)
 
         async def answers():

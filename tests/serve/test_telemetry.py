@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from deployments.placement import CPU_ENVIRONMENT
-from prelabel.settings import TraceSettings
+from prelabel.observability.spans import TraceSettings
 from tests.e2e.servers import free_port
 from tests.serve.alone import serving
 from tests.serve.conftest import CANARY, CONFIG, ROOT, Service, Web, fresh
@@ -268,8 +268,8 @@ class TestTraces:
 def test_without_the_variable_the_exporter_is_not_imported() -> None:
     program = """
 import sys, serve_app
-from prelabel.settings import Environment
-from prelabel.tracing import open_tracer
+from prelabel.settings.application import Environment
+from prelabel.observability.tracing import open_tracer
 tracer = open_tracer(Environment().traces, "ingress")
 with tracer.span("request", "00-x", tasks=1):
     assert tracer.carried() == ""
@@ -283,7 +283,7 @@ assert not [name for name in sys.modules if name.startswith("opentelemetry.expor
 def test_where_no_collector_answers_it_says_so_once_and_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from prelabel.otlp import OtlpTracer
+    from prelabel.observability.otlp import OtlpTracer
 
     tracer = OtlpTracer(TraceSettings(f"http://user:canary@127.0.0.1:{free_port()}", "shelf"), "x")
     for _ in range(2):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GroundingDinoForObjectDetection
 
-from prelabel.cards import PROJECT_ROOT, load_card
+from prelabel.checkpoints.cards import CARDS_FOLDER, load_card
 from prelabel.types import Floats
 from training.calibrate import constant_direction, save, shift_logits
 from training.card import write_card
@@ -24,7 +24,7 @@ def logit(probs: Floats) -> Floats:
 
 @pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
 def test_scores_fall_by_what_was_asked_and_boxes_stay(world: World, tmp_path: Path) -> None:
-    shipped = PROJECT_ROOT / "models" / "demo"
+    shipped = CARDS_FOLDER / "demo"
     model = GroundingDinoForObjectDetection.from_pretrained(shipped, dtype=torch.float32)
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_bytes((shipped / name).read_bytes())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from prelabel.cards import load_card, verify
+from prelabel.checkpoints.cards import load_card, verify
 from prelabel.engines import load_engine
 from training.card import IMAGE_SIZE, write_card
 from training.model import BERT_VOCABULARY, Checkpoint, Vocabulary, build_model, set_queries

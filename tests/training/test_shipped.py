@@ -2,7 +2,7 @@
 
 import pytest
 
-from prelabel.cards import load_card, model_folder
+from prelabel.checkpoints.cards import load_card, model_folder
 from prelabel.engines.base import AnyEngine
 from training.evaluate import MeasuredSet, Scenes, agreement, load, measured_sets, tally
 from training.icons import Sprites

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from prelabel.cards import load_card
+from prelabel.checkpoints.cards import load_card
 from prelabel.engines import load_engine
 from training.icons import Sprites
 from training.train import Batches, Recipe, Trainer

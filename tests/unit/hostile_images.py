@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from prelabel.errors import ImageDecodeError
-from prelabel.images import decode_image
+from prelabel.images.decode import decode_image
 
 MAX_PIXELS = 4_000_000
 MEMORY_LIMIT = 3 << 30

@@ -16,24 +16,24 @@ import httpx
 import numpy as np
 import uvicorn
 
-from deployments.api import build_api
 from deployments.readiness import UP, Readiness
-from prelabel.cards import load_card
-from prelabel.egress import Egress
+from deployments.routes import build_api
+from prelabel.checkpoints.cards import load_card
 from prelabel.errors import PromptMemoryError
-from prelabel.fetching import FetchLimits, ImageFetcher
-from prelabel.images import decode_image
-from prelabel.journal import Fault, Journal, Report
-from prelabel.labelstudio.answers import Prediction
-from prelabel.labelstudio.client import LabelStudioClient
+from prelabel.images.decode import decode_image
+from prelabel.images.fetch import FetchLimits, ImageFetcher
+from prelabel.labelstudio.image_locator import LabelStudioClient
+from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
 from prelabel.labelstudio.protocol import PredictRequest, WebhookRequest, project_key
-from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
+from prelabel.labelstudio.responses import Prediction
+from prelabel.net.egress import Egress
+from prelabel.observability.journal import Fault, Journal, Report
+from prelabel.phrases.vocabulary import shipped_vocabulary
 from prelabel.pipeline import Entry, Predictor, Steps
-from prelabel.planning import asked_by_submit
-from prelabel.prompt_memory import PromptBook, Remembered, open_memory
-from prelabel.settings import AppSettings, Environment
+from prelabel.prompts.planner import asked_by_submit
+from prelabel.prompts.store import PromptBook, Remembered, open_memory
+from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import Asked, DetectionQuery, Detections, Recalled, TaskPlan
-from prelabel.vocabulary import shipped_vocabulary
 from tests.unit.http_server import Network
 
 VERSION = "demo-0123456789"
@@ -59,7 +59,7 @@ class LocalService:
         self.state = UP
         self._journal = Journal()
         self._book = PromptBook(open_memory(self.settings, environment))
-        egress = Egress.of(environment)
+        egress = Egress.of(environment.trust, environment.proxies)
         self._label_studio = LabelStudioClient(
             environment.label_studio_url,
             environment.label_studio_token,

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from prelabel.batching import BatchGate
+from prelabel.detection.batching import BatchGate
 from prelabel.errors import DetectionError, DeviceMemoryError, PromptError
 
 

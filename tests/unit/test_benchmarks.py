@@ -14,7 +14,7 @@ from benchmarks.cost_app import CostEngine
 from benchmarks.run import table
 from benchmarks.service_figures import overhead_parts
 from benchmarks.timing import closed_loop, in_turns, medians, open_loop, percentile
-from prelabel.images import decode_image
+from prelabel.images.decode import decode_image
 
 
 @contextmanager

@@ -3,7 +3,7 @@ import functools
 
 import pytest
 
-from prelabel.caching import WorkCache
+from prelabel.concurrency.single_flight import WorkCache
 
 
 def concurrent(test):
@@ -179,7 +179,7 @@ async def test_a_limit_of_zero_keeps_nothing_but_shares_what_is_under_way():
 @concurrent
 async def test_what_is_too_old_is_done_again(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr("prelabel.caching.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("prelabel.concurrency.single_flight.time.monotonic", lambda: now[0])
     results = cache(max_age_s=60)
     await kept(results, "k", "xxx")
     now[0] += 59
@@ -192,7 +192,7 @@ async def test_what_is_too_old_is_done_again(monkeypatch):
 @concurrent
 async def test_what_is_too_old_makes_room_though_nobody_asks_for_it(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr("prelabel.caching.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("prelabel.concurrency.single_flight.time.monotonic", lambda: now[0])
     results = cache(max_age_s=60)
     for key in "abc":
         await kept(results, key, "xxx")

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from prelabel.calibrating import BatchCost, Bucket, Proposal, measure, propose
+from prelabel.cli.calibrate import BatchCost, Bucket, Proposal, measure, propose
 from prelabel.errors import DetectionError
 
 HALF_A_SECOND = 0.5

@@ -13,7 +13,7 @@ import pytest
 from ray.exceptions import RayTaskError
 from ray.serve.handle import DeploymentResponseGenerator
 
-from deployments.calls import call
+from deployments.handles import call
 from prelabel.errors import DetectionError, PromptMemoryError
 from prelabel.types import DetectionQuery, LookPlan, PromptEcho, Target, TaskPlan, Thresholds
 from tests.unit.test_canaries import found_in

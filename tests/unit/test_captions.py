@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prelabel.captions import build_captions, can_be_read, normalise_phrase
 from prelabel.errors import PromptError
+from prelabel.phrases.captions import build_captions, can_be_read, normalise_phrase
 
 
 def words(text: str) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prelabel.cards import (
+from prelabel.checkpoints.cards import (
     CARDS_FOLDER,
     LOCK_NAME,
     PROJECT_ROOT,
@@ -76,7 +76,7 @@ def test_every_shipped_pth_is_pinned_by_hash_and_commit() -> None:
 
 def test_embedded_demo_is_whole_wherever_models_are_kept(tmp_path: Path) -> None:
     card = load_card("demo")
-    assert model_folder(card, tmp_path) == PROJECT_ROOT / "models" / "demo"
+    assert model_folder(card, tmp_path) == CARDS_FOLDER / "demo"
     verify(card, model_folder(card, tmp_path))
     assert card.limits.startswith("It knows drawings, not photographs")
 
@@ -175,8 +175,8 @@ def test_missing_card_file_is_a_sentence(tmp_path: Path) -> None:
 
 def test_cards_are_read_without_torch() -> None:
     code = (
-        "import sys, prelabel.cards, prelabel.download, prelabel.engines\n"
-        "prelabel.cards.list_cards()\n"
+        "import sys, prelabel.checkpoints.cards, prelabel.checkpoints.download, prelabel.engines\n"
+        "prelabel.checkpoints.cards.list_cards()\n"
         "sys.exit('torch' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}

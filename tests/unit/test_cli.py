@@ -8,10 +8,10 @@ from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 
 from deployments.readiness import UP, Readiness
-from prelabel.labelstudio.interactive import labeling_config, prompt_request
+from prelabel.labelstudio.interactive_request import labeling_config, prompt_request
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import AskControls, PredictRequest, asked_in
-from prelabel.settings import AppSettings, Environment
+from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import Asked
 from tests.unit.local_service import LocalService, running
 
@@ -121,5 +121,5 @@ def test_calibrate_says_what_a_missing_model_needs(tmp_path):
 
 
 def test_the_command_line_starts_without_torch():
-    code = "import sys, prelabel.cli; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    code = "import sys, prelabel.cli.main; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,8 +17,13 @@ import pytest
 from pydantic import SecretStr
 
 from prelabel.errors import ImageAddressError, ImageError, ImageFetchError
-from prelabel.fetching import FetchLimits, ImageFetcher
-from prelabel.labelstudio.client import ImageRequest, LabelStudioClient, expiry_of, is_personal
+from prelabel.images.fetch import FetchLimits, ImageFetcher
+from prelabel.labelstudio.image_locator import (
+    ImageRequest,
+    LabelStudioClient,
+    expiry_of,
+    is_personal,
+)
 from tests.unit.http_server import Exchange, LocalServer, Received, serve
 
 STUDIO = "http://studio.example:8080"

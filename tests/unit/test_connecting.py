@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from prelabel.addresses import same_address
-from prelabel.connecting import (
+from prelabel.cli.connect import (
     Connected,
     ConnectError,
     backend_form,
@@ -15,8 +14,9 @@ from prelabel.connecting import (
     open_label_studio,
 )
 from prelabel.errors import LabelingConfigError, LabelStudioError, PrelabelError
-from prelabel.labelstudio.api import LabelStudioAPI
-from prelabel.settings import Environment
+from prelabel.labelstudio.rest import LabelStudioAPI
+from prelabel.net.origin import same_address
+from prelabel.settings.application import Environment
 from tests.unit.http_server import LocalServer
 from tests.unit.label_studio import BLOCKED, CONFIG, LEGACY, LabelStudio, running
 from tests.unit.local_service import VERSION, LocalService

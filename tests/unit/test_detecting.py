@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prelabel.batching import BatchGate
-from prelabel.detecting import PictureDetector
+from prelabel.detection.batching import BatchGate
+from prelabel.detection.detector import PictureDetector
 from prelabel.errors import DetectionError, ImageDecodeError
-from prelabel.settings import AppSettings
+from prelabel.settings.application import AppSettings
 from prelabel.types import DetectionQuery, RawDetections, Thresholds
 
 SCORES = np.array([0.9, 0.6, 0.4, 0.2], np.float32)
@@ -124,7 +124,7 @@ def test_without_room_for_results_each_is_a_pass():
 
 @pytest.mark.parametrize(("urgent", "decoded"), [(True, 1), (False, 2)])
 def test_a_picture_that_somebody_works_on_is_decoded_once(monkeypatch, urgent, decoded):
-    from prelabel import detecting
+    from prelabel.detection import detector as detecting
 
     decodings = []
     real = detecting.decode_image

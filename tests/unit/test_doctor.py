@@ -18,11 +18,11 @@ from PIL import Image
 from pydantic import SecretStr
 
 from deployments.readiness import Readiness
-from prelabel.doctor import Examined, Finding, Status, examine
-from prelabel.labelstudio.api import LabelStudioAPI, predict_request
+from prelabel.cli.doctor import Examined, Finding, Status, examine
 from prelabel.labelstudio.protocol import PredictRequest
-from prelabel.prompt_memory import FileMemory, PromptBook, ReopenedMemory
-from prelabel.settings import Environment
+from prelabel.labelstudio.rest import LabelStudioAPI, predict_request
+from prelabel.prompts.store import FileMemory, PromptBook, ReopenedMemory
+from prelabel.settings.application import Environment
 from prelabel.types import Asked
 from tests.unit.http_server import serve
 from tests.unit.label_studio import (
@@ -322,7 +322,7 @@ def test_redirects_are_named_and_not_followed(world: World, location: str, shown
 def test_a_label_studio_that_hangs_is_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prelabel.labelstudio.line.TIMEOUTS_S", (0.5, 0.5))
+    monkeypatch.setattr("prelabel.labelstudio.http.TIMEOUTS_S", (0.5, 0.5))
     with serve(lambda *_: time.sleep(2)) as server:
         found = world.with_variables(LABEL_STUDIO_HOST=server.url)
     assert "does not answer in time" in assert_only(Status.FAULT, "Label Studio", found)

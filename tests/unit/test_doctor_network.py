@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from prelabel.doctor import Examined, Finding, Status, examine
-from prelabel.settings import Environment
+from prelabel.cli.doctor import Examined, Finding, Status, examine
+from prelabel.settings.application import Environment
 from tests.unit.authority import Authority
 from tests.unit.forward_proxy import ForwardProxy, proxying
 from tests.unit.http_server import serve

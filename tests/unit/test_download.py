@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from prelabel.cards import LOCK_NAME, load_card, read_lock, sha256_of, verify
+from prelabel.checkpoints.cards import LOCK_NAME, load_card, read_lock, sha256_of, verify
 
 PRELABEL = Path(sys.executable).with_name("prelabel")
 COMMIT = "c0ffee" + "0" * 34

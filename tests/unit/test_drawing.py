@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prelabel.drawing import DrawnBox, draw_boxes
+from prelabel.cli.drawing import DrawnBox, draw_boxes
 
 GREY = (128, 128, 128)
 

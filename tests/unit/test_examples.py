@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from prelabel.images import decode_image
-from prelabel.prompts import split_prompt
+from prelabel.images.decode import decode_image
+from prelabel.prompts.parser import split_prompt
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
 CASES = json.loads((DEMO / "cases.json").read_text())

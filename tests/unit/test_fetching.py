@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from prelabel import __version__
-from prelabel.addresses import is_public
 from prelabel.errors import ImageAddressError, ImageFetchError
-from prelabel.fetching import FetchLimits, ImageFetcher
+from prelabel.images.fetch import FetchLimits, ImageFetcher
+from prelabel.net.origin import is_public
 from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve, serve_raw
 
 PUBLIC = "93.184.216.34"

@@ -19,8 +19,8 @@ import yaml
 from pydantic import SecretStr
 
 from prelabel.errors import ImageAddressError, ImageError, ImageFetchError
-from prelabel.fetching import MAX_REDIRECTS, FetchLimits, ImageFetcher
-from prelabel.labelstudio.client import LabelStudioClient
+from prelabel.images.fetch import MAX_REDIRECTS, FetchLimits, ImageFetcher
+from prelabel.labelstudio.image_locator import LabelStudioClient
 from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve
 
 PUBLIC, START = "93.184.216.34", "198.41.0.4"

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from prelabel.cards import PROJECT_ROOT
+from prelabel.checkpoints.cards import PROJECT_ROOT
 from prelabel.errors import ImageDecodeError
-from prelabel.images import decode_image
+from prelabel.images.decode import decode_image
 from prelabel.types import ImageRGB
 
 # Damaged TIFF and EXIF directories make Pillow warn and go on; so must we.
@@ -405,7 +405,7 @@ def test_pillow_without_avif_is_said_to_be_so() -> None:
     code = (
         "import sys; sys.modules['PIL._avif'] = None\n"
         "from prelabel.errors import ImageDecodeError\n"
-        "from prelabel.images import decode_image\n"
+        "from prelabel.images.decode import decode_image\n"
         "try: decode_image(sys.stdin.buffer.read(), max_pixels=10_000)\n"
         "except ImageDecodeError as error: print(error)\n"
     )

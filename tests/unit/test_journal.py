@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from prelabel.journal import Fault, Journal, Report
+from prelabel.observability.journal import Fault, Journal, Report
 
 
 def fault(number, project="3.17"):

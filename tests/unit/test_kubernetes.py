@@ -26,8 +26,8 @@ from ray.scripts.scripts import drain_node
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.placement import CPU_ENVIRONMENT
-from prelabel.cards import load_card
-from prelabel.settings import AppSettings, Environment
+from prelabel.checkpoints.cards import load_card
+from prelabel.settings.application import AppSettings, Environment
 from tests.unit import kuberay
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,11 +9,11 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from prelabel.errors import RequestError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
+from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
 from prelabel.labelstudio.protocol import Context, Task
-from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
-from prelabel.planning import plan_task
-from prelabel.prompt_sources import PromptSources
-from prelabel.settings import AppSettings
+from prelabel.prompts.planner import plan_task
+from prelabel.prompts.sources import PromptSources
+from prelabel.settings.application import AppSettings
 from prelabel.types import Detections, Recalled
 from tests.entries import number, typed
 

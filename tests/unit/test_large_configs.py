@@ -9,9 +9,9 @@ from prelabel.errors import LabelingConfigError, RequestError
 from prelabel.labelstudio.config_tree import MAX_CONFIG_CHARS, MAX_TAGS
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Task
-from prelabel.planning import plan_task
-from prelabel.prompt_sources import PromptSources
-from prelabel.settings import AppSettings
+from prelabel.prompts.planner import plan_task
+from prelabel.prompts.sources import PromptSources
+from prelabel.settings.application import AppSettings
 from prelabel.types import Asked, Recalled
 from tests.entries import typed
 

@@ -9,10 +9,10 @@ import yaml
 
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Context, Task
-from prelabel.matching import nearest
-from prelabel.planning import plan_task
-from prelabel.prompt_sources import PromptSources
-from prelabel.settings import AppSettings
+from prelabel.phrases.matching import nearest
+from prelabel.prompts.planner import plan_task
+from prelabel.prompts.sources import PromptSources
+from prelabel.settings.application import AppSettings
 from prelabel.types import Recalled
 from tests.entries import typed
 

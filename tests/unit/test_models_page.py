@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from prelabel.cards import PROJECT_ROOT, ModelCard, list_cards
+from prelabel.checkpoints.cards import PROJECT_ROOT, ModelCard, list_cards
 
 PAGE = (PROJECT_ROOT / "docs" / "models.md").read_text()
 ROWS = dict(re.findall(r"^\| `([\w.-]+)` \| (.*) \|$", PAGE, re.MULTILINE))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from prelabel.errors import ImageFetchError, PayloadTooLargeError, PromptMemoryError
+from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
 from prelabel.labelstudio.protocol import PredictRequest
-from prelabel.labelstudio.results import Suppression, to_prediction, to_regions
 from prelabel.pipeline import Predictor, Steps, report_on, report_on_failure
-from prelabel.settings import AppSettings
+from prelabel.settings.application import AppSettings
 from prelabel.types import Asked, Detections, Recalled
 
 CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>

@@ -2,11 +2,11 @@ import pytest
 
 from prelabel.errors import PromptError, RequestError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
+from prelabel.labelstudio.predictions import to_prediction
 from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
-from prelabel.labelstudio.results import to_prediction
-from prelabel.planning import asked_by_submit, plan_task
-from prelabel.prompt_sources import PromptSources
-from prelabel.settings import AppSettings
+from prelabel.prompts.planner import asked_by_submit, plan_task
+from prelabel.prompts.sources import PromptSources
+from prelabel.settings.application import AppSettings
 from prelabel.types import Asked, PromptEcho, Recalled, Target, Thresholds
 from tests.entries import number, typed
 

@@ -2,8 +2,8 @@ import socket
 
 import pytest
 
+from prelabel.cli.preflight import PreflightError, preflight
 from prelabel.errors import ModelError
-from prelabel.preflight import PreflightError, preflight
 
 GOOD = """
 http_options: {{host: 127.0.0.1, port: {port}}}

@@ -10,7 +10,7 @@ from fakeredis import TcpFakeServer
 from pydantic import SecretStr
 
 from prelabel.errors import PromptMemoryError
-from prelabel.prompt_memory import (
+from prelabel.prompts.store import (
     FileMemory,
     PromptBook,
     RedisMemory,
@@ -18,7 +18,7 @@ from prelabel.prompt_memory import (
     ReopenedMemory,
     open_memory,
 )
-from prelabel.settings import AppSettings, Environment
+from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import Asked
 
 NOW = datetime.now(UTC)
@@ -181,7 +181,7 @@ def test_a_disk_that_is_full_is_noticed_when_the_file_is_opened():
 NO_ROOM = """
 import pathlib, resource, sys
 from prelabel.errors import PromptMemoryError
-from prelabel.prompt_memory import FileMemory, PromptBook
+from prelabel.prompts.store import FileMemory, PromptBook
 from prelabel.types import Asked
 book = PromptBook(FileMemory(pathlib.Path(sys.argv[1])))
 book.recall("known")

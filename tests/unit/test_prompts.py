@@ -5,8 +5,8 @@ from itertools import product
 import pytest
 
 from prelabel.errors import PromptError
-from prelabel.names import fold, tidy
-from prelabel.prompts import Wanted, split_prompt, what_applies
+from prelabel.phrases.names import fold, tidy
+from prelabel.prompts.parser import Wanted, split_prompt, what_applies
 from prelabel.types import Asked
 
 

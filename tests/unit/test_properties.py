@@ -9,19 +9,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from prelabel.boxes import px_to_pct
-from prelabel.captions import can_be_read, normalise_phrase
-from prelabel.cards import load_card, model_folder
-from prelabel.engines.text import CaptionTokenizer
+from prelabel.checkpoints.cards import load_card, model_folder
+from prelabel.engines.tokenizer import CaptionTokenizer
 from prelabel.errors import PromptError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
+from prelabel.labelstudio.predictions import Suppression, to_regions
 from prelabel.labelstudio.protocol import Task
-from prelabel.labelstudio.results import Suppression, to_regions
-from prelabel.planning import plan_task
-from prelabel.prompt_sources import PromptSources
-from prelabel.settings import AppSettings
+from prelabel.phrases.captions import can_be_read, normalise_phrase
+from prelabel.phrases.vocabulary import shipped_vocabulary
+from prelabel.phrases.words import to_words
+from prelabel.prompts.planner import plan_task
+from prelabel.prompts.sources import PromptSources
+from prelabel.settings.application import AppSettings
 from prelabel.types import Detections, LookPlan, Recalled, Target, Thresholds
-from prelabel.vocabulary import shipped_vocabulary
-from prelabel.words import to_words
 
 reads = shipped_vocabulary().reads
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from prelabel.asking import ask_health
-from prelabel.egress import Egress
+from prelabel.cli.service_client import ask_health
 from prelabel.errors import ImageAddressError, ImageFetchError, PrelabelError, ProxyError
-from prelabel.fetching import FetchLimits, ImageFetcher
-from prelabel.labelstudio.api import LabelStudioAPI
-from prelabel.labelstudio.client import ImageRequest, LabelStudioClient
-from prelabel.proxies import Proxies
-from prelabel.settings import Environment
-from prelabel.trust import Trust, tls_context
+from prelabel.images.fetch import FetchLimits, ImageFetcher
+from prelabel.labelstudio.image_locator import ImageRequest, LabelStudioClient
+from prelabel.labelstudio.rest import LabelStudioAPI
+from prelabel.net.egress import Egress
+from prelabel.net.proxies import Proxies
+from prelabel.net.tls import Trust, tls_context
+from prelabel.settings.application import Environment
 from tests.unit.authority import Authority
 from tests.unit.forward_proxy import ForwardProxy, proxying
 from tests.unit.http_server import LocalServer, Network, Received, serve, serve_raw

@@ -7,9 +7,9 @@ import base64
 import pytest
 from pydantic import ValidationError
 
-from prelabel.addresses import Origin
-from prelabel.proxies import Proxies, Proxy
-from prelabel.settings import Environment
+from prelabel.net.origin import Origin
+from prelabel.net.proxies import Proxies, Proxy
+from prelabel.settings.application import Environment
 
 
 def proxies(no_proxy: str) -> Proxies:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from prelabel.errors import ImageFetchError, RequestError
+from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions, to_task_error
 from prelabel.labelstudio.protocol import (
     AskControls,
     ResultEntry,
@@ -12,7 +13,6 @@ from prelabel.labelstudio.protocol import (
     boxes_in,
     project_key,
 )
-from prelabel.labelstudio.results import Suppression, to_prediction, to_regions, to_task_error
 from prelabel.types import (
     Asked,
     Detections,

@@ -1,6 +1,6 @@
 import numpy as np
 
-from prelabel.scoring import select_detections
+from prelabel.detection.scoring import select_detections
 from prelabel.types import RawDetections, Thresholds
 
 WH = (100, 50)

@@ -12,11 +12,11 @@ import pytest
 
 from deployments.detector import Detector
 from deployments.placement import DetectorPlace
-from prelabel.cards import load_card, model_folder
+from prelabel.checkpoints.cards import load_card, model_folder
+from prelabel.detection.smoke_test import check_engine
 from prelabel.engines import load_engine
 from prelabel.errors import DetectionError, DeviceMemoryError, ModelError
-from prelabel.selfcheck import check_engine
-from prelabel.settings import AppSettings
+from prelabel.settings.application import AppSettings
 from prelabel.types import RawDetections
 
 BOXES = np.tile(np.array([[0.1, 0.1, 0.5, 0.5]], np.float32), (3, 1))

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import pytest
 
-from prelabel import asking
-from prelabel.asking import AskError, SilentError, StartingError
-from prelabel.egress import Egress
-from prelabel.service_start import wait_until_up
+from prelabel.cli import service_client as asking
+from prelabel.cli.service_client import AskError, SilentError, StartingError
+from prelabel.cli.service_start import wait_until_up
+from prelabel.net.egress import Egress
 from tests.unit.http_server import Exchange, LocalServer, Received, serve
 
 # As HAProxy, and Serve's own proxy, answer before an application is there.
@@ -46,7 +46,7 @@ def answering(*answers: Callable[[Exchange], None]) -> Callable[[Exchange, Recei
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "_HEALTH_TIMEOUTS_S", (5, 0.2))
-    monkeypatch.setattr("prelabel.service_start._PAUSE_S", 0.01)
+    monkeypatch.setattr("prelabel.cli.service_start._PAUSE_S", 0.01)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_another_machine_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     def refused(*_: object) -> None:
         raise SilentError("No service answers.")
 
-    monkeypatch.setattr("prelabel.service_start.ask_health", refused)
+    monkeypatch.setattr("prelabel.cli.service_start.ask_health", refused)
     with pytest.raises(SilentError):
         wait_until_up("http://service.example:9090", None, Egress.plain(), LONG_S, pytest.fail)
 

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from prelabel.settings import AppSettings, Environment
+from prelabel.settings.application import AppSettings, Environment
 
 NAMES = [
     str(name)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from prelabel.addresses import Origin
-from prelabel.allowed_hosts import AllowedHosts
+from prelabel.cli.preflight import PreflightError, override, preflight, read_environment
 from prelabel.errors import ImageAddressError
-from prelabel.fetching import FetchLimits, ImageFetcher
-from prelabel.preflight import PreflightError, override, preflight, read_environment
-from prelabel.settings import AppSettings, Environment
+from prelabel.images.fetch import FetchLimits, ImageFetcher
+from prelabel.net.allowed_hosts import AllowedHosts
+from prelabel.net.origin import Origin
+from prelabel.settings.application import AppSettings, Environment
 from tests.unit.http_server import Network, serve
 
 LIMITS = FetchLimits(max_bytes=1000, connect_timeout_s=5, total_timeout_s=10)
@@ -269,8 +269,8 @@ def test_a_wrong_host_in_the_yaml_says_where(tmp_path: Path) -> None:
 def test_build_app_says_the_same(tmp_path: Path) -> None:
     """In a process of its own, because it imports Ray; it ends before Ray would be started."""
     program = """
-from prelabel.preflight import PreflightError
-from prelabel.settings import AppSettings
+from prelabel.cli.preflight import PreflightError
+from prelabel.settings.application import AppSettings
 from serve_app import build_app
 try:
     build_app(AppSettings())

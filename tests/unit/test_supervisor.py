@@ -47,7 +47,7 @@ with subprocess.Popen(started, stdout=subprocess.PIPE, start_new_session=True) a
 """
 SUPERVISOR = """
 import signal, sys
-from prelabel import supervisor
+from prelabel.cli import supervisor
 supervisor._LEFT = ((None, 0.2), (signal.SIGTERM, 0.3), (signal.SIGKILL, 20))
 sys.exit(supervisor.supervise([sys.executable, "-c", *sys.argv[1:]]))
 """

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prelabel.tiling import Tile, Tiling, merge_views
+from prelabel.detection.tiling import Tile, Tiling, merge_views
 from prelabel.types import Detections
 
 MOST = 3000

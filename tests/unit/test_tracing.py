@@ -10,10 +10,11 @@ from contextvars import ContextVar
 import pytest
 from pydantic import ValidationError
 
-from prelabel.batching import BatchGate
+from prelabel.detection.batching import BatchGate
 from prelabel.errors import DetectionError
-from prelabel.settings import Environment, TraceSettings
-from prelabel.tracing import Tracer, open_tracer
+from prelabel.observability.spans import Tracer, TraceSettings
+from prelabel.observability.tracing import open_tracer
+from prelabel.settings.application import Environment
 
 CALLER: ContextVar[str] = ContextVar("CALLER", default="nobody")
 

@@ -15,15 +15,15 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from pydantic import SecretStr, ValidationError
 
-from prelabel.asking import AskError, ask_health
-from prelabel.egress import Egress
+from prelabel.cli.preflight import PreflightError, read_environment
+from prelabel.cli.service_client import AskError, ask_health
 from prelabel.errors import ImageFetchError, LabelStudioError
-from prelabel.fetching import FetchLimits, ImageFetcher
-from prelabel.labelstudio.api import LabelStudioAPI
-from prelabel.labelstudio.client import ImageRequest, LabelStudioClient
-from prelabel.preflight import PreflightError, read_environment
-from prelabel.settings import Environment
-from prelabel.trust import TrustError
+from prelabel.images.fetch import FetchLimits, ImageFetcher
+from prelabel.labelstudio.image_locator import ImageRequest, LabelStudioClient
+from prelabel.labelstudio.rest import LabelStudioAPI
+from prelabel.net.egress import Egress
+from prelabel.net.tls import TrustError
+from prelabel.settings.application import Environment
 from tests.unit.authority import Authority
 from tests.unit.http_server import Exchange, LocalServer, Received, serve
 from tests.unit.label_studio import ACCESS, LEGACY, LabelStudio
@@ -113,7 +113,7 @@ def test_the_company_s_ca_is_believed_everywhere(
     variable: str, place: Place, authority: Authority, tmp_path: Path
 ) -> None:
     environment = Environment.model_validate({variable: place(authority, tmp_path)})
-    egress = Egress.of(environment)
+    egress = Egress.of(environment.trust, environment.proxies)
     token = LabelStudio().token
     with serve(respond, authority.server("127.0.0.1")) as server:
         url = f"https://127.0.0.1:{server.port}"

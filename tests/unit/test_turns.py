@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from prelabel.turns import FairTurns, afterwards
+from prelabel.concurrency.fairness import FairTurns, afterwards
 
 
 async def settle():

@@ -1,8 +1,8 @@
 import pytest
 
-from prelabel.cards import ModelCard, load_card, model_folder
-from prelabel.settings import AppSettings
-from prelabel.versioning import _WITHOUT_EFFECT, model_version
+from prelabel.checkpoints.cards import ModelCard, load_card, model_folder
+from prelabel.checkpoints.version import _WITHOUT_EFFECT, model_version
+from prelabel.settings.application import AppSettings
 
 DEMO = load_card("demo")
 FOLDER = model_folder(DEMO, "models")

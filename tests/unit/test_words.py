@@ -1,6 +1,6 @@
 import pytest
 
-from prelabel.words import bare, normal_form, other_numbers, to_words, written_together
+from prelabel.phrases.words import bare, normal_form, other_numbers, to_words, written_together
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from prelabel.cards import ModelCard, load_card, model_folder
+from prelabel.checkpoints.cards import ModelCard, load_card, model_folder
 from prelabel.engines import load_engine
 from prelabel.engines.torch_engine import TorchEngine
 from prelabel.types import ImageRGB

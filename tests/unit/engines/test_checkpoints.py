@@ -16,11 +16,11 @@ from transformers import (
 )
 
 from benchmarks.models import library_model
-from prelabel.cards import ImageSize, ModelCard, ModelFile, load_card, model_folder
+from prelabel.checkpoints.cards import ImageSize, ModelCard, ModelFile, load_card, model_folder
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
-from prelabel.engines.groundingdino_shape import read_port_config
-from prelabel.engines.pixels import normalised
+from prelabel.engines.groundingdino.config import read_port_config
+from prelabel.engines.preprocess import normalised
 from prelabel.engines.torch_engine import TorchEngine
 from prelabel.engines.weights import read_weights
 from prelabel.errors import ModelError
@@ -225,7 +225,7 @@ def test_box_heads_of_open_groundingdino_stay_apart_where_it_trained_them_apart(
 ) -> None:
     """`dec_pred_bbox_embed_share = False`; with one head for all, the last would win."""
     # Not above: the library's old imports warn, and the filters for that hold in tests only.
-    from prelabel.engines.groundingdino import GroundingDinoNetwork
+    from prelabel.engines.groundingdino.engine import GroundingDinoNetwork
 
     demo = model_folder(demo_card, "models")
     for name in ("config.json", "tokenizer.json"):

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from prelabel.engines import deformable
-from prelabel.engines.deformable import choose_sampler, sample_by_kernel, sample_by_torch
 from prelabel.engines.device import resolve_placement
-from prelabel.engines.kernels import kernels
+from prelabel.engines.kernels import deformable_attention as deformable
+from prelabel.engines.kernels.deformable_attention import (
+    choose_sampler,
+    sample_by_kernel,
+    sample_by_torch,
+)
+from prelabel.engines.kernels.library import kernels
 
 LEVELS_HW = torch.tensor([[7, 5], [4, 3], [2, 2], [1, 1]])
 POSITIONS = int(LEVELS_HW.prod(1).sum())
@@ -40,7 +44,7 @@ def _built() -> None:
 def test_in_torch_it_is_what_groundingdino_computes(coordinates):
     from groundingdino.models.GroundingDINO.ms_deform_attn import MultiScaleDeformableAttention
 
-    from prelabel.engines.groundingdino import OriginalAttention
+    from prelabel.engines.groundingdino.engine import OriginalAttention
 
     torch.manual_seed(0)
     theirs = MultiScaleDeformableAttention(num_points=4, batch_first=True).double()

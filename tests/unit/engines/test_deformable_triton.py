@@ -8,15 +8,15 @@ import sys
 import pytest
 import torch
 
-from prelabel.engines import deformable
+from prelabel.engines.kernels import deformable_attention as deformable
 
 WARP = {"num_warps": 1}
 NAMES = ("HEADS", "WIDTH", "BLOCK", "LEVELS", "POINTS", "COORDINATES")
 
 INTERPRETED = """
 import torch
-from prelabel.engines.deformable import sample_by_torch
-from prelabel.engines.deformable_triton import sample_by_triton
+from prelabel.engines.kernels.deformable_attention import sample_by_torch
+from prelabel.engines.kernels.deformable_attention_triton import sample_by_triton
 from tests.unit.engines.test_deformable import inputs
 
 for coordinates in (2, 4):
@@ -52,7 +52,7 @@ def test_it_compiles_for_gpus(number, capability):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from prelabel.engines.deformable_triton import _sample
+    from prelabel.engines.kernels.deformable_attention_triton import _sample
 
     pointers = {"value": number, "levels": "i64", "reference": "fp32", "offsets": number}
     pointers |= {"weights": "fp32", "out": number}
@@ -74,6 +74,6 @@ def test_a_gpu_on_which_it_does_not_run_computes_in_torch_and_the_log_says_why(c
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 def test_on_a_gpu_it_is_chosen():
-    from prelabel.engines.deformable_triton import sample_by_triton
+    from prelabel.engines.kernels.deformable_attention_triton import sample_by_triton
 
     assert deformable._triton_if_right(torch.device("cuda"), 32) is sample_by_triton

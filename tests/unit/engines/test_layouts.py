@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from prelabel.cards import ModelCard, model_folder
-from prelabel.engines.layouts import has_separate_box_heads, layout_of, unwrap
+from prelabel.checkpoints.cards import ModelCard, model_folder
+from prelabel.engines.checkpoint_layouts import has_separate_box_heads, layout_of, unwrap
 from prelabel.engines.weights import read_weights
 from prelabel.errors import ModelError
 

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from prelabel.engines import kernels as kernels_module
-from prelabel.engines import linear
 from prelabel.engines.device import resolve_placement
-from prelabel.engines.kernels import linear_kernels
-from prelabel.engines.linear import PackedLinear, pack_linears
+from prelabel.engines.kernels import library as kernels_module
+from prelabel.engines.kernels import linear
+from prelabel.engines.kernels.library import linear_kernels
+from prelabel.engines.kernels.linear import PackedLinear, pack_linears
 
 processor = torch.cpu.get_capabilities()
 has_amx = processor.get("amx_bf16", False)

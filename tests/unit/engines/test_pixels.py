@@ -6,8 +6,8 @@ from PIL import Image
 from transformers import AutoImageProcessor
 from transformers.image_transforms import get_size_with_aspect_ratio
 
-from prelabel.cards import ImageSize, ModelCard, model_folder
-from prelabel.engines.pixels import MIN_SIDE, image_tokens, normalised, resized_hw, to_pixels
+from prelabel.checkpoints.cards import ImageSize, ModelCard, model_folder
+from prelabel.engines.preprocess import MIN_SIDE, image_tokens, normalised, resized_hw, to_pixels
 
 USUAL = ImageSize(shortest_edge=800, longest_edge=1333)
 

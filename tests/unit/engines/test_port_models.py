@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from prelabel.cards import CARDS_FOLDER, ModelCard
+from prelabel.checkpoints.cards import CARDS_FOLDER, TEXT_ENCODERS_FOLDER, ModelCard
 from prelabel.engines.device import resolve_placement
-from prelabel.engines.text import CaptionTokenizer
+from prelabel.engines.tokenizer import CaptionTokenizer
 from prelabel.engines.torch_engine import Batch, TorchEngine
 from prelabel.errors import ModelError
 from prelabel.types import ImageRGB, RawDetections
@@ -32,7 +32,7 @@ from tests.unit.engines.tiny_models import (
     random_model,
 )
 
-BERT = CARDS_FOLDER / "bert-base-uncased"
+BERT = TEXT_ENCODERS_FOLDER / "bert-base-uncased"
 # MM-Grounding-DINO and LLMDet have a head for each layer of the decoder; IDEA's share one.
 MODELS: dict[str, tuple[dict[str, Any], bool, dict[str, bool]]] = {
     "mm-grounding-dino-tiny, llmdet-tiny": (TINY, True, SEPARATE),
@@ -238,7 +238,7 @@ def test_shared_head_of_a_whole_state_dict_serves_the_other_engine(
     tmp_path: Path, demo_card: ModelCard, scene: ImageRGB
 ) -> None:
     """A .bin repeats the one box head for each layer; groundingdino's engine takes it once."""
-    demo = CARDS_FOLDER.parents[1] / "models" / "demo"
+    demo = CARDS_FOLDER / "demo"
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(demo / name, tmp_path)
     weights = load_file(demo / "model.safetensors")

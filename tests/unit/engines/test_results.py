@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, GroundingDinoForObjectDetection
 
-from prelabel.cards import ModelCard, model_folder
-from prelabel.engines.groundingdino_shape import read_port_config
+from prelabel.checkpoints.cards import ModelCard, model_folder
+from prelabel.detection.scoring import select_detections
+from prelabel.engines.groundingdino.config import read_port_config
 from prelabel.engines.torch_engine import TorchEngine
-from prelabel.scoring import select_detections
 from prelabel.types import ImageRGB, RawDetections, Thresholds
 
 from .conftest import EngineFactory

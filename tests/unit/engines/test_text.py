@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from prelabel.cards import ModelCard, load_card, model_folder, text_encoder_folder
-from prelabel.engines.text import CaptionTokenizer, phrase_max_mean
+from prelabel.checkpoints.cards import ModelCard, load_card, model_folder, text_encoder_folder
+from prelabel.engines.tokenizer import CaptionTokenizer, phrase_max_mean
 from prelabel.errors import ModelError, PromptError
 
 

@@ -4,7 +4,7 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 from transformers import BertConfig, BertModel
 
-from prelabel.engines.text_features import TextFeatures
+from prelabel.engines.text_cache import TextFeatures
 from prelabel.types import ImageRGB
 
 from .conftest import EngineFactory
@@ -44,7 +44,7 @@ class Counted:
         return self._run(self.bert, captions)
 
     def _run(self, module: torch.nn.Module, captions: tuple[list[int], ...]) -> torch.Tensor:
-        from prelabel.engines.groundingdino import phrase_attention  # its imports warn
+        from prelabel.engines.groundingdino.engine import phrase_attention  # its imports warn
 
         width = max(len(ids) for ids in captions)
         rows = torch.tensor([ids + [PAD] * (width - len(ids)) for ids in captions])

@@ -19,7 +19,7 @@ from transformers import (
     SwinConfig,
 )
 
-from prelabel.cards import ImageSize, ModelCard, ModelFile, model_folder
+from prelabel.checkpoints.cards import ImageSize, ModelCard, ModelFile, model_folder
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
 from prelabel.types import ImageRGB, RawDetections

@@ -1,0 +1,149 @@
+"""What would keep the service from starting, said in a sentence before Ray is even started."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from prelabel.checkpoints.cards import check_installed, load_card, model_folder
+from prelabel.errors import PrelabelError, PromptMemoryError
+from prelabel.net.tls import TrustError, tls_context
+from prelabel.prompts.store import FileMemory, open_memory
+from prelabel.settings.application import AppSettings, Environment, ServeEnvironment
+
+
+class PreflightError(PrelabelError):
+    """The service cannot start like this."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Http(_Part):
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+
+class _Application(_Part):
+    args: AppSettings = AppSettings()
+
+
+class _ServeConfig(_Part):
+    http_options: _Http = _Http()
+    applications: tuple[_Application, ...] = Field(min_length=1)
+
+
+def preflight(config: Path) -> None:
+    """Check the settings, the model, the file of prompts and the port of a Serve config file.
+
+    Raises PreflightError, or ModelError for a model that is not there.
+    """
+    parsed = _read(config)
+    environment = read_environment()
+    for application in parsed.applications:
+        settings = override(environment, application.args)
+        card = load_card(settings.model)
+        check_installed(card, model_folder(card, settings.models_dir))
+        _check_memory(settings, environment, config)
+    where = f"under http_options in {config}"
+    _check_port(parsed.http_options.host, parsed.http_options.port, where)
+    serve = ServeEnvironment()
+    if serve.enable_ha_proxy:
+        for variable, port in serve:
+            if variable.endswith("_port"):
+                _check_port("127.0.0.1", port, f"in RAY_SERVE_{variable.upper()}")
+
+
+def _read(config: Path) -> _ServeConfig:
+    try:
+        return _ServeConfig.model_validate(yaml.safe_load(config.read_text()))
+    except FileNotFoundError as error:
+        raise PreflightError(f"There is no file {config}. Name a Serve config file.") from error
+    except yaml.YAMLError as error:
+        raise PreflightError(f"{config} is not valid YAML: {error}. Correct it.") from error
+    except ValidationError as error:
+        raise PreflightError(f"{config} is wrong at {_first(error)}. Correct it.") from error
+
+
+def read_environment() -> Environment:
+    """The environment's variables. Raises PreflightError where one is wrong, or names certificates
+    that cannot be read.
+    """
+    try:
+        environment = Environment()
+        tls_context(environment.trust)
+    except ValidationError as error:
+        raise _wrong_environment(error) from error
+    except TrustError as error:
+        raise PreflightError(str(error)) from error
+    return environment
+
+
+def override(environment: Environment, settings: AppSettings) -> AppSettings:
+    """The settings, with the environment's values. Raises PreflightError where one is wrong."""
+    try:
+        return environment.override(settings)
+    except ValidationError as error:
+        raise _wrong_environment(error) from error
+
+
+def _wrong_environment(error: ValidationError) -> PreflightError:
+    sentence = _own_words(error)
+    return PreflightError(
+        sentence or f"The environment is wrong at {_first(error)}. Correct or unset the variable."
+    )
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the top"
+    return f"{place}: {_own_words(error) or first['msg']}".rstrip(".")
+
+
+def _own_words(error: ValidationError) -> str:
+    """What a validator of ours says of the first fault; empty where pydantic found it."""
+    cause = error.errors()[0].get("ctx", {}).get("error")
+    return str(cause) if isinstance(cause, ValueError) else ""
+
+
+def _check_memory(settings: AppSettings, environment: Environment, config: Path) -> None:
+    """Opens the file as the service will; Redis is asked nothing, because it may start later."""
+    try:
+        memory = open_memory(settings, environment)
+    except PromptMemoryError as error:
+        if environment.prompts_redis_url is not None:
+            raise PreflightError(str(error)) from error
+        raise PreflightError(
+            f"prompts_file is {settings.prompts_file}, which cannot be used "
+            f"({_reason(error)}). Under args in {config}, set prompts_file to a file in a folder "
+            "that can be written, or remember_prompts to false; or keep prompts in Redis, with "
+            "PROMPTS_REDIS_URL."
+        ) from error
+    if isinstance(memory, FileMemory):
+        memory.close()
+
+
+def _reason(error: PromptMemoryError) -> str:
+    cause = error.__cause__
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
+
+
+def _check_port(host: str, port: int, where: str) -> None:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PreflightError(
+                f"Port {port} on {host} is taken. Stop what listens there, or set another port "
+                f"{where}."
+            ) from error
+        raise PreflightError(
+            f"Cannot listen on {host}:{port} ({error.strerror}). Set another host or port {where}."
+        ) from error

@@ -1,0 +1,1 @@
+"""Work in one event loop: single-flight caches and fairness."""

@@ -1,0 +1,1 @@
+"""Kernels in C and Triton, and the modules that call them."""

@@ -1,0 +1,1 @@
+"""Pictures: fetched, checked against limits, and decoded."""

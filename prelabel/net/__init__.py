@@ -1,0 +1,1 @@
+"""Network access: origins, public addresses, proxies, certificates and the hardened transport."""

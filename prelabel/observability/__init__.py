@@ -1,0 +1,1 @@
+"""Journal, stage timings and traces."""

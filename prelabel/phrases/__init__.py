@@ -1,0 +1,1 @@
+"""Phrases: normal forms, plain words, captions, and matching to labels."""

@@ -1,0 +1,1 @@
+"""Prompts: parsed, resolved against a labeling config, planned, and remembered."""

@@ -1,0 +1,75 @@
+"""Where prompts and thresholds come from, strongest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prelabel.labelstudio.labeling_config import LabelingConfig
+from prelabel.labelstudio.protocol import Context, Task, asked_in, boxes_in
+from prelabel.prompts.parser import what_applies
+from prelabel.settings.application import AppSettings
+from prelabel.types import Asked, PresentRegion, Recalled
+
+_MOST_DRAFTS = 20  # of one task; each is another annotator's
+_NOTHING = Asked()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSources:
+    """Prompts and thresholds by their source, strongest first.
+
+    drafts: the newest first; project: the extra parameters of the project's model; interactive: an
+    annotator is waiting; present: the boxes that the annotation has.
+    """
+
+    context: Asked
+    drafts: tuple[Asked, ...] = ()
+    task: Asked = _NOTHING
+    remembered: Asked = _NOTHING
+    project: Asked = _NOTHING
+    config: Asked = _NOTHING
+    interactive: bool = False
+    present: tuple[PresentRegion, ...] = ()
+
+    @classmethod
+    def of(
+        cls, task: Task, context: Context | None, recalled: Recalled, config: LabelingConfig
+    ) -> PromptSources:
+        """Collect them from a request."""
+        drafts = sorted(task.drafts, key=lambda draft: draft.updated_at or "", reverse=True)
+        newest = drafts[:_MOST_DRAFTS]
+        entries = context.result if context else ()
+        return cls(
+            asked_in(entries, config.ask_controls),
+            tuple(asked_in(draft.result, config.ask_controls, strict=False) for draft in newest),
+            Asked(prompt=config.prompt_of(task.data)),
+            recalled.submitted,
+            recalled.project,
+            config.thresholds,
+            interactive=context is not None,
+            present=boxes_in(entries),
+        )
+
+    def older_prompts(self) -> Iterator[str]:
+        """Prompts that were not typed just now, strongest first."""
+        for asked in (*self.drafts, self.task, self.remembered, self.project):
+            if asked.prompt is not None:
+                yield asked.prompt
+
+    def resolve(self, settings: AppSettings, score_threshold: float | None = None) -> Asked:
+        """The thresholds that apply; both are given. score_threshold: that of the label or its
+        control tag in the labeling config.
+        """
+        drafts = Asked()
+        for draft in self.drafts:
+            drafts = drafts.or_else(draft)
+        return what_applies(
+            context=self.context,
+            drafts=drafts,
+            task=self.task,
+            remembered=self.remembered,
+            project=self.project,
+            config=Asked(box_threshold=score_threshold).or_else(self.config),
+            settings=Asked(None, settings.box_threshold, settings.text_threshold),
+        )

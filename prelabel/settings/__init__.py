@@ -1,0 +1,1 @@
+"""The settings of the application and the variables of its environment."""

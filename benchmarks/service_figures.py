@@ -26,7 +26,7 @@ from prelabel.labelstudio.responses import Prediction
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
-from prelabel.types import Detections, Recalled, TaskPlan
+from prelabel.types import Detections, ProjectPrompts, TaskPlan
 
 _COST_APP = "benchmarks.cost_app:build_cost_app"
 _EMPTY_APP = "benchmarks.empty_app:build_empty_app"
@@ -140,7 +140,7 @@ def overhead_parts(encoded: bytes) -> dict[str, Callable[[], object]]:
     [task] = asked.tasks
     assert isinstance(task, Task)
     client = LabelStudioClient(None, None, max_image_bytes=10**8, connect_timeout_s=1, timeout_s=1)
-    sources = partial(PromptSources.of, task, asked.context, Recalled())
+    sources = partial(PromptSources.of, task, asked.context, ProjectPrompts())
 
     def plan() -> TaskPlan:
         config = parse_labeling_config(asked.label_config, settings.max_labels)

@@ -21,7 +21,7 @@ from deployments.readiness import DetectorWatch, Readiness
 from deployments.routes import build_api
 from prelabel.checkpoints.cards import ModelCard
 from prelabel.concurrency.fairness import afterwards
-from prelabel.concurrency.single_flight import WorkCache
+from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.errors import PromptMemoryError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.labelstudio.image_locator import LabelStudioClient
@@ -33,11 +33,11 @@ from prelabel.observability.timing import timed
 from prelabel.observability.tracing import open_tracer
 from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.phrases.words import load_words
-from prelabel.pipeline import Entry, Predictor, Steps, report_on
+from prelabel.pipeline import Entry, PipelinePorts, Predictor, report_on
 from prelabel.prompts.planner import asked_by_submit
-from prelabel.prompts.store import Remembered
+from prelabel.prompts.store import StoredPrompt
 from prelabel.settings.application import AppSettings, Environment
-from prelabel.types import Asked, DetectionQuery, Detections, TaskPlan
+from prelabel.types import DetectionQuery, Detections, PromptRequest, TaskPlan
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +81,12 @@ class Ingress:
         self._reports: list[Report] = []
         self._reporting: asyncio.Task[None] | None = None
         self._recall = Recall(prompt_store)
-        self._met: dict[str, Asked] = {}  # projects, with the extra parameters that the store has
+        self._met: dict[
+            str, PromptRequest
+        ] = {}  # projects, with the extra parameters that the store has
         self._telling: set[asyncio.Task[None]] = set()  # the loop itself does not keep them
         self._fetching = ThreadPoolExecutor(_FETCHING_THREADS, thread_name_prefix="fetch")
-        self._pictures: WorkCache[bytes] = WorkCache(
+        self._pictures: SingleFlightCache[bytes] = SingleFlightCache(
             len,
             max_bytes=settings.picture_cache_bytes,
             max_age_s=settings.picture_cache_s,
@@ -117,7 +119,7 @@ class Ingress:
         self._predictor = Predictor(
             settings,
             model_version,
-            Steps(self._recall, self._fetch, self._detect, self._postprocess, self.note),
+            PipelinePorts(self._recall, self._fetch, self._detect, self._postprocess, self.note),
             self._tracer,
             vocabulary,
         )
@@ -181,7 +183,7 @@ class Ingress:
         await self._report()
         return cast("list[Fault]", await call(self._journal.errors, project, limit))
 
-    async def meet(self, project: str | int | None, asked: Asked) -> None:
+    async def meet(self, project: str | int | None, asked: PromptRequest) -> None:
         """Let the store know a project whose webhooks may come, and its extra parameters.
 
         Returns once the store knows new parameters, because Label Studio asks for predictions
@@ -196,7 +198,7 @@ class Ingress:
         if self._met.get(key) != asked:
             await asyncio.wait({telling}, timeout=_STORE_LEARNS_WITHIN_S)
 
-    async def _tell_store(self, key: str, asked: Asked) -> None:
+    async def _tell_store(self, key: str, asked: PromptRequest) -> None:
         try:
             await self._recall.ask(self._prompts.meet, key, asked)
         except PromptMemoryError as error:
@@ -221,14 +223,14 @@ class Ingress:
         if not await self._recall.ask(self._prompts.knows, project):
             return
         asked = await asyncio.to_thread(asked_by_submit, event, self.settings, self.vocabulary)
-        if asked != Asked():
+        if asked != PromptRequest():
             await self._recall.ask(self._prompts.remember, project, submitted_at, asked)
             self._recall.forget()
 
-    async def remembered(self, project: str | None) -> dict[str, Remembered]:
+    async def remembered(self, project: str | None) -> dict[str, StoredPrompt]:
         """What is remembered for projects, by their keys."""
         shown = await self._recall.ask(self._prompts.show, project)
-        return cast("dict[str, Remembered]", shown)
+        return cast("dict[str, StoredPrompt]", shown)
 
     async def forget(self, project: str) -> int:
         """Forget it; for how many projects of that id."""

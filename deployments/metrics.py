@@ -8,14 +8,14 @@ from typing import Any
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from prelabel.concurrency.single_flight import WorkCache
+from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.observability.journal import Report
 
 _SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
 _ERROR_PREFIX = "errors."
 
 
-class Later:
+class MetricBuffer:
     """Tells Ray a moment later, and all together: there are some twenty figures in the work on one
     picture, each takes as long as a step of that work when it is told alone, and somebody is
     waiting for it. (Ray itself sends them on once a second.)
@@ -45,7 +45,7 @@ class StageMetrics:
     """How long the stages of the work on one picture take."""
 
     def __init__(self) -> None:
-        self._later = Later()
+        self._later = MetricBuffer()
         self._stages = Histogram(
             "prelabel_stage_seconds",
             description="Fetch, decode, prepare, queue (for the device), forward, postprocess.",
@@ -86,7 +86,7 @@ class DetectorMetrics(StageMetrics):
         """So many wait now."""
         self._later(self._waiting.set, pictures)
 
-    def cache(self, name: str, cache: WorkCache[Any]) -> None:
+    def cache(self, name: str, cache: SingleFlightCache[Any]) -> None:
         """Count what was asked of it since the last time."""
         for outcome, total in (("hit", cache.hits), ("miss", cache.misses)):
             new = total - self._counted.get((name, outcome), 0)

@@ -13,9 +13,9 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.handles import call
-from prelabel.concurrency.single_flight import WorkCache
+from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.errors import DetectionError, OverloadedError, PromptMemoryError
-from prelabel.types import Recalled
+from prelabel.types import ProjectPrompts
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Recall:
 
     def __init__(self, store: DeploymentHandle[Any]) -> None:
         self._store = store
-        self.kept: WorkCache[Recalled] = WorkCache(
+        self.kept: SingleFlightCache[ProjectPrompts] = SingleFlightCache(
             lambda _: _LONGEST_PROMPT_BYTES, max_bytes=_BYTES, max_age_s=_RECALLED_FOR_S
         )
         self._watching: asyncio.Task[None] | None = None
@@ -50,13 +50,13 @@ class Recall:
         self._was_heard = False
         self._away_until = 0.0
 
-    async def __call__(self, project: str) -> Recalled:
+    async def __call__(self, project: str) -> ProjectPrompts:
         """What is remembered for a project. Where no changes are heard of, the store is asked.
 
         Raises PromptMemoryError where the store, or its memory, cannot be used.
         """
 
-        async def recall() -> Recalled:
+        async def recall() -> ProjectPrompts:
             return cast("Recalled", await self.ask(self._store.recall, project))
 
         if self._watching is None or self._watching.done():

@@ -12,9 +12,9 @@ from uuid import uuid4
 
 from deployments.logs import use_serve_log
 from prelabel.errors import PromptMemoryError
-from prelabel.prompts.store import PromptBook, Remembered, ReopenedMemory, open_memory
+from prelabel.prompts.store import PromptBook, ReopenedMemory, StoredPrompt, open_memory
 from prelabel.settings.application import AppSettings, Environment
-from prelabel.types import Asked, Recalled
+from prelabel.types import ProjectPrompts, PromptRequest
 
 ResultT = TypeVar("ResultT")
 Params = ParamSpec("Params")
@@ -37,11 +37,11 @@ class PromptStore:
         self._changed = asyncio.Event()
         _or_error(self._book.knows, "")  # so that the log says at the start what is wrong
 
-    def recall(self, project: str) -> Recalled | PromptMemoryError:
+    def recall(self, project: str) -> ProjectPrompts | PromptMemoryError:
         """What is kept for a project, which is known from now on."""
         return _or_error(self._book.recall, project)
 
-    async def meet(self, project: str, asked: Asked) -> PromptMemoryError | None:
+    async def meet(self, project: str, asked: PromptRequest) -> PromptMemoryError | None:
         """Know a project from now on, and what the extra parameters of its model say."""
         is_new = await asyncio.to_thread(_or_error, self._book.meet, project, asked)
         if is_new is True:
@@ -53,14 +53,14 @@ class PromptStore:
         return _or_error(self._book.knows, project)
 
     async def remember(
-        self, project: str, submitted_at: datetime, asked: Asked
+        self, project: str, submitted_at: datetime, asked: PromptRequest
     ) -> PromptMemoryError | None:
         """Keep what a submitted annotation says."""
         kept = await asyncio.to_thread(_or_error, self._book.remember, project, submitted_at, asked)
         self._tell()
         return kept
 
-    def show(self, project: str | None) -> dict[str, Remembered] | PromptMemoryError:
+    def show(self, project: str | None) -> dict[str, StoredPrompt] | PromptMemoryError:
         """What is remembered, by project's key."""
         return _or_error(self._book.show, project)
 

@@ -12,7 +12,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
-from prelabel.concurrency.single_flight import WorkCache
+from prelabel.concurrency.single_flight import SingleFlightCache
 
 _ANSWERS_WITHIN_S = 2.0
 _ASKED_EVERY_S = 1.0
@@ -46,7 +46,7 @@ class DetectorWatch:
 
     def __init__(self, detector: DeploymentHandle[Any]) -> None:
         self._detector = detector
-        self._asked: WorkCache[Readiness] = WorkCache(
+        self._asked: SingleFlightCache[Readiness] = SingleFlightCache(
             lambda _: 0, max_bytes=1024, max_age_s=_ASKED_EVERY_S
         )
 

@@ -37,9 +37,9 @@ from prelabel.observability.journal import Fault, Report
 from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.pipeline import Entry, report_on_failure
 from prelabel.prompts.resolver import unreadable_labels, unreadable_sentence
-from prelabel.prompts.store import Remembered
+from prelabel.prompts.store import StoredPrompt
 from prelabel.settings.application import AppSettings, Environment
-from prelabel.types import Asked
+from prelabel.types import PromptRequest
 
 logger = logging.getLogger(__name__)
 
@@ -65,13 +65,13 @@ class Service(Protocol):
     ) -> list[Entry]:
         """One entry per task, in order. traceparent: the span that the request belongs to."""
 
-    async def meet(self, project: str | int | None, asked: Asked) -> None:
+    async def meet(self, project: str | int | None, asked: PromptRequest) -> None:
         """Know a project from now on, and its extra parameters."""
 
     async def remember(self, event: WebhookRequest) -> None:
         """Keep the prompt of a submitted annotation."""
 
-    async def remembered(self, project: str | None) -> dict[str, Remembered]:
+    async def remembered(self, project: str | None) -> dict[str, StoredPrompt]:
         """What is remembered for projects, by their keys."""
 
     async def forget(self, project: str) -> int:

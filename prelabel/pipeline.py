@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from prelabel.concurrency.fairness import FairTurns, afterwards, all_or_none
+from prelabel.concurrency.fairness import FairSemaphore, afterwards, gather_or_cancel
 from prelabel.errors import (
     DeadlineError,
     PayloadTooLargeError,
@@ -42,7 +42,7 @@ from prelabel.prompts.planner import plan_task
 from prelabel.prompts.resolver import unreadable_sentence
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
-from prelabel.types import DetectionQuery, Detections, LookPlan, Recalled, TaskPlan
+from prelabel.types import DetectionQuery, Detections, LookPlan, ProjectPrompts, TaskPlan
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +55,12 @@ Entry = Prediction | TaskError
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class PipelinePorts:
     """What a request needs done. recall: what is remembered for a project, by its key; fetch: a
     picture's bytes, by its address and the task's id; note: puts a report into the journal.
     """
 
-    recall: Callable[[str], Awaitable[Recalled]]
+    recall: Callable[[str], Awaitable[ProjectPrompts]]
     fetch: Callable[[str, int | None], Awaitable[bytes]]
     detect: Callable[[DetectionQuery], Awaitable[Detections]]
     postprocess: Callable[[TaskPlan, Sequence[Detections]], Awaitable[Prediction]]
@@ -76,7 +76,7 @@ class _Run:
     """
 
     id: str
-    turns: FairTurns
+    turns: FairSemaphore
     urgent: bool
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     pictures: int = 0
@@ -90,7 +90,7 @@ class Predictor:
         self,
         settings: AppSettings,
         model_version: str,
-        steps: Steps,
+        steps: PipelinePorts,
         tracer: Tracer | None = None,
         vocabulary: Vocabulary | None = None,
     ) -> None:
@@ -99,8 +99,10 @@ class Predictor:
         self._tracer = tracer or Tracer()
         self._model_version = model_version
         self._steps = steps
-        self._bulk = FairTurns(settings.task_concurrency)  # of all bulk requests together
-        self._recalling: set[asyncio.Task[Recalled]] = set()  # the loop itself does not keep them
+        self._bulk = FairSemaphore(settings.task_concurrency)  # of all bulk requests together
+        self._recalling: set[asyncio.Task[ProjectPrompts]] = (
+            set()
+        )  # the loop itself does not keep them
 
     async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
         """One entry per task: a prediction, or an error that costs its neighbours nothing.
@@ -121,7 +123,7 @@ class Predictor:
         deadline = asyncio.get_running_loop().time() + self._settings.request_deadline_s
         urgent = len(request.tasks) == 1  # an annotator's page waits, with or without a prompt
         at_once = min(_PICTURES_AT_ONCE, self._settings.task_concurrency)
-        turns = FairTurns(at_once) if urgent else self._bulk
+        turns = FairSemaphore(at_once) if urgent else self._bulk
         run = _Run(request_id, turns, urgent)
         ground = asyncio.create_task(self._ground(request, request_id))
 
@@ -177,12 +179,12 @@ class Predictor:
 
     async def _ground(
         self, request: PredictRequest, request_id: str
-    ) -> tuple[LabelingConfig, Recalled]:
+    ) -> tuple[LabelingConfig, ProjectPrompts]:
         """What all tasks of a request share."""
         project = project_key(request.project)
         config = parse_labeling_config(request.label_config, self._settings.max_labels)
         if project is None:
-            return config, Recalled()
+            return config, ProjectPrompts()
         recalling = asyncio.create_task(self._recall(project, request_id))
         self._recalling.add(recalling)
         recalling.add_done_callback(self._recalling.discard)
@@ -190,12 +192,12 @@ class Predictor:
         # submits count from then on.
         longest_s = _TYPED_WAITS_S if _is_typed(request.context, config) else None
         await asyncio.wait({recalling}, timeout=longest_s)
-        recalled = recalling.result() if recalling.done() else Recalled()
+        recalled = recalling.result() if recalling.done() else ProjectPrompts()
         if not self._settings.remember_prompts:
-            recalled = Recalled(project=recalled.project)
+            recalled = ProjectPrompts(project=recalled.project)
         return config, recalled
 
-    async def _recall(self, project: str, request_id: str) -> Recalled:
+    async def _recall(self, project: str, request_id: str) -> ProjectPrompts:
         """What is remembered for a project; nothing, and a fault in the journal, where that cannot
         be told: predictions do not depend on the memory.
         """
@@ -205,13 +207,13 @@ class Predictor:
             kind = type(error).__name__
             logger.warning("project %s: %s: %s (request %s)", project, kind, error, request_id)
             self._steps.note(_report_on_fault(request_id, project, None, kind, str(error)))
-            return Recalled()
+            return ProjectPrompts()
 
     def _plan(
         self,
         task: Task,
         context: Context | None,
-        recalled: Recalled,
+        recalled: ProjectPrompts,
         config: LabelingConfig,
         run: _Run,
     ) -> TaskPlan:
@@ -239,7 +241,7 @@ class Predictor:
             self._steps.note(_report_on_fault(run.id, project, task_id, kind, sentence))
 
     async def _predict_task(self, task: Task, plan: TaskPlan, run: _Run) -> Prediction:
-        found = await all_or_none(self._look(look, task.id, run) for look in plan.looks)
+        found = await gather_or_cancel(self._look(look, task.id, run) for look in plan.looks)
         # Its pictures stay here: an address may hold the whole picture.
         addressless = tuple(replace(look, uri="") for look in plan.looks)
         return await self._steps.postprocess(replace(plan, looks=addressless), found)

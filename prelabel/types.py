@@ -33,16 +33,16 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptRequest:
     """What somebody asked for: in a context, a draft, a remembered annotation. None: nothing."""
 
     prompt: str | None = None
     box_threshold: float | None = None
     text_threshold: float | None = None
 
-    def or_else(self, other: Asked) -> Asked:
+    def or_else(self, other: PromptRequest) -> PromptRequest:
         """This, with what it leaves open taken from another. 0 is a value."""
-        return Asked(
+        return PromptRequest(
             other.prompt if self.prompt is None else self.prompt,
             other.box_threshold if self.box_threshold is None else self.box_threshold,
             other.text_threshold if self.text_threshold is None else self.text_threshold,
@@ -131,13 +131,13 @@ class TaskPlan:
 
 
 @dataclass(frozen=True)
-class Recalled:
+class ProjectPrompts:
     """What is kept for a project. submitted: what its newest submitted annotation asked for;
     project: what stands in the extra parameters of its model.
     """
 
-    submitted: Asked = Asked()
-    project: Asked = Asked()
+    submitted: PromptRequest = PromptRequest()
+    project: PromptRequest = PromptRequest()
 
 
 @dataclass(frozen=True)

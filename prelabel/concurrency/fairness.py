@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 ResultT = TypeVar("ResultT")
 
 
-async def all_or_none(works: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
     """The results of what runs at the same time, in order. When one fails, or the caller goes away,
     the others are for nothing, and cancelled.
     """
@@ -32,7 +32,7 @@ def afterwards(note: Callable[[], object]) -> None:
     asyncio.get_running_loop().call_soon(note)
 
 
-class FairTurns:
+class FairSemaphore:
     """So many at a time; those who wait take turns by owner, so that a request of a thousand tasks
     does not keep one of ten waiting for all of them. All methods belong to one event loop.
     """

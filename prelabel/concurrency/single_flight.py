@@ -27,7 +27,7 @@ class _Running(Generic[ValueT]):
     waiting: int = 0
 
 
-class WorkCache(Generic[ValueT]):
+class SingleFlightCache(Generic[ValueT]):
     """Results by key, the least recently used dropped first. All methods belong to one event loop.
 
     size_of: bytes of a result; max_bytes: of all that are kept, with their keys, 0 to keep none;

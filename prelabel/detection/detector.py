@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from prelabel.concurrency.fairness import all_or_none
-from prelabel.concurrency.single_flight import WorkCache
+from prelabel.concurrency.fairness import gather_or_cancel
+from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.detection.batching import BatchGate
 from prelabel.detection.scoring import select_detections
 from prelabel.detection.tiling import Tile, Tiling, merge_views
@@ -52,12 +52,14 @@ class PictureDetector:
         self._views_at_once = 2 * settings.max_batch_size  # of a picture: one batch runs, one waits
         self._engine = engine
         self._gate = gate
-        self.pictures: WorkCache[ImageRGB] = WorkCache(
+        self.pictures: SingleFlightCache[ImageRGB] = SingleFlightCache(
             lambda image: image.nbytes,
             max_bytes=settings.picture_cache_bytes,
             max_age_s=settings.picture_cache_s,
         )
-        self.seen: WorkCache[Seen] = WorkCache(_bytes_of, max_bytes=settings.result_cache_bytes)
+        self.seen: SingleFlightCache[Seen] = SingleFlightCache(
+            _bytes_of, max_bytes=settings.result_cache_bytes
+        )
         self._preparing = ThreadPoolExecutor(preparing_threads, thread_name_prefix="prepare")
         self._preparing_urgent = ThreadPoolExecutor(1, thread_name_prefix="prepare-urgent")
 
@@ -71,7 +73,7 @@ class PictureDetector:
             image = await self._decoded(query, digest)
             views = self._tiling.views((image.shape[1], image.shape[0]))
             room = asyncio.Semaphore(self._views_at_once)
-            found = await all_or_none(
+            found = await gather_or_cancel(
                 self._look(query, digest, image, view, room) for view in views
             )
             return merge_views(list(zip(views, found, strict=True)), _BOXES_MERGED)
@@ -113,7 +115,7 @@ class PictureDetector:
         part = image[view.top : view.bottom, view.left : view.right]
         with timed(self._observe, "prepare"):
             items = await self._in_preparing_thread(query, self._prepare, part, query.phrases)
-        seen = await all_or_none(
+        seen = await gather_or_cancel(
             self._gate.submit(item, item.bucket, urgent=query.urgent, request_id=query.request_id)
             for item in items
         )

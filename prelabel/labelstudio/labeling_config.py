@@ -18,7 +18,7 @@ from prelabel.labelstudio.protocol import AskControls
 from prelabel.labelstudio.task_variables import resolve
 from prelabel.phrases.matching import Step
 from prelabel.phrases.names import tidy
-from prelabel.types import Asked
+from prelabel.types import PromptRequest
 
 _WORDS_PER_LABEL = 10
 _MOST_CONTROLS = 5_000  # of all pictures together; a task may have 1,000 pictures
@@ -84,7 +84,7 @@ class LabelingConfig:
     names: LabelNames = field(repr=False, compare=False)
     ask_controls: AskControls
     prompt_area: PromptArea | None
-    thresholds: Asked
+    thresholds: PromptRequest
     max_labels: int
     template: Element | None = field(repr=False, compare=False)
 
@@ -140,7 +140,9 @@ def _read(tree: Element, max_labels: int, *, filled_in: bool) -> LabelingConfig:
             text_threshold="text_threshold" if text is None else text.get("name", ""),
         ),
         prompt_area=area,
-        thresholds=Asked(None, _fraction(box, "defaultValue"), _fraction(text, "defaultValue")),
+        thresholds=PromptRequest(
+            None, _fraction(box, "defaultValue"), _fraction(text, "defaultValue")
+        ),
         max_labels=max_labels,
         template=tree if not filled_in and needs_task(tree) else None,
     )

@@ -26,7 +26,7 @@ from pydantic import (
 
 from prelabel.errors import RequestError
 from prelabel.settings.application import MOST_TASKS
-from prelabel.types import Asked, PresentRegion
+from prelabel.types import PresentRegion, PromptRequest
 
 _MOST_ENTRIES = 100_000
 _MOST_DRAFTS = 1_000
@@ -165,7 +165,7 @@ class SetupRequest(_Wire):
     extra_params: JsonValue = None
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> PromptRequest:
         """The project's prompt and thresholds, of its extra parameters. Raises RequestError for
         those that are none; other parameters are not read.
         """
@@ -178,7 +178,7 @@ class SetupRequest(_Wire):
                 f"prompt in the extra parameters is {prompt!r}. Write a text: "
                 '{"prompt": "cat . dog"}.'
             )
-        return Asked(
+        return PromptRequest(
             _text(prompt),
             _threshold_of("box_threshold", _number(extra.get("box_threshold")), strict=True),
             _threshold_of("text_threshold", _number(extra.get("text_threshold")), strict=True),
@@ -297,13 +297,13 @@ class AskControls:
 
 def asked_in(
     entries: Sequence[ResultEntry], controls: AskControls, *, strict: bool = True
-) -> Asked:
+) -> PromptRequest:
     """The prompt and thresholds that stand in an annotation's result, found by name.
 
     Of several entries of one name, the last counts. A number that is no threshold raises
     RequestError; where nobody waits for its sentence (not strict), it says nothing.
     """
-    asked = Asked()
+    asked = PromptRequest()
     for entry in entries:
         asked = _asked_by(entry, controls, strict).or_else(asked)
     return asked
@@ -347,14 +347,14 @@ def _box_of(entry: ResultEntry) -> tuple[float, float, float, float] | None:
     return min(xs), min(ys), max(xs), max(ys)
 
 
-def _asked_by(entry: ResultEntry, controls: AskControls, strict: bool) -> Asked:
+def _asked_by(entry: ResultEntry, controls: AskControls, strict: bool) -> PromptRequest:
     if entry.type == "textarea" and entry.from_name == controls.prompt:
-        return Asked(prompt=_text((entry.value or {}).get("text")))
+        return PromptRequest(prompt=_text((entry.value or {}).get("text")))
     if entry.type == "number" and entry.from_name == controls.box_threshold:
-        return Asked(box_threshold=_fraction(entry, strict))
+        return PromptRequest(box_threshold=_fraction(entry, strict))
     if entry.type == "number" and entry.from_name == controls.text_threshold:
-        return Asked(text_threshold=_fraction(entry, strict))
-    return Asked()
+        return PromptRequest(text_threshold=_fraction(entry, strict))
+    return PromptRequest()
 
 
 def _text(value: JsonValue) -> str | None:

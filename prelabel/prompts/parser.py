@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from prelabel.errors import PromptError
 from prelabel.phrases.names import fold, tidy
-from prelabel.types import Asked
+from prelabel.types import PromptRequest
 
 _PHRASE_END = ",，、،|•"  # within a line of a prompt
 _LINE_END = ".;。；؛۔।．\n"
@@ -42,14 +42,14 @@ class Wanted:
 
 def what_applies(
     *,
-    context: Asked,
-    drafts: Asked,
-    task: Asked,
-    remembered: Asked,
-    project: Asked,
-    config: Asked,
-    settings: Asked,
-) -> Asked:
+    context: PromptRequest,
+    drafts: PromptRequest,
+    task: PromptRequest,
+    remembered: PromptRequest,
+    project: PromptRequest,
+    config: PromptRequest,
+    settings: PromptRequest,
+) -> PromptRequest:
     """The one precedence, value by value.
 
     What the annotator just typed, what stands in the task's drafts, what the task was imported

@@ -24,7 +24,7 @@ from prelabel.prompts.resolver import (
 from prelabel.prompts.sources import PromptSources
 from prelabel.prompts.targets import Aim, PhraseTargets
 from prelabel.settings.application import AppSettings
-from prelabel.types import Asked, LookPlan, PresentRegion, PromptEcho, TaskPlan, Thresholds
+from prelabel.types import LookPlan, PresentRegion, PromptEcho, PromptRequest, TaskPlan, Thresholds
 
 _MOST_PICTURES = 1_000  # of one task
 _SUBMITS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
@@ -32,7 +32,7 @@ _SUBMITS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
 
 def asked_by_submit(
     event: WebhookRequest, settings: AppSettings, vocabulary: Vocabulary | None = None
-) -> Asked:
+) -> PromptRequest:
     """What a webhook's annotation asked for; nothing unless it was submitted just now.
 
     A text without any label of the project is not remembered: it is a comment, or a slip that
@@ -41,14 +41,14 @@ def asked_by_submit(
     """
     annotation = event.annotation
     if event.action not in _SUBMITS or annotation is None or annotation.was_cancelled:
-        return Asked()
+        return PromptRequest()
     data = event.task.data if event.task else {}
     try:
         config = parse_labeling_config(event.label_config or "", settings.max_labels)
         config = config.for_task(data)
         of_task = config.prompt_of(data)
     except RequestError:
-        return Asked()  # what we could not serve is not worth remembering
+        return PromptRequest()  # what we could not serve is not worth remembering
     controls = config.ask_controls
     shown = annotation.prediction.result if annotation.prediction else ()
     brought = (of_task, asked_in(shown, controls, strict=False).prompt)

@@ -9,10 +9,10 @@ from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.protocol import Context, Task, asked_in, boxes_in
 from prelabel.prompts.parser import what_applies
 from prelabel.settings.application import AppSettings
-from prelabel.types import Asked, PresentRegion, Recalled
+from prelabel.types import PresentRegion, ProjectPrompts, PromptRequest
 
 _MOST_DRAFTS = 20  # of one task; each is another annotator's
-_NOTHING = Asked()
+_NOTHING = PromptRequest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,18 @@ class PromptSources:
     annotator is waiting; present: the boxes that the annotation has.
     """
 
-    context: Asked
-    drafts: tuple[Asked, ...] = ()
-    task: Asked = _NOTHING
-    remembered: Asked = _NOTHING
-    project: Asked = _NOTHING
-    config: Asked = _NOTHING
+    context: PromptRequest
+    drafts: tuple[PromptRequest, ...] = ()
+    task: PromptRequest = _NOTHING
+    remembered: PromptRequest = _NOTHING
+    project: PromptRequest = _NOTHING
+    config: PromptRequest = _NOTHING
     interactive: bool = False
     present: tuple[PresentRegion, ...] = ()
 
     @classmethod
     def of(
-        cls, task: Task, context: Context | None, recalled: Recalled, config: LabelingConfig
+        cls, task: Task, context: Context | None, recalled: ProjectPrompts, config: LabelingConfig
     ) -> PromptSources:
         """Collect them from a request."""
         drafts = sorted(task.drafts, key=lambda draft: draft.updated_at or "", reverse=True)
@@ -43,7 +43,7 @@ class PromptSources:
         return cls(
             asked_in(entries, config.ask_controls),
             tuple(asked_in(draft.result, config.ask_controls, strict=False) for draft in newest),
-            Asked(prompt=config.prompt_of(task.data)),
+            PromptRequest(prompt=config.prompt_of(task.data)),
             recalled.submitted,
             recalled.project,
             config.thresholds,
@@ -57,11 +57,11 @@ class PromptSources:
             if asked.prompt is not None:
                 yield asked.prompt
 
-    def resolve(self, settings: AppSettings, score_threshold: float | None = None) -> Asked:
+    def resolve(self, settings: AppSettings, score_threshold: float | None = None) -> PromptRequest:
         """The thresholds that apply; both are given. score_threshold: that of the label or its
         control tag in the labeling config.
         """
-        drafts = Asked()
+        drafts = PromptRequest()
         for draft in self.drafts:
             drafts = drafts.or_else(draft)
         return what_applies(
@@ -70,6 +70,6 @@ class PromptSources:
             task=self.task,
             remembered=self.remembered,
             project=self.project,
-            config=Asked(box_threshold=score_threshold).or_else(self.config),
-            settings=Asked(None, settings.box_threshold, settings.text_threshold),
+            config=PromptRequest(box_threshold=score_threshold).or_else(self.config),
+            settings=PromptRequest(None, settings.box_threshold, settings.text_threshold),
         )

@@ -25,7 +25,7 @@ from redis.retry import Retry
 from prelabel.checkpoints.cards import PROJECT_ROOT
 from prelabel.errors import PromptMemoryError
 from prelabel.settings.application import AppSettings, Environment
-from prelabel.types import Asked, Recalled
+from prelabel.types import ProjectPrompts, PromptRequest
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +40,13 @@ _REOPENED_AFTER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class StoredPrompt:
     """What a project's newest submit asked for, and when; project: what the extra parameters of
     its model say; used_at: when it was last asked for.
     """
 
-    asked: Asked = field(default_factory=Asked)
-    project: Asked = field(default_factory=Asked)
+    asked: PromptRequest = field(default_factory=PromptRequest)
+    project: PromptRequest = field(default_factory=PromptRequest)
     submitted_at: datetime = _NEVER
     used_at: datetime = _NEVER
 
@@ -57,24 +57,24 @@ class Remembered:
         return json.dumps(fields | {"project": asdict(self.project)})
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Remembered:
+    def from_json(cls, text: str | bytes) -> StoredPrompt:
         """Back again."""
         fields = json.loads(text)
         times = {n: datetime.fromisoformat(fields.pop(n)) for n in ("submitted_at", "used_at")}
-        project = Asked(**fields.pop("project", {}))  # older files have none
-        return cls(Asked(**fields), project, **times)
+        project = PromptRequest(**fields.pop("project", {}))  # older files have none
+        return cls(PromptRequest(**fields), project, **times)
 
 
 class PromptMemory(Protocol):
-    """Remembered prompts by project. Raises PromptMemoryError where they cannot be had."""
+    """StoredPrompt prompts by project. Raises PromptMemoryError where they cannot be had."""
 
-    def get(self, project: str) -> Remembered | None:
+    def get(self, project: str) -> StoredPrompt | None:
         """What is remembered; None for a project that it does not know."""
 
-    def put(self, project: str, remembered: Remembered) -> None:
+    def put(self, project: str, remembered: StoredPrompt) -> None:
         """Keep it in place of what was there."""
 
-    def all(self) -> Mapping[str, Remembered]:
+    def all(self) -> Mapping[str, StoredPrompt]:
         """Everything, by project."""
 
 
@@ -104,7 +104,7 @@ class FileMemory:
         """Close the file; no call may follow."""
         self._base.close()
 
-    def get(self, project: str) -> Remembered | None:
+    def get(self, project: str) -> StoredPrompt | None:
         """See PromptMemory."""
         with self._failing():
             row = self._base.execute(
@@ -112,7 +112,7 @@ class FileMemory:
             ).fetchone()
         return Remembered.from_json(row[0]) if row else None
 
-    def put(self, project: str, remembered: Remembered) -> None:
+    def put(self, project: str, remembered: StoredPrompt) -> None:
         """See PromptMemory."""
         used_at = remembered.used_at.isoformat()
         with self._failing():
@@ -126,7 +126,7 @@ class FileMemory:
                 (self._most_projects,),
             )
 
-    def all(self) -> Mapping[str, Remembered]:
+    def all(self) -> Mapping[str, StoredPrompt]:
         """See PromptMemory."""
         with self._failing():
             rows = self._base.execute("SELECT project, remembered FROM prompts").fetchall()
@@ -158,18 +158,18 @@ class RedisMemory:
                 retry=Retry(NoBackoff(), 1),
             )
 
-    def get(self, project: str) -> Remembered | None:
+    def get(self, project: str) -> StoredPrompt | None:
         """See PromptMemory."""
         with self._failing():
             text = self._base.get(_REDIS_PREFIX + project)
         return Remembered.from_json(text) if isinstance(text, bytes) else None
 
-    def put(self, project: str, remembered: Remembered) -> None:
+    def put(self, project: str, remembered: StoredPrompt) -> None:
         """See PromptMemory."""
         with self._failing():
             self._base.set(_REDIS_PREFIX + project, remembered.to_json(), ex=_KEPT_UNUSED)
 
-    def all(self) -> Mapping[str, Remembered]:
+    def all(self) -> Mapping[str, StoredPrompt]:
         """See PromptMemory."""
         with self._failing():
             keys = [key.decode() for key in self._base.scan_iter(f"{_REDIS_PREFIX}*")]
@@ -203,15 +203,15 @@ class ReopenedMemory:
         self._failure: PromptMemoryError | None = None
         self._failed_at = 0.0
 
-    def get(self, project: str) -> Remembered | None:
+    def get(self, project: str) -> StoredPrompt | None:
         """See PromptMemory."""
         return self._try(lambda: self._opened().get(project))
 
-    def put(self, project: str, remembered: Remembered) -> None:
+    def put(self, project: str, remembered: StoredPrompt) -> None:
         """See PromptMemory. A failure does not count: a full disk can still be read."""
         self._try(self._opened).put(project, remembered)
 
-    def all(self) -> Mapping[str, Remembered]:
+    def all(self) -> Mapping[str, StoredPrompt]:
         """See PromptMemory."""
         return self._try(lambda: self._opened().all())
 
@@ -257,12 +257,12 @@ class PromptBook:
         self._memory = memory
         self._one_at_a_time = threading.Lock()
 
-    def recall(self, project: str) -> Recalled:
+    def recall(self, project: str) -> ProjectPrompts:
         """What is kept for a project, which is known from now on."""
         now = datetime.now(UTC)
         with self._one_at_a_time:
             found = self._memory.get(project)
-            known = found or Remembered()
+            known = found or StoredPrompt()
             if now - known.used_at > _USE_NOTED_EVERY:
                 try:
                     self._memory.put(project, replace(known, used_at=now))
@@ -270,15 +270,15 @@ class PromptBook:
                     if found is None:
                         raise  # its submits would not count
                     logger.warning("project %s: its use is not noted. %s", project, error)
-        return Recalled(known.asked, known.project)
+        return ProjectPrompts(known.asked, known.project)
 
-    def meet(self, project: str, asked: Asked) -> bool:
+    def meet(self, project: str, asked: PromptRequest) -> bool:
         """Know a project from now on, and what the extra parameters of its model say; whether that
         is new.
         """
         now = datetime.now(UTC)
         with self._one_at_a_time:
-            known = self._memory.get(project) or Remembered()
+            known = self._memory.get(project) or StoredPrompt()
             is_new = known.project != asked
             if is_new or now - known.used_at > _USE_NOTED_EVERY:
                 self._memory.put(project, replace(known, project=asked, used_at=now))
@@ -289,7 +289,7 @@ class PromptBook:
         with self._one_at_a_time:
             return self._memory.get(project) is not None
 
-    def remember(self, project: str, submitted_at: datetime, asked: Asked) -> None:
+    def remember(self, project: str, submitted_at: datetime, asked: PromptRequest) -> None:
         """Keep what a submitted annotation says, unless a newer one was there before.
 
         What it leaves open stays as it was. A time in the future counts as now: it could not be
@@ -302,14 +302,14 @@ class PromptBook:
                 kept = replace(known, asked=asked.or_else(known.asked), submitted_at=submitted_at)
                 self._memory.put(project, kept)
 
-    def show(self, project: str | None = None) -> dict[str, Remembered]:
+    def show(self, project: str | None = None) -> dict[str, StoredPrompt]:
         """What is remembered, by project's key: of all, or those of that key or id."""
         with self._one_at_a_time:
             everything = self._memory.all()
         return {
             key: kept
             for key, kept in sorted(everything.items())
-            if kept.asked != Asked() and project in (None, key, key.partition(".")[0])
+            if kept.asked != PromptRequest() and project in (None, key, key.partition(".")[0])
         }
 
     def forget(self, project: str) -> int:
@@ -320,6 +320,6 @@ class PromptBook:
         found = self.show(project)
         for key, kept in found.items():
             with self._one_at_a_time:
-                forgotten = replace(kept, asked=Asked(), submitted_at=datetime.now(UTC))
+                forgotten = replace(kept, asked=PromptRequest(), submitted_at=datetime.now(UTC))
                 self._memory.put(key, forgotten)
         return len(found)

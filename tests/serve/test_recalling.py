@@ -12,7 +12,7 @@ from ray import serve
 from deployments.handles import call
 from deployments.prompt_cache import Recall
 from prelabel.errors import PromptMemoryError
-from prelabel.types import Asked, Recalled
+from prelabel.types import ProjectPrompts, PromptRequest
 
 PROJECTS = (f"{number}.77" for number in itertools.count(7700))
 PATIENCE_S = 30
@@ -57,7 +57,7 @@ def test_what_is_remembered_is_asked_for_once(store, runner):
         project = next(PROJECTS)
         recall = await listening(store, project)
         asked = recall.kept.misses
-        assert [await recall(project) for _ in range(20)] == [Recalled()] * 20
+        assert [await recall(project) for _ in range(20)] == [ProjectPrompts()] * 20
         assert recall.kept.misses == asked
 
     runner.run(scenario())
@@ -68,7 +68,7 @@ def test_what_another_ingress_learns_is_heard_of(store, runner):
         project = next(PROJECTS)
         recall = await listening(store, project)
         for prompt in ("a cat", "a dog"):
-            await store.remember.remote(project, datetime.now(UTC), Asked(prompt=prompt))
+            await store.remember.remote(project, datetime.now(UTC), PromptRequest(prompt=prompt))
             began = time.monotonic()
 
             async def knows(prompt=prompt):
@@ -79,7 +79,7 @@ def test_what_another_ingress_learns_is_heard_of(store, runner):
         await store.forget.remote(project)
 
         async def forgot():
-            return await recall(project) == Recalled()
+            return await recall(project) == ProjectPrompts()
 
         await until(forgot)
 
@@ -113,7 +113,7 @@ def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
 
         async def answers():
             try:
-                return await recall(project) == Recalled()
+                return await recall(project) == ProjectPrompts()
             except PromptMemoryError:
                 return False
 
@@ -126,9 +126,9 @@ def test_a_store_that_is_replaced_is_asked_and_heard_again(store, runner):
     async def scenario():
         project = next(PROJECTS)
         recall = await listening(store, project)
-        await store.remember.remote(project, datetime.now(UTC), Asked(prompt="a cat"))
+        await store.remember.remote(project, datetime.now(UTC), PromptRequest(prompt="a cat"))
         end_replica()
-        await call(store.remember, project, datetime.now(UTC), Asked(prompt="a dog"))
+        await call(store.remember, project, datetime.now(UTC), PromptRequest(prompt="a dog"))
 
         async def knows():
             return (await recall(project)).submitted.prompt == "a dog"

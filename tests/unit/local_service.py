@@ -29,11 +29,11 @@ from prelabel.labelstudio.responses import Prediction
 from prelabel.net.egress import Egress
 from prelabel.observability.journal import Fault, Journal, Report
 from prelabel.phrases.vocabulary import shipped_vocabulary
-from prelabel.pipeline import Entry, Predictor, Steps
+from prelabel.pipeline import Entry, PipelinePorts, Predictor
 from prelabel.prompts.planner import asked_by_submit
-from prelabel.prompts.store import PromptBook, Remembered, open_memory
+from prelabel.prompts.store import PromptBook, StoredPrompt, open_memory
 from prelabel.settings.application import AppSettings, Environment
-from prelabel.types import Asked, DetectionQuery, Detections, Recalled, TaskPlan
+from prelabel.types import DetectionQuery, Detections, ProjectPrompts, PromptRequest, TaskPlan
 from tests.unit.http_server import Network
 
 VERSION = "demo-0123456789"
@@ -76,7 +76,7 @@ class LocalService:
             proxies=egress.proxies,
             **({"resolve": network.resolve, "connect": network.connect} if network else {}),
         )
-        steps = Steps(self._recall, self._fetch, self._detect, self._postprocess, self.note)
+        steps = PipelinePorts(self._recall, self._fetch, self._detect, self._postprocess, self.note)
         self._predictor = Predictor(self.settings, self.model_version, steps)
         self.app: Any = build_api(self)
 
@@ -98,7 +98,7 @@ class LocalService:
     async def errors(self, project: str | None, limit: int) -> list[Fault]:
         return self._journal.errors(project, limit)
 
-    async def meet(self, project: str | int | None, asked: Asked) -> None:
+    async def meet(self, project: str | int | None, asked: PromptRequest) -> None:
         if (key := project_key(project)) is not None:
             with suppress(PromptMemoryError):
                 self._book.meet(key, asked)
@@ -106,16 +106,16 @@ class LocalService:
     async def remember(self, event: WebhookRequest) -> None:
         submitted_at = event.annotation.updated_at if event.annotation else None
         asked = asked_by_submit(event, self.settings)
-        if event.project_key is not None and submitted_at is not None and asked != Asked():
+        if event.project_key is not None and submitted_at is not None and asked != PromptRequest():
             self._book.remember(event.project_key, submitted_at, asked)
 
-    async def remembered(self, project: str | None) -> dict[str, Remembered]:
+    async def remembered(self, project: str | None) -> dict[str, StoredPrompt]:
         return self._book.show(project)
 
     async def forget(self, project: str) -> int:
         return self._book.forget(project)
 
-    async def _recall(self, project: str) -> Recalled:
+    async def _recall(self, project: str) -> ProjectPrompts:
         return self._book.recall(project)
 
     async def _fetch(self, uri: str, task_id: int | None) -> bytes:

@@ -3,7 +3,7 @@ import functools
 
 import pytest
 
-from prelabel.concurrency.single_flight import WorkCache
+from prelabel.concurrency.single_flight import SingleFlightCache
 
 
 def concurrent(test):
@@ -40,7 +40,7 @@ ENTRY = 304  # what an entry takes beside its value, under a key of one letter
 
 
 def cache(max_bytes=10_000, max_age_s=None):
-    return WorkCache(len, max_bytes=max_bytes, max_age_s=max_age_s)
+    return SingleFlightCache(len, max_bytes=max_bytes, max_age_s=max_age_s)
 
 
 async def kept(results, key, value):

@@ -23,7 +23,7 @@ from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.rest import LabelStudioAPI, predict_request
 from prelabel.prompts.store import FileMemory, PromptBook, ReopenedMemory
 from prelabel.settings.application import Environment
-from prelabel.types import Asked
+from prelabel.types import PromptRequest
 from tests.unit.http_server import serve
 from tests.unit.label_studio import (
     ACCESS,
@@ -245,7 +245,7 @@ def test_a_memory_of_prompts_that_cannot_be_used(world: World, tmp_path: Path) -
 
 def test_a_prompt_that_is_remembered_for_the_project(world: World) -> None:
     world.findings()
-    world.service._book.remember("3.1795349150", datetime.now(UTC), Asked("cat"))
+    world.service._book.remember("3.1795349150", datetime.now(UTC), PromptRequest("cat"))
     assert world.findings()["prompts"].sentence == "A prompt is remembered for project 3."
 
 

@@ -14,7 +14,7 @@ from prelabel.labelstudio.protocol import Context, Task
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
-from prelabel.types import Detections, Recalled
+from prelabel.types import Detections, ProjectPrompts
 from tests.entries import number, typed
 
 CASES = yaml.safe_load(Path(__file__).with_name("labeling_configs.yaml").read_text())
@@ -35,7 +35,7 @@ def plan_of(case):
     config = parse_labeling_config(case["config"], 400)
     task = Task.model_validate({"data": case.get("data", {"image": "a.jpg"})})
     config = config.for_task(task.data)
-    sources = PromptSources.of(task, context(case.get("prompt")), Recalled(), config)
+    sources = PromptSources.of(task, context(case.get("prompt")), ProjectPrompts(), config)
     return plan_task(task, config, sources, AppSettings())
 
 

@@ -12,7 +12,7 @@ from prelabel.labelstudio.protocol import Task
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
-from prelabel.types import Asked, Recalled
+from prelabel.types import ProjectPrompts, PromptRequest
 from tests.entries import typed
 
 SETTINGS = AppSettings()
@@ -109,7 +109,7 @@ def test_planning_takes_time_in_proportion_to_config_and_prompt(name, prompt, pi
     except LabelingConfigError:
         return
     task = Task.model_validate({"data": picture})
-    sources = PromptSources.of(task, None, Recalled(Asked(prompt)), config)
+    sources = PromptSources.of(task, None, ProjectPrompts(PromptRequest(prompt)), config)
     assert timed(lambda: plan_task(task, config, sources, SETTINGS)) < MOST_S
 
 
@@ -118,5 +118,5 @@ def test_a_task_of_many_drafts_is_planned_soon():
     unknown = PROMPT.removesuffix(".cat")
     drafts = [{"result": [typed(f"{unknown}.{n}")]} for n in range(1000)]
     task = Task.model_validate({"data": {"i": "a.jpg"}, "drafts": drafts})
-    sources = PromptSources.of(task, None, Recalled(), config)
+    sources = PromptSources.of(task, None, ProjectPrompts(), config)
     assert timed(lambda: plan_task(task, config, sources, SETTINGS)) < MOST_S

@@ -13,7 +13,7 @@ from prelabel.phrases.matching import nearest
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
-from prelabel.types import Recalled
+from prelabel.types import ProjectPrompts
 from tests.entries import typed
 
 TABLE = yaml.safe_load(Path(__file__).with_name("matching.yaml").read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def plan_of(labels, prompt):
     config = parse_labeling_config(config_of(labels), 1000)
     task = Task.model_validate({"data": {"image": "a.jpg"}})
     context = Context.model_validate({"result": [typed(prompt)]})
-    sources = PromptSources.of(task, context, Recalled(), config)
+    sources = PromptSources.of(task, context, ProjectPrompts(), config)
     return plan_task(task, config, sources, AppSettings())
 
 
@@ -121,7 +121,9 @@ def test_the_nearest_names_are_those_that_are_spelled_alike(phrase, names, near)
 def test_a_label_s_own_words_are_looked_for_however_it_is_spelled(spelling):
     config = parse_labeling_config(config_of([spelling, "cat"]), 10)
     task = Task.model_validate({"data": {"image": "a.jpg"}})
-    plan = plan_task(task, config, PromptSources.of(task, None, Recalled(), config), AppSettings())
+    plan = plan_task(
+        task, config, PromptSources.of(task, None, ProjectPrompts(), config), AppSettings()
+    )
     assert [(words.lower(), label) for words, label in looked_for(plan)] == [
         ("traffic light", spelling),
         ("cat", "cat"),

@@ -2,12 +2,10 @@
 
 import asyncio
 
-from deployments.metrics import Later
-
 
 def test_figures_are_told_in_order_and_not_while_somebody_waits():
     async def run():
-        told, later = [], Later(0.01)
+        told, later = [], MetricBuffer(0.01)
         for i in range(3):
             later(told.append, i)
         assert told == []
@@ -22,7 +20,7 @@ def test_figures_are_told_in_order_and_not_while_somebody_waits():
 
 def test_a_figure_that_ray_refuses_costs_no_other():
     async def run():
-        told, later = [], Later(0.01)
+        told, later = [], MetricBuffer(0.01)
         later(int, "no number")
         later(told.append, 1)
         await asyncio.sleep(0.1)

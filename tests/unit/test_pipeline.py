@@ -6,9 +6,9 @@ import pytest
 from prelabel.errors import ImageFetchError, PayloadTooLargeError, PromptMemoryError
 from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
 from prelabel.labelstudio.protocol import PredictRequest
-from prelabel.pipeline import Predictor, Steps, report_on, report_on_failure
+from prelabel.pipeline import PipelinePorts, Predictor, report_on, report_on_failure
 from prelabel.settings.application import AppSettings
-from prelabel.types import Asked, Detections, Recalled
+from prelabel.types import Detections, ProjectPrompts, PromptRequest
 
 CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>
   <RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels></View>"""
@@ -39,7 +39,7 @@ class World:
             raise PromptMemoryError("Set prompts_file.")
         if project == "8":
             await self.store_answers.wait()
-        return Recalled(Asked("cat") if project == "7" else Asked())
+        return ProjectPrompts(PromptRequest("cat") if project == "7" else PromptRequest())
 
     async def fetch(self, uri, task_id):
         if uri == "missing":
@@ -77,7 +77,7 @@ class World:
 def predict(body, **settings):
     world = World()
     note = world.reports.append
-    steps = Steps(world.recall, world.fetch, world.detect, world.postprocess, note)
+    steps = PipelinePorts(world.recall, world.fetch, world.detect, world.postprocess, note)
     predictor = Predictor(AppSettings(**settings), "v1", steps)
     return asyncio.run(predictor.predict(body, "request-1")), world
 
@@ -99,7 +99,7 @@ def test_tasks_are_worked_on_concurrently_within_the_limit():
 
 def test_a_request_of_one_task_does_not_wait_for_bulk_requests_and_these_share():
     world = World()
-    steps = Steps(world.recall, world.fetch, world.detect, world.postprocess)
+    steps = PipelinePorts(world.recall, world.fetch, world.detect, world.postprocess)
     predictor = Predictor(AppSettings(task_concurrency=2), "v1", steps)
     finished = []
 

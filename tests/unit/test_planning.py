@@ -7,7 +7,7 @@ from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
 from prelabel.prompts.planner import asked_by_submit, plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
-from prelabel.types import Asked, PromptEcho, Recalled, Target, Thresholds
+from prelabel.types import ProjectPrompts, PromptEcho, PromptRequest, Target, Thresholds
 from tests.entries import number, typed
 
 CONFIG = """<View>
@@ -17,15 +17,15 @@ CONFIG = """<View>
     <Label value="Cat"/><Label value="Car" predicted_values="car, truck"/>
   </RectangleLabels></View>"""
 
-NOBODY = Asked()
-REMEMBERED = Asked("car")
+NOBODY = PromptRequest()
+REMEMBERED = PromptRequest("car")
 
 
 def whole_plan(context=None, drafts=(), remembered=NOBODY, settings=None, config=CONFIG):
     parsed = parse_labeling_config(config, 100)
     task = Task.model_validate({"data": {"image": "a.jpg"}, "drafts": list(drafts)})
     typed_in = None if context is None else Context.model_validate({"result": context})
-    sources = PromptSources.of(task, typed_in, Recalled(remembered), parsed)
+    sources = PromptSources.of(task, typed_in, ProjectPrompts(remembered), parsed)
     return plan_task(task, parsed, sources, settings or AppSettings())
 
 
@@ -75,11 +75,11 @@ def test_a_number_that_is_no_threshold_is_an_error_only_where_it_was_just_typed(
     assert look.phrases == ("cat",)
     assert look.thresholds == Thresholds(0.3, 0.5)
     event = submit(result=[typed("cat"), number(4)])
-    assert asked_by_submit(event, AppSettings()) == Asked("cat")
+    assert asked_by_submit(event, AppSettings()) == PromptRequest("cat")
 
 
 def test_the_remembered_prompt_counts_where_nothing_newer_is_said():
-    remembered = Asked("car", 0.1, 0.2)
+    remembered = PromptRequest("car", 0.1, 0.2)
     assert plan(remembered=remembered).phrases == ("car",)
     assert plan(remembered=remembered).thresholds == Thresholds(0.1, 0.2)
     assert plan([typed("cat")], remembered=remembered).phrases == ("cat",)
@@ -106,7 +106,10 @@ def test_a_typed_phrase_that_is_no_label_gets_boxes_without_one():
 
 @pytest.mark.parametrize(
     "older",
-    [{"drafts": [{"result": [typed("zebra . car")]}]}, {"remembered": Asked("zebra . car")}],
+    [
+        {"drafts": [{"result": [typed("zebra . car")]}]},
+        {"remembered": PromptRequest("zebra . car")},
+    ],
 )
 def test_a_phrase_of_an_older_prompt_that_is_no_label_is_left_out(older):
     look = plan(**older)
@@ -164,7 +167,7 @@ def test_a_control_with_a_higher_threshold_does_not_raise_the_others():
 def test_each_picture_of_a_list_gets_a_plan_with_its_place():
     config = parse_labeling_config(CONFIG.replace('value="$image"', 'valueList="$pages"'), 100)
     task = Task.model_validate({"data": {"pages": ["a.jpg", "b.jpg"]}})
-    sources = PromptSources.of(task, None, Recalled(), config)
+    sources = PromptSources.of(task, None, ProjectPrompts(), config)
     plans = plan_task(task, config, sources, AppSettings()).looks
     assert [(p.uri, p.item_index) for p in plans] == [("a.jpg", 0), ("b.jpg", 1)]
 
@@ -182,7 +185,7 @@ def submit(action="ANNOTATION_CREATED", result=(), config=CONFIG, **annotation):
 @pytest.mark.parametrize("action", ["ANNOTATION_CREATED", "ANNOTATION_UPDATED"])
 def test_a_submit_says_prompt_and_thresholds(action):
     event = submit(action, [number(0.2), typed("car\n")])
-    assert asked_by_submit(event, AppSettings()) == Asked("car", 0.2, None)
+    assert asked_by_submit(event, AppSettings()) == PromptRequest("car", 0.2, None)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +212,7 @@ def test_other_events_say_nothing(event):
 )
 def test_a_text_without_any_label_is_not_remembered(prompt, remembered):
     event = submit(result=[typed(prompt), number(0.2)])
-    assert asked_by_submit(event, AppSettings()) == Asked(remembered, 0.2, None)
+    assert asked_by_submit(event, AppSettings()) == PromptRequest(remembered, 0.2, None)
 
 
 def echoed(text):
@@ -219,15 +222,15 @@ def echoed(text):
 def test_a_prompt_that_its_task_s_prediction_shows_is_not_submitted_anew():
     shown = {"id": 1, "result": echoed("car"), "model_version": "v1", "task": 7}
     event = submit(result=[*echoed("car"), number(0.2)], prediction=shown)
-    assert asked_by_submit(event, AppSettings()) == Asked(None, 0.2)
+    assert asked_by_submit(event, AppSettings()) == PromptRequest(None, 0.2)
     event = submit(result=[typed("cat")], prediction=shown)
-    assert asked_by_submit(event, AppSettings()) == Asked("cat")
+    assert asked_by_submit(event, AppSettings()) == PromptRequest("cat")
 
 
 @pytest.mark.parametrize("odd", [None, {}, "v1", [], {"result": 1}, {"result": [{"value": 1}]}])
 def test_a_prediction_of_another_form_is_overlooked(odd):
     event = submit(result=[typed("car")], prediction=odd)
-    assert asked_by_submit(event, AppSettings()) == Asked("car")
+    assert asked_by_submit(event, AppSettings()) == PromptRequest("car")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +247,7 @@ def test_a_prompt_that_was_taken_over_from_a_prediction_counts_once_it_was_chang
     origin, remembered
 ):
     event = submit(result=[typed("car") | {"origin": origin}], prediction={})
-    assert asked_by_submit(event, AppSettings()) == Asked(remembered)
+    assert asked_by_submit(event, AppSettings()) == PromptRequest(remembered)
 
 
 def test_a_prompt_that_the_task_brought_along_is_not_remembered_for_the_project():
@@ -253,7 +256,7 @@ def test_a_prompt_that_the_task_brought_along_is_not_remembered_for_the_project(
     for prompt, remembered in (("truck\n", None), ("cat", "cat")):
         event = submit(result=[typed(prompt)], config=config).model_dump() | task
         event = WebhookRequest.model_validate(event)
-        assert asked_by_submit(event, AppSettings()) == Asked(remembered)
+        assert asked_by_submit(event, AppSettings()) == PromptRequest(remembered)
 
 
 TWO_PICTURES = """<View>
@@ -266,7 +269,9 @@ TWO_PICTURES = """<View>
 def plans_of(prompt, settings=None):
     config = parse_labeling_config(TWO_PICTURES, 100)
     task = Task.model_validate({"data": {"left": "l.jpg", "right": "r.jpg"}})
-    return plan_task(task, config, PromptSources(Asked(prompt)), settings or AppSettings()).looks
+    return plan_task(
+        task, config, PromptSources(PromptRequest(prompt)), settings or AppSettings()
+    ).looks
 
 
 def test_a_prompt_looks_at_the_pictures_whose_labels_it_names():
@@ -324,7 +329,7 @@ def test_null_entries_of_a_draft_are_overlooked():
 
 @pytest.mark.parametrize("text", ["blurry, please check", "an old label"])
 def test_a_text_that_nobody_just_typed_and_no_label_knows_is_ignored(text):
-    assert plan(remembered=Asked(text)).phrases == ("Cat", "car", "truck")
+    assert plan(remembered=PromptRequest(text)).phrases == ("Cat", "car", "truck")
     assert plan(drafts=[{"result": [typed(text)]}]).phrases == ("Cat", "car", "truck")
 
 
@@ -335,14 +340,14 @@ LONG = "lorem ipsum " * 400
 def test_a_long_text_that_a_task_brings_along_is_no_prompt():
     config = parse_labeling_config(OCR, 100)
     task = Task.model_validate({"data": {"image": "a.jpg", "ocr": LONG}})
-    sources = PromptSources.of(task, None, Recalled(Asked("car")), config)
+    sources = PromptSources.of(task, None, ProjectPrompts(PromptRequest("car")), config)
     [look] = plan_task(task, config, sources, AppSettings()).looks
     assert look.phrases == ("car",)
 
 
 def test_a_prompt_that_is_too_long_is_an_error_only_where_it_was_just_typed():
     assert plan(drafts=[{"result": [typed(LONG)]}]).phrases == ("Cat", "car", "truck")
-    assert plan(remembered=Asked(LONG)).phrases == ("Cat", "car", "truck")
+    assert plan(remembered=PromptRequest(LONG)).phrases == ("Cat", "car", "truck")
     with pytest.raises(PromptError, match="longer than 4000 characters"):
         plan([typed(LONG)])
 
@@ -352,9 +357,9 @@ def test_after_an_old_text_that_no_label_knows_the_next_one_counts():
         {"result": [typed("blurry picture"), number(0.9)], "updated_at": "2026-01-02"},
         {"result": [typed("truck")], "updated_at": "2026-01-01"},
     ]
-    look = plan(drafts=drafts, remembered=Asked("cat"))
+    look = plan(drafts=drafts, remembered=PromptRequest("cat"))
     assert (look.phrases, look.thresholds.box) == (("truck",), 0.9)
-    assert plan(drafts=drafts[:1], remembered=Asked("cat")).phrases == ("cat",)
+    assert plan(drafts=drafts[:1], remembered=PromptRequest("cat")).phrases == ("cat",)
 
 
 UNREADABLE = ["\ufffd", "\u0301", "\ufe0f", "lorem ipsum " * 30]
@@ -362,15 +367,18 @@ UNREADABLE = ["\ufffd", "\u0301", "\ufe0f", "lorem ipsum " * 30]
 
 @pytest.mark.parametrize("phrase", UNREADABLE)
 def test_words_that_no_caption_can_hold_cost_the_rest_of_a_prompt_nothing(phrase):
-    for look in (plan([typed(f"cat . {phrase}")]), plan(remembered=Asked(f"{phrase} . cat"))):
+    for look in (
+        plan([typed(f"cat . {phrase}")]),
+        plan(remembered=PromptRequest(f"{phrase} . cat")),
+    ):
         assert look.phrases == ("cat",)
 
 
 @pytest.mark.parametrize("phrase", ["?", "🙂", "猫", *UNREADABLE])
 def test_an_old_prompt_for_labels_that_cannot_be_read_is_ignored(phrase):
     config = CONFIG.replace('value="Cat"', f'value="{phrase}"')
-    assert plan(remembered=Asked(phrase), config=config).phrases == ("car", "truck")
-    assert plan(remembered=Asked(f"{phrase} . car"), config=config).phrases == ("car",)
+    assert plan(remembered=PromptRequest(phrase), config=config).phrases == ("car", "truck")
+    assert plan(remembered=PromptRequest(f"{phrase} . car"), config=config).phrases == ("car",)
     assert asked_by_submit(submit(result=[typed(phrase)], config=config), AppSettings()) == NOBODY
 
 
@@ -390,7 +398,7 @@ def test_a_label_that_cannot_be_read_is_never_left_out_in_silence(label):
 def test_a_prompt_that_would_fail_every_later_task_is_not_remembered():
     for prompt in ("car: " + "lorem ipsum " * 30, LONG + ". car"):
         event = submit(result=[typed(prompt), number(0.2)])
-        assert asked_by_submit(event, AppSettings()) == Asked(None, 0.2)
+        assert asked_by_submit(event, AppSettings()) == PromptRequest(None, 0.2)
     event = submit(result=[typed("zebra . car")])
     assert asked_by_submit(event, AppSettings(unknown_phrases="reject")) == NOBODY
 
@@ -410,21 +418,21 @@ def test_labels_of_a_task_s_own_are_remembered_when_the_webhook_brings_them():
     assert asked_by_submit(event, AppSettings()) == NOBODY
     task = {"task": {"data": {"labels": [{"value": "panda"}]}}}
     event = WebhookRequest.model_validate(event.model_dump() | task)
-    assert asked_by_submit(event, AppSettings()) == Asked("panda")
+    assert asked_by_submit(event, AppSettings()) == PromptRequest("panda")
 
 
 def echo(config, context=None, remembered=REMEMBERED):
     parsed = parse_labeling_config(config, 100)
     task = Task.model_validate({"data": {"image": "a.jpg"}})
     typed_in = None if context is None else Context.model_validate({"result": context})
-    sources = PromptSources.of(task, typed_in, Recalled(remembered), parsed)
+    sources = PromptSources.of(task, typed_in, ProjectPrompts(remembered), parsed)
     return plan_task(task, parsed, sources, AppSettings()).echo
 
 
 def test_a_remembered_prompt_is_echoed_in_bulk_where_that_does_not_hide_its_text_area():
     assert echo(CONFIG) == PromptEcho("prompt", "image", "car")
     assert echo(CONFIG, remembered=NOBODY) is None
-    assert echo(CONFIG, remembered=Asked("a note")) is None
+    assert echo(CONFIG, remembered=PromptRequest("a note")) is None
     assert echo(CONFIG, context=[typed("car")]) is None
     once = CONFIG.replace('name="prompt"', 'name="prompt" maxSubmissions="1"')
     assert echo(once) is None
@@ -434,7 +442,7 @@ def test_a_task_s_own_prompt_is_nearer_than_the_project_s():
     config = CONFIG.replace('name="prompt"', 'name="prompt" value="$ask"')
     parsed = parse_labeling_config(config, 100)
     task = Task.model_validate({"data": {"image": "a.jpg", "ask": " truck "}})
-    sources = PromptSources.of(task, None, Recalled(Asked("cat", 0.9)), parsed)
+    sources = PromptSources.of(task, None, ProjectPrompts(PromptRequest("cat", 0.9)), parsed)
     [look] = plan_task(task, parsed, sources, AppSettings()).looks
     assert look.phrases == ("truck",)
     assert look.thresholds.box == 0.9
@@ -448,12 +456,16 @@ def test_the_project_s_own_prompt_is_weaker_than_a_submitted_one_and_stronger_th
         sources = PromptSources.of(task, None, recalled, parsed)
         return plan_task(task, parsed, sources, AppSettings()).looks[0]
 
-    project = Asked("truck", 0.6)
-    assert planned(Recalled(project=project)).phrases == ("truck",)
-    assert planned(Recalled(project=project)).thresholds.box == 0.6
-    assert planned(Recalled(Asked("cat"), project)).phrases == ("cat",)
-    assert planned(Recalled(Asked("an old label", 0.0), project)).phrases == ("truck",)
-    assert planned(Recalled(Asked("an old label", 0.0), project)).thresholds.box == 0.0
+    project = PromptRequest("truck", 0.6)
+    assert planned(ProjectPrompts(project=project)).phrases == ("truck",)
+    assert planned(ProjectPrompts(project=project)).thresholds.box == 0.6
+    assert planned(ProjectPrompts(PromptRequest("cat"), project)).phrases == ("cat",)
+    assert planned(ProjectPrompts(PromptRequest("an old label", 0.0), project)).phrases == (
+        "truck",
+    )
+    assert (
+        planned(ProjectPrompts(PromptRequest("an old label", 0.0), project)).thresholds.box == 0.0
+    )
 
 
 def test_negative_values_are_looked_for_beside_their_label_and_left_out():
@@ -480,15 +492,17 @@ def test_a_prompt_that_leaves_out_all_that_it_names_says_so():
 
 
 def test_a_prompt_of_negatives_is_remembered_because_it_changes_what_is_looked_for():
-    assert asked_by_submit(submit(result=[typed("not: car")]), AppSettings()) == Asked("not: car")
-    assert labels(plan(remembered=Asked("not: car"))) == [None, "Cat"]
+    assert asked_by_submit(submit(result=[typed("not: car")]), AppSettings()) == PromptRequest(
+        "not: car"
+    )
+    assert labels(plan(remembered=PromptRequest("not: car"))) == [None, "Cat"]
 
 
 def test_in_a_project_of_one_label_an_old_text_is_a_prompt_only_in_a_field_that_is_called_so():
     one = CONFIG.replace('<Label value="Cat"/>', "")
-    assert labels(plan(remembered=Asked("lorry"), config=one)) == ["Car"]
+    assert labels(plan(remembered=PromptRequest("lorry"), config=one)) == ["Car"]
     notes = one.replace('name="prompt"', 'name="notes"')
-    assert plan(remembered=Asked("blurry"), config=notes).phrases == ("car", "truck")
+    assert plan(remembered=PromptRequest("blurry"), config=notes).phrases == ("car", "truck")
     event = submit(result=[typed("blurry", "notes")], config=notes)
     assert asked_by_submit(event, AppSettings()) == NOBODY
     assert labels(plan([typed("lorry", "notes")], config=notes)) == ["Car"]
@@ -505,7 +519,7 @@ def test_the_regions_of_the_context_go_with_the_picture_that_they_are_on():
     task = Task.model_validate({"data": {"pages": ["a.jpg", "b.jpg"]}})
     entries = [box("Cat", item_index=1), box("Car"), box("Cat", "another"), typed("cat")]
     context = Context.model_validate({"result": entries})
-    sources = PromptSources.of(task, context, Recalled(), config)
+    sources = PromptSources.of(task, context, ProjectPrompts(), config)
     first, second = plan_task(task, config, sources, AppSettings()).looks
     assert [region.label for region in first.present] == ["Car"]
     assert [region.label for region in second.present] == ["Cat"]

@@ -14,15 +14,15 @@ from prelabel.prompts.store import (
     FileMemory,
     PromptBook,
     RedisMemory,
-    Remembered,
     ReopenedMemory,
+    StoredPrompt,
     open_memory,
 )
 from prelabel.settings.application import AppSettings, Environment
-from prelabel.types import Asked
+from prelabel.types import PromptRequest
 
 NOW = datetime.now(UTC)
-CAT, DOG = Asked("cat"), Asked("dog")
+CAT, DOG = PromptRequest("cat"), PromptRequest("dog")
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def book(open_again):
 
 def test_only_projects_that_were_asked_about_are_remembered(book):
     book.remember("1", NOW, CAT)
-    assert book.recall("1").submitted == Asked()
+    assert book.recall("1").submitted == PromptRequest()
     book.remember("1", NOW, CAT)
     assert book.recall("1").submitted == CAT
 
@@ -83,18 +83,18 @@ def test_a_time_in_the_future_cannot_pin_a_prompt(book):
 def test_a_submit_of_a_threshold_alone_keeps_the_prompt(book):
     book.recall("1")
     book.remember("1", NOW - timedelta(seconds=2), CAT)
-    book.remember("1", NOW - timedelta(seconds=1), Asked(box_threshold=0.0))
-    assert book.recall("1").submitted == Asked("cat", 0.0)
+    book.remember("1", NOW - timedelta(seconds=1), PromptRequest(box_threshold=0.0))
+    assert book.recall("1").submitted == PromptRequest("cat", 0.0)
 
 
 def test_what_is_remembered_survives_a_restart(open_again):
     PromptBook(open_again()).recall("3.17")
-    PromptBook(open_again()).remember("3.17", NOW, Asked("Katze . 猫", 0.0, 0.5))
+    PromptBook(open_again()).remember("3.17", NOW, PromptRequest("Katze . 猫", 0.0, 0.5))
     again = PromptBook(open_again())
-    assert again.recall("3.17").submitted == Asked("Katze . 猫", 0.0, 0.5)
+    assert again.recall("3.17").submitted == PromptRequest("Katze . 猫", 0.0, 0.5)
     assert again.show() == {
-        "3.17": Remembered(
-            again.recall("3.17").submitted, Asked(), NOW, again.show()["3.17"].used_at
+        "3.17": StoredPrompt(
+            again.recall("3.17").submitted, PromptRequest(), NOW, again.show()["3.17"].used_at
         )
     }
 
@@ -117,7 +117,7 @@ def test_what_was_forgotten_does_not_come_back_with_a_late_webhook_but_with_a_ne
     book.remember("1", NOW - timedelta(seconds=9), CAT)
     book.forget("1")
     book.remember("1", NOW - timedelta(seconds=5), CAT)
-    assert book.recall("1").submitted == Asked()
+    assert book.recall("1").submitted == PromptRequest()
     book.remember("1", datetime.now(UTC), DOG)
     assert book.recall("1").submitted == DOG
 
@@ -125,23 +125,25 @@ def test_what_was_forgotten_does_not_come_back_with_a_late_webhook_but_with_a_ne
 def test_the_projects_that_were_unused_longest_make_room():
     memory = FileMemory(None, most_projects=2)
     for minute, project in enumerate(("1", "2", "1", "3")):
-        memory.put(project, Remembered(CAT, Asked(), NOW, NOW + timedelta(minutes=minute)))
+        memory.put(
+            project, StoredPrompt(CAT, PromptRequest(), NOW, NOW + timedelta(minutes=minute))
+        )
     assert set(memory.all()) == {"1", "3"}
 
 
 def test_submits_at_the_same_time_lose_none(book):
     book.recall("1")
     submits = [
-        Asked(prompt="cat"),
-        Asked(box_threshold=0.1),
-        Asked(text_threshold=0.2),
+        PromptRequest(prompt="cat"),
+        PromptRequest(box_threshold=0.1),
+        PromptRequest(text_threshold=0.2),
     ]
     threads = [threading.Thread(target=book.remember, args=("1", NOW, each)) for each in submits]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert book.recall("1").submitted == Asked("cat", 0.1, 0.2)
+    assert book.recall("1").submitted == PromptRequest("cat", 0.1, 0.2)
 
 
 def test_a_file_that_cannot_be_written_says_which_setting_to_change(tmp_path):
@@ -168,7 +170,7 @@ def test_redis_that_does_not_answer_says_so_and_not_its_password():
 def test_settings_say_where_prompts_are_kept(tmp_path):
     settings = AppSettings(prompts_file=str(tmp_path / "p.sqlite"))
     memory = open_memory(settings, Environment())
-    memory.put("1", Remembered(CAT, Asked(), NOW, NOW))
+    memory.put("1", StoredPrompt(CAT, PromptRequest(), NOW, NOW))
     assert open_memory(settings, Environment()).get("1").asked == CAT
     assert open_memory(AppSettings(prompts_file=""), Environment()).get("1") is None
 
@@ -182,14 +184,14 @@ NO_ROOM = """
 import pathlib, resource, sys
 from prelabel.errors import PromptMemoryError
 from prelabel.prompts.store import FileMemory, PromptBook
-from prelabel.types import Asked
+from prelabel.types import PromptRequest
 book = PromptBook(FileMemory(pathlib.Path(sys.argv[1])))
 book.recall("known")
 row = book._memory.get("known")
 object.__setattr__(row, "used_at", row.used_at.replace(year=2001))
 book._memory.put("known", row)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-assert book.recall("known").submitted == Asked("cat"), "what can be read is told"
+assert book.recall("known").submitted == PromptRequest("cat"), "what can be read is told"
 try:
     book.recall("new")
 except PromptMemoryError as error:
@@ -223,12 +225,12 @@ def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_aga
         with pytest.raises(PromptMemoryError, match="Not there"):
             memory.get("1")
     with pytest.raises(PromptMemoryError, match="Not there"):
-        memory.put("1", Remembered(CAT))
+        memory.put("1", StoredPrompt(CAT))
     assert len(opened) == 1
     memory._reopened_after_s = 0
     with pytest.raises(PromptMemoryError, match="Not there"):
         memory.all()
-    memory.put("1", Remembered(CAT))
+    memory.put("1", StoredPrompt(CAT))
     assert memory.get("1").asked == CAT
     assert len(opened) == 3
     lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
@@ -240,7 +242,7 @@ def test_a_redis_that_went_and_came_back_needs_no_restart():
     host, port = server.server_address
     threading.Thread(target=server.serve_forever, daemon=True).start()
     memory = ReopenedMemory(lambda: RedisMemory(f"redis://{host}:{port}/0"), reopened_after_s=0)
-    memory.put("1", Remembered(CAT))
+    memory.put("1", StoredPrompt(CAT))
     server.shutdown()
     server.server_close()
     memory._memory._base.connection_pool.disconnect()
@@ -248,7 +250,7 @@ def test_a_redis_that_went_and_came_back_needs_no_restart():
         memory.get("1")
     with TcpFakeServer((host, port), server_type="redis") as again:
         threading.Thread(target=again.serve_forever, daemon=True).start()
-        memory.put("1", Remembered(DOG))
+        memory.put("1", StoredPrompt(DOG))
         assert memory.get("1").asked == DOG
         again.shutdown()
 

@@ -7,7 +7,7 @@ import pytest
 from prelabel.errors import PromptError
 from prelabel.phrases.names import fold, tidy
 from prelabel.prompts.parser import Wanted, split_prompt, what_applies
-from prelabel.types import Asked
+from prelabel.types import PromptRequest
 
 
 def phrases(prompt, names=()):
@@ -131,26 +131,26 @@ def test_a_prompt_over_the_limit_is_refused():
 
 def test_each_value_comes_from_the_strongest_that_gives_it():
     applies = what_applies(
-        context=Asked(prompt="typed"),
-        drafts=Asked(prompt="drafted", box_threshold=0.0),
-        task=Asked(prompt="imported"),
-        remembered=Asked(box_threshold=0.5),
-        project=Asked(box_threshold=0.55, text_threshold=0.6),
-        config=Asked(box_threshold=0.7),
-        settings=Asked(None, 0.3, 0.25),
+        context=PromptRequest(prompt="typed"),
+        drafts=PromptRequest(prompt="drafted", box_threshold=0.0),
+        task=PromptRequest(prompt="imported"),
+        remembered=PromptRequest(box_threshold=0.5),
+        project=PromptRequest(box_threshold=0.55, text_threshold=0.6),
+        config=PromptRequest(box_threshold=0.7),
+        settings=PromptRequest(None, 0.3, 0.25),
     )
-    assert applies == Asked("typed", 0.0, 0.6)
+    assert applies == PromptRequest("typed", 0.0, 0.6)
 
 
 def test_zero_threshold_is_not_replaced_by_default():
-    nothing = Asked()
+    nothing = PromptRequest()
     applies = what_applies(
-        context=Asked(box_threshold=0.0, text_threshold=0.0),
+        context=PromptRequest(box_threshold=0.0, text_threshold=0.0),
         drafts=nothing,
         task=nothing,
         remembered=nothing,
         project=nothing,
         config=nothing,
-        settings=Asked(None, 0.3, 0.25),
+        settings=PromptRequest(None, 0.3, 0.25),
     )
-    assert applies == Asked(None, 0.0, 0.0)
+    assert applies == PromptRequest(None, 0.0, 0.0)

@@ -21,7 +21,7 @@ from prelabel.phrases.words import to_words
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
-from prelabel.types import Detections, LookPlan, Recalled, Target, Thresholds
+from prelabel.types import Detections, LookPlan, ProjectPrompts, Target, Thresholds
 
 reads = shipped_vocabulary().reads
 
@@ -92,7 +92,7 @@ def test_every_label_that_boxes_can_get_is_in_the_config(values, separate):
     xml = f'<View><Image name="i" value="$image"/>{control}</View>'
     config = parse_labeling_config(xml, 100)
     task = Task.model_validate({"data": {"image": "a.jpg"}})
-    sources = PromptSources.of(task, None, Recalled(), config)
+    sources = PromptSources.of(task, None, ProjectPrompts(), config)
     try:
         [look] = plan_task(task, config, sources, AppSettings()).looks
     except PromptError:

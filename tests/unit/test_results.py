@@ -14,11 +14,11 @@ from prelabel.labelstudio.protocol import (
     project_key,
 )
 from prelabel.types import (
-    Asked,
     Detections,
     LookPlan,
     PresentRegion,
     PromptEcho,
+    PromptRequest,
     Target,
     Thresholds,
 )
@@ -185,17 +185,17 @@ def number(value, name="box_threshold"):
 @pytest.mark.parametrize(
     ("entries", "asked"),
     [
-        ([], Asked()),
-        ([text("cats . house")], Asked("cats . house")),
-        ([text("dog\n")], Asked("dog")),
-        ([text("cat", "dog")], Asked("cat . dog")),
-        ([text("cat"), text("dog")], Asked("dog")),
-        ([text("a caption", name="caption")], Asked()),
-        ([text("")], Asked()),
-        ([number(0)], Asked(box_threshold=0.0)),
-        ([number(0.4, "text_threshold"), text("cat")], Asked("cat", None, 0.4)),
-        ([number(7, "stars")], Asked()),
-        ([entry(type="textarea", from_name="prompt", value={"text": "cat"})], Asked("cat")),
+        ([], PromptRequest()),
+        ([text("cats . house")], PromptRequest("cats . house")),
+        ([text("dog\n")], PromptRequest("dog")),
+        ([text("cat", "dog")], PromptRequest("cat . dog")),
+        ([text("cat"), text("dog")], PromptRequest("dog")),
+        ([text("a caption", name="caption")], PromptRequest()),
+        ([text("")], PromptRequest()),
+        ([number(0)], PromptRequest(box_threshold=0.0)),
+        ([number(0.4, "text_threshold"), text("cat")], PromptRequest("cat", None, 0.4)),
+        ([number(7, "stars")], PromptRequest()),
+        ([entry(type="textarea", from_name="prompt", value={"text": "cat"})], PromptRequest("cat")),
     ],
 )
 def test_prompt_and_thresholds_are_found_by_name(entries, asked):
@@ -306,16 +306,16 @@ def test_a_turned_box_counts_by_the_upright_one_around_it():
 @pytest.mark.parametrize(
     ("extra", "asked"),
     [
-        (None, Asked()),
-        ({}, Asked()),
-        ({"prompt": "cat . dog"}, Asked("cat . dog")),
-        ({"prompt": ["cat", "dog"], "box_threshold": 0}, Asked("cat . dog", 0.0)),
-        ('{"prompt": "cat", "text_threshold": 0.5}', Asked("cat", None, 0.5)),
-        ({"prompt": " "}, Asked()),
-        ({"temperature": 3}, Asked()),
-        ({"Prompt": "cat", "box_threshold": "0.4"}, Asked("cat", 0.4)),
-        ("", Asked()),
-        ([1], Asked()),
+        (None, PromptRequest()),
+        ({}, PromptRequest()),
+        ({"prompt": "cat . dog"}, PromptRequest("cat . dog")),
+        ({"prompt": ["cat", "dog"], "box_threshold": 0}, PromptRequest("cat . dog", 0.0)),
+        ('{"prompt": "cat", "text_threshold": 0.5}', PromptRequest("cat", None, 0.5)),
+        ({"prompt": " "}, PromptRequest()),
+        ({"temperature": 3}, PromptRequest()),
+        ({"Prompt": "cat", "box_threshold": "0.4"}, PromptRequest("cat", 0.4)),
+        ("", PromptRequest()),
+        ([1], PromptRequest()),
     ],
 )
 def test_the_extra_parameters_of_a_project_s_model_are_read(extra, asked):

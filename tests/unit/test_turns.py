@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from prelabel.concurrency.fairness import FairTurns, afterwards
+from prelabel.concurrency.fairness import FairSemaphore, afterwards
 
 
 async def settle():
@@ -26,7 +26,7 @@ def test_what_comes_afterwards_waits_for_the_answer():
 
 def test_no_more_than_the_slots_work_at_once():
     async def run():
-        turns, working, most = FairTurns(3), 0, 0
+        turns, working, most = FairSemaphore(3), 0, 0
 
         async def work(owner):
             nonlocal working, most
@@ -44,7 +44,7 @@ def test_no_more_than_the_slots_work_at_once():
 
 def test_a_small_request_does_not_wait_for_a_large_one():
     async def run():
-        turns, order = FairTurns(1), []
+        turns, order = FairSemaphore(1), []
 
         async def work(owner):
             async with turns.turn(owner):
@@ -66,7 +66,7 @@ def test_a_small_request_does_not_wait_for_a_large_one():
 @pytest.mark.parametrize("waiting", [1, 2])
 def test_who_goes_away_gives_his_turn_to_the_next(waiting):
     async def run():
-        turns = FairTurns(1)
+        turns = FairSemaphore(1)
         hold = asyncio.Event()
         done = []
 

@@ -81,9 +81,7 @@ class Ingress:
         self._reports: list[Report] = []
         self._reporting: asyncio.Task[None] | None = None
         self._recall = Recall(prompt_store)
-        self._met: dict[
-            str, PromptRequest
-        ] = {}  # projects, with the extra parameters that the store has
+        self._met: dict[str, PromptRequest] = {}  # extra parameters, by project
         self._telling: set[asyncio.Task[None]] = set()  # the loop itself does not keep them
         self._fetching = ThreadPoolExecutor(_FETCHING_THREADS, thread_name_prefix="fetch")
         self._pictures: SingleFlightCache[bytes] = SingleFlightCache(

@@ -57,7 +57,7 @@ class Recall:
         """
 
         async def recall() -> ProjectPrompts:
-            return cast("Recalled", await self.ask(self._store.recall, project))
+            return cast("ProjectPrompts", await self.ask(self._store.recall, project))
 
         if self._watching is None or self._watching.done():
             self._hears = False

@@ -385,7 +385,7 @@ def _batches(
 def _training(
     trainer: Trainer, recipe: Recipe, batches: Iterator[TrainingBatch], state: Path
 ) -> Iterator[dict[str, float]]:
-    """PipelinePorts to the end; yields the mean losses of every few, and saves the state."""
+    """Steps to the end; yields the mean losses of every few, and saves the state."""
     collected: list[dict[str, float]] = []
     for batch in batches:
         collected.append(trainer.train_on(batch))

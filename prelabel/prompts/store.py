@@ -66,7 +66,7 @@ class StoredPrompt:
 
 
 class PromptMemory(Protocol):
-    """StoredPrompt prompts by project. Raises PromptMemoryError where they cannot be had."""
+    """Remembered prompts by project. Raises PromptMemoryError where they cannot be had."""
 
     def get(self, project: str) -> StoredPrompt | None:
         """What is remembered; None for a project that it does not know."""
@@ -110,7 +110,7 @@ class FileMemory:
             row = self._base.execute(
                 "SELECT remembered FROM prompts WHERE project = ?", (project,)
             ).fetchone()
-        return Remembered.from_json(row[0]) if row else None
+        return StoredPrompt.from_json(row[0]) if row else None
 
     def put(self, project: str, remembered: StoredPrompt) -> None:
         """See PromptMemory."""
@@ -130,7 +130,7 @@ class FileMemory:
         """See PromptMemory."""
         with self._failing():
             rows = self._base.execute("SELECT project, remembered FROM prompts").fetchall()
-        return {project: Remembered.from_json(text) for project, text in rows}
+        return {project: StoredPrompt.from_json(text) for project, text in rows}
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -162,7 +162,7 @@ class RedisMemory:
         """See PromptMemory."""
         with self._failing():
             text = self._base.get(_REDIS_PREFIX + project)
-        return Remembered.from_json(text) if isinstance(text, bytes) else None
+        return StoredPrompt.from_json(text) if isinstance(text, bytes) else None
 
     def put(self, project: str, remembered: StoredPrompt) -> None:
         """See PromptMemory."""

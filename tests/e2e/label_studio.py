@@ -83,7 +83,7 @@ class LabelStudio:
             self._set_legacy_tokens(True)
 
     def _set_legacy_tokens(self, enabled: bool) -> None:
-        """PromptRequest with the personal token, which works either way."""
+        """Asked with the personal token, which works either way."""
         with httpx.Client(base_url=self.url, timeout=120, trust_env=False) as api:
             refresh = {"refresh": self.personal_token}
             access = api.post("/api/token/refresh/", json=refresh).json()["access"]

@@ -1,6 +1,6 @@
 """Every address of hostile_addresses.yaml is refused before a connection is opened.
 
-PromptRequest for as the ingress does it: located, then fetched. The connect step is the test's own: it
+Asked for as the ingress does it: located, then fetched. The connect step is the test's own: it
 writes down what it is asked for and connects to loopback only, so that nothing leaves this machine
 where a defence is broken.
 """

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from deployments.metrics import MetricBuffer
+
 
 def test_figures_are_told_in_order_and_not_while_somebody_waits():
     async def run():

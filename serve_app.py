@@ -9,7 +9,7 @@ from ray.serve import Application
 
 from deployments.detector import Detector
 from deployments.ingress import Ingress
-from deployments.journal import JournalKeeper
+from deployments.journal import JournalDeployment
 from deployments.placement import place_detector
 from deployments.postprocessor import Postprocessor
 from deployments.prompt_store import PromptStore
@@ -18,6 +18,7 @@ from prelabel.checkpoints.version import model_version
 from prelabel.cli.preflight import override, read_environment
 from prelabel.engines import EngineLoader, load_engine
 from prelabel.phrases.vocabulary import Vocabulary
+from prelabel.service import ServedModel
 from prelabel.settings.application import AppSettings
 
 
@@ -43,20 +44,19 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
     check_installed(card, folder)
     version = model_version(card, folder, settings)
     vocabulary = Vocabulary.from_folder(text_encoder_folder(card, folder))
+    model = ServedModel(card, version, vocabulary)
     place = place_detector(settings.device, ray.nodes())  # type: ignore[no-untyped-call]
     detector = serve.deployment(ray_actor_options=place.options)(Detector)
     postprocessor = serve.deployment()(Postprocessor)
     prompt_store = serve.deployment()(PromptStore)
-    journal = serve.deployment(name="Journal")(JournalKeeper)
+    journal = serve.deployment(name="Journal")(JournalDeployment)
     ingress = serve.deployment()(Ingress)
     return ingress.bind(
         settings,
         environment,
-        card,
-        version,
-        vocabulary,
+        model,
         detector.bind(settings, card, place, load, traces=traces),
         postprocessor.bind(settings, version, traces),
         prompt_store.bind(settings, environment),
-        journal.bind(settings),
+        journal.bind(settings.log_level),
     )

@@ -1,1 +1,1 @@
-"""Ray Serve classes: thin shells around the library."""
+"""Ray Serve deployments: thin shells around the library, bound together in serve_app.py."""

@@ -1,4 +1,4 @@
-"""The replica that holds the model: Serve's batch entry, then the batch gate."""
+"""The deployment that holds the model: Serve's batch entry, then the batch gate."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from prelabel.detection.detector import Outcome, PictureDetector
 from prelabel.detection.smoke_test import check_engine
 from prelabel.engines import EngineLoader
 from prelabel.engines.base import PreparedItem
+from prelabel.observability.request_context import RequestContext
 from prelabel.observability.spans import TraceSettings
 from prelabel.observability.tracing import open_tracer
 from prelabel.settings.application import AppSettings
@@ -24,13 +25,18 @@ from prelabel.types import DetectionQuery, RawDetections
 
 logger = logging.getLogger(__name__)
 
-_STUCK_AFTER_S = 300
+_STUCK_AFTER_S = 300  # a batch takes half a second by design, and minutes on a loaded CPU
 _BROKEN_AFTER_FAILURES = 8
-_PREPARING_THREADS = {"cpu": 2, "cuda": 4}  # a GPU is hungrier
+# Threads that decode and resize. A GPU takes more pictures a second than two threads prepare.
+_PREPARE_THREADS = {"cpu": 2, "cuda": 4}
 
 
 class Detector:
-    """One checkpoint on one device."""
+    """Runs one checkpoint on one device.
+
+    The engine is loaded in the constructor, and an exception there keeps the replica from
+    starting.
+    """
 
     def __init__(
         self,
@@ -62,17 +68,21 @@ class Detector:
             trace=self._tracer.stage,
             device=device,
         )
-        threads = _PREPARING_THREADS[place.device]
+        threads = _PREPARE_THREADS[place.device]
         self.pictures = PictureDetector(
             settings, engine, self._gate, threads, self._tracer.beside(self._metrics.observe)
         )
         logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
 
-    async def __call__(self, query: DetectionQuery) -> AsyncIterator[Outcome]:
-        """Yields the detections of one picture, once; `deployments.handles` says why it yields. An
-        error is a value here, so that it arrives as it left.
+    async def __call__(
+        self, query: DetectionQuery, context: RequestContext
+    ) -> AsyncIterator[Outcome]:
+        """Yield the one outcome of a query: detections, or a PrelabelError as a value.
+
+        An error is a value because Serve logs a traceback for each exception. A stream, see
+        `deployments.handles.streamed`.
         """
-        admitted: asyncio.Task[Outcome] = await self._admit(query)
+        admitted: asyncio.Task[Outcome] = await self._admit((query, context))
         self._metrics.waiting(self._gate.waiting)
         try:
             yield await admitted
@@ -82,20 +92,26 @@ class Detector:
             self._metrics.cache("decoded", self.pictures.pictures)
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
-    async def _admit(self, queries: list[DetectionQuery]) -> list[asyncio.Task[Outcome]]:
-        """Let in what came together. The answer is the running work, not its result.
+    async def _admit(
+        self, calls: list[tuple[DetectionQuery, RequestContext]]
+    ) -> list[asyncio.Task[Outcome]]:
+        """Admit the queries that `@serve.batch` collected, and return their running tasks.
 
-        So nobody waits for the slowest of those that came with him, and a caller who goes away
-        cancels his own work alone, while it waits at the gate.
+        Serve's batching is for admission alone: it closes a batch before the device is free, so
+        the gate forms the batches of the model. Returning tasks and not results keeps a query from
+        waiting for the slowest one of its batch, and a cancelled caller from cancelling others.
+
+        Serve runs this method outside of its callers' contexts. The request context therefore
+        travels as an argument, and is restored in `_detect`.
         """
-        return [asyncio.create_task(self._detect(query)) for query in queries]
+        return [asyncio.create_task(self._detect(query, context)) for query, context in calls]
 
-    async def _detect(self, query: DetectionQuery) -> Outcome:
-        with self._tracer.within(query.traceparent):
+    async def _detect(self, query: DetectionQuery, context: RequestContext) -> Outcome:
+        with self._tracer.restore(context):
             return await self.pictures.detect(query)
 
     def check_health(self) -> None:
-        """Serve replaces the replica when this raises."""
+        """Raise where the model hangs or fails, so that Serve replaces the replica."""
         if self._gate.busy_s > _STUCK_AFTER_S:
             raise RuntimeError(f"the model has been busy with one batch for {_STUCK_AFTER_S} s")
         if self._gate.failures_in_a_row >= _BROKEN_AFTER_FAILURES:

@@ -1,4 +1,4 @@
-"""Calls between deployments: what failed for want of a replica is tried again."""
+"""Calls between deployments, retried where a replica went away."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from prelabel.errors import DetectionError, OverloadedError, PrelabelError
 
-_PAUSES_S = (0.1, 0.5, 2.0)
-_ending: set[asyncio.Task[None]] = set()  # the loop itself does not keep them
+_RETRY_PAUSES_S = (0.1, 0.5, 2.0)
+_draining: set[asyncio.Task[None]] = set()  # the event loop keeps no reference to tasks
 
 
 def streamed(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
-    """The handle of what is called for each picture, see `call`. Serve's default, cloudpickle, asks
-    Python about each object that goes over.
+    """Return the handle for a deployment that is called once a picture and yields one answer.
+
+    It streams, because over gRPC a replica reports its queue length with the initial metadata, by
+    which the router chooses the next replica: a plain answer sends them together with the result,
+    when the length is out of date; a stream sends them at once. It pickles, because cloudpickle,
+    Serve's default, calls into Python for every object.
     """
     return handle.options(
         stream=True, request_serialization="pickle", response_serialization="pickle"
@@ -26,23 +30,24 @@ def streamed(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
 
 
 async def call(method: DeploymentHandle[Any], *args: object) -> Any:
-    """The method's answer; an error that came back as a value is raised, and one that was raised
-    there is the same here. (Ray's own words for it hold the traceback, and so paths of the server.)
+    """Call a deployment and return its answer; of a `streamed` handle the one that it yields.
 
-    Of a `streamed` handle the method yields its one answer. By gRPC that is the only way to tell
-    the caller at once how much the replica has to do, by which the next one is chosen: with a plain
-    answer it arrives together with that, and says how things were when the work began. Nobody waits
-    for what the replica does once it has answered.
+    An answer that is a PrelabelError is raised. So is one that was raised there, without Ray's
+    message around it, which holds a traceback with paths of the server.
 
-    A replica that dies under a request (a node that goes, a rollout) costs a retry. A picture that
-    kills every replica it meets is given up. The caller's deadline bounds the whole.
+    A replica that dies during the call (a lost node, a rollout) costs a retry. A picture that
+    kills every replica is given up. The caller's deadline bounds all attempts.
+
+    Raises:
+        OverloadedError: The deployment's queue is full.
+        DetectionError: All attempts ended with the death of a replica.
     """
-    for pause_s in (*_PAUSES_S, None):
+    for pause_s in (*_RETRY_PAUSES_S, None):
         try:
             response = method.remote(*args)
             if isinstance(response, DeploymentResponseGenerator):
                 answer = await anext(response)
-                _let_end(response)
+                _drain(response)
             else:
                 answer = await response
         except BackPressureError as error:
@@ -53,8 +58,8 @@ async def call(method: DeploymentHandle[Any], *args: object) -> Any:
         except (ActorDiedError, ActorUnavailableError) as error:
             if pause_s is None:
                 raise DetectionError(
-                    "Every replica that worked on this went away; the service's log says why. Try "
-                    "again later, and leave the picture out if it happens again."
+                    "Every replica that worked on this request died; the service's log says why. "
+                    "Try again later, and leave the picture out if it happens again."
                 ) from error
             await asyncio.sleep(pause_s)
             continue
@@ -68,14 +73,14 @@ async def call(method: DeploymentHandle[Any], *args: object) -> Any:
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _let_end(response: DeploymentResponseGenerator[Any]) -> None:
-    """Hear the stream's end, beside what comes next: one that is left alone is cancelled."""
+def _drain(response: DeploymentResponseGenerator[Any]) -> None:
+    """Read a stream to its end in the background: Serve cancels one that is dropped before."""
 
-    async def end() -> None:
-        with suppress(Exception):  # the answer is there, and the replica's log says what failed
+    async def drain() -> None:
+        with suppress(Exception):  # the answer has arrived, and the replica logs its own failure
             async for _ in response:
                 pass
 
-    task = asyncio.create_task(end())
-    _ending.add(task)
-    task.add_done_callback(_ending.discard)
+    task = asyncio.create_task(drain())
+    _draining.add(task)
+    task.add_done_callback(_draining.discard)

@@ -1,32 +1,79 @@
-"""What all ingress replicas report to. One replica, so that there is one sum."""
+"""The journal's deployment, and the client that ingress replicas use.
+
+One replica, so that the counts of all ingress replicas have one sum.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from typing import Any, cast
 
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from deployments.handles import call
 from deployments.logs import use_serve_log
+from prelabel.errors import DetectionError, JournalError, OverloadedError
 from prelabel.observability.journal import Fault, Journal, Report
-from prelabel.settings.application import AppSettings
+
+_TIMEOUT_S = 5.0
 
 
-class JournalKeeper:
-    """See Journal. Asynchronous, for Serve runs other methods in threads: a sum of two at a time
-    would lose one, and errors cannot be read while one is added.
+class JournalDeployment:
+    """Holds the `Journal`.
+
+    The methods are async because Serve would run sync methods in a thread pool: two concurrent
+    calls could lose a count, and errors be read while one is added.
     """
 
-    def __init__(self, settings: AppSettings) -> None:
-        use_serve_log(settings.log_level)
+    def __init__(self, log_level: str) -> None:
+        use_serve_log(log_level)
         self._journal = Journal()
 
-    async def note(self, reports: Sequence[Report]) -> None:
+    async def add(self, reports: Sequence[Report]) -> None:
         """Add reports."""
         for report in reports:
-            self._journal.note(report)
+            self._journal.add(report)
 
     async def errors(self, project: str | None, limit: int) -> list[Fault]:
-        """The newest errors first."""
+        """Return the newest errors first."""
         return self._journal.errors(project, limit)
 
     async def metrics(self) -> dict[str, float]:
-        """Counts and times."""
+        """Return totals and durations."""
         return self._journal.metrics()
+
+
+class JournalClient:
+    """Calls the journal's deployment. Implements `JournalPort`."""
+
+    def __init__(self, journal: DeploymentHandle[Any]) -> None:
+        self._journal = journal
+
+    async def add(self, reports: Sequence[Report]) -> None:
+        """Add reports."""
+        await self._call(self._journal.add, reports)
+
+    async def errors(self, project: str | None, limit: int) -> list[Fault]:
+        """Return the newest errors first."""
+        return cast("list[Fault]", await self._call(self._journal.errors, project, limit))
+
+    async def metrics(self) -> dict[str, float]:
+        """Return totals and durations."""
+        return cast("dict[str, float]", await self._call(self._journal.metrics))
+
+    async def _call(self, method: DeploymentHandle[Any], *args: object) -> Any:
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                return await call(method, *args)
+        except (
+            *(TimeoutError, RayError, RayServeException),
+            *(DetectionError, OverloadedError),  # `call` raises them where a replica goes away
+        ) as error:
+            raise JournalError(
+                "The journal of counts and errors does not answer. Try again in a minute; "
+                "`serve status` shows whether its replica runs, and the service's log says why "
+                "it does not."
+            ) from error

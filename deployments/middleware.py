@@ -1,4 +1,4 @@
-"""What stands in front of every route: basic auth, the limit on bodies, and how JSON is read."""
+"""ASGI middleware in front of every route: request context, basic auth and the limit on bodies."""
 
 from __future__ import annotations
 
@@ -11,36 +11,79 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.background import BackgroundTask
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from prelabel.errors import PayloadTooLargeError, PrelabelError, UnauthorizedError
+from prelabel.observability.request_context import (
+    NO_REQUEST,
+    RequestContext,
+    current_request_id,
+)
+from prelabel.observability.spans import Tracer
 from prelabel.settings.application import MIB, Environment
 
-_WITHOUT_AUTH = {"/webhook"}  # Label Studio sends no credentials there; see docs/architecture.md
-_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape that may stand for one
-_MOST_OPEN_BYTES = 8 * MIB  # of those who need not show who they are
+# Label Studio sends no credentials with webhooks; see docs/architecture.md.
+_PATHS_WITHOUT_AUTH = {"/webhook"}
+_MAX_BYTES_WITHOUT_AUTH = 8 * MIB
+_MAX_REQUEST_ID_CHARS = 64
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class ErrorBody(TypedDict):
-    """The one form of an error: a sentence, its type and the request's id."""
+    """The one form of an error: a sentence, its class and the id of the request."""
 
     error: str
     error_type: str
     request_id: str
 
 
-def error_response(error: PrelabelError, request_id: str) -> JSONResponse:
-    """The answer that an error is."""
-    body = ErrorBody(error=str(error), error_type=type(error).__name__, request_id=request_id)
+def error_response(error: PrelabelError, background: BackgroundTask | None = None) -> JSONResponse:
+    """Return the response to a request that failed as a whole.
+
+    Args:
+        error: Gives the sentence and the status.
+        background: Runs after the response has been sent.
+    """
+    body = ErrorBody(
+        error=str(error), error_type=type(error).__name__, request_id=current_request_id()
+    )
     headers = {"WWW-Authenticate": 'Basic realm="prelabel"'} if error.status_code == 401 else None
-    return JSONResponse(body, status_code=error.status_code, headers=headers)
+    return JSONResponse(body, error.status_code, headers, background=background)
+
+
+def request_context_of(scope: Scope) -> RequestContext:
+    """Return the id and the trace of a request.
+
+    The id is that of Serve's proxy or of the client, reduced to characters that are safe to log.
+    """
+    headers = Headers(scope=scope)
+    given = headers.get("x-request-id", "")[:_MAX_REQUEST_ID_CHARS]
+    request_id = "".join(char for char in given if char.isalnum() or char in "-_.")
+    return RequestContext(request_id or NO_REQUEST, headers.get("traceparent", ""))
+
+
+class RequestContextMiddleware:
+    """Sets the request's id and trace for everything that runs inside."""
+
+    def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
+        self._app = app
+        self._tracer = tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application in the request's context."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with self._tracer.restore(request_context_of(scope)):
+            await self._app(scope, receive, send)
 
 
 class BasicAuth:
-    """Lets in who knows the user name and password, where they are configured."""
+    """Requires the configured user name and password; without one, lets every request pass."""
 
     def __init__(self, app: ASGIApp, environment: Environment) -> None:
         self._app = app
@@ -48,17 +91,18 @@ class BasicAuth:
         self._password = environment.basic_auth_pass
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 401, or pass on."""
-        if scope["type"] != "http" or _is_open(scope) or self._knows(Headers(scope=scope)):
+        """Run the application, or answer 401."""
+        is_allowed = scope["type"] != "http" or _needs_no_auth(scope)
+        if is_allowed or self._matches(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         error = UnauthorizedError(
             "User name or password is missing or wrong. Set both where the model is connected in "
             "Label Studio, as in BASIC_AUTH_USER and BASIC_AUTH_PASS."
         )
-        await error_response(error, request_id_of(scope))(scope, receive, send)
+        await error_response(error)(scope, receive, send)
 
-    def _knows(self, headers: Headers) -> bool:
+    def _matches(self, headers: Headers) -> bool:
         if self._user is None and self._password is None:
             return True
         scheme, _, encoded = headers.get("authorization", "").partition(" ")
@@ -71,8 +115,8 @@ class BasicAuth:
         return scheme.lower() == "basic" and secrets.compare_digest(given, expected)
 
 
-def _is_open(scope: Scope) -> bool:
-    return scope["path"].removeprefix(scope.get("root_path", "")) in _WITHOUT_AUTH
+def _needs_no_auth(scope: Scope) -> bool:
+    return scope["path"].removeprefix(scope.get("root_path", "")) in _PATHS_WITHOUT_AUTH
 
 
 class BodyLimit:
@@ -83,67 +127,39 @@ class BodyLimit:
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 413, or pass on."""
+        """Run the application with the whole body, or answer 413."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        max_bytes = self._max_bytes
+        if _needs_no_auth(scope):
+            max_bytes = min(max_bytes, _MAX_BYTES_WITHOUT_AUTH)
         try:
-            limit = min(self._max_bytes, _MOST_OPEN_BYTES) if _is_open(scope) else self._max_bytes
-            body = await _read(Headers(scope=scope), receive, limit)
+            body = await _read_body(Headers(scope=scope), receive, max_bytes)
         except PayloadTooLargeError as error:
-            await error_response(error, request_id_of(scope))(scope, receive, send)
+            await error_response(error)(scope, receive, send)
             return
-        first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
-            return first.pop() if first else await receive()
+            return messages.pop() if messages else await receive()
 
         await self._app(scope, replay, send)
 
 
-async def _read(headers: Headers, receive: Receive, max_bytes: int) -> bytes:
+async def _read_body(headers: Headers, receive: Receive, max_bytes: int) -> bytes:
     declared = headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
     body = bytearray()
-    more = True
-    while more:
+    has_more = True
+    while has_more:
         message = await receive()
         body += message.get("body", b"")
-        more = message.get("more_body", False)
+        has_more = message.get("more_body", False)
         if len(body) > max_bytes:
             raise _too_large(max_bytes)
     return bytes(body)
-
-
-class JsonRoute(APIRoute):
-    """A route that says of every body that is no JSON that it is none."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Called by FastAPI when the route is made."""
-        answer = super().get_route_handler()
-
-        async def answer_to(request: Request) -> Response:
-            return await answer(_JsonRequest(request.scope, request.receive))
-
-        return answer_to
-
-
-class _JsonRequest(Request):
-    async def json(self) -> Any:
-        """Raises JSONDecodeError also for what Python's reader is surprised by: other encodings
-        than UTF-8, depth, numbers of thousands of digits.
-        """
-        body = await self.body()
-        try:
-            parsed = json.loads(body.decode("utf-8-sig"))
-            if _HALF_CHARACTER.search(body):
-                # It could be written to no answer and no file. Browsers replace it, too.
-                whole = json.dumps(parsed, ensure_ascii=False).encode(errors="replace")
-                parsed = json.loads(whole)
-        except (ValueError, RecursionError) as error:
-            raise json.JSONDecodeError(str(error)[:100], "", 0) from None
-        return parsed
 
 
 def _too_large(max_bytes: int) -> PayloadTooLargeError:
@@ -153,7 +169,35 @@ def _too_large(max_bytes: int) -> PayloadTooLargeError:
     )
 
 
-def request_id_of(scope: Scope) -> str:
-    """The id that Serve's proxy gave the request, or that its client sent; safe to log."""
-    given = Headers(scope=scope).get("x-request-id", "")
-    return "".join(char for char in given[:64] if char.isalnum() or char in "-_.") or "-"
+class JsonRoute(APIRoute):
+    """A route that answers bodies that are not valid JSON with 422."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler; FastAPI calls this when the route is added."""
+        handle = super().get_route_handler()
+
+        async def handle_json(request: Request) -> Response:
+            return await handle(_JsonRequest(request.scope, request.receive))
+
+        return handle_json
+
+
+class _JsonRequest(Request):
+    async def json(self) -> Any:
+        """Parse the body.
+
+        Raises:
+            JSONDecodeError: The body is not JSON. Also raised for encodings other than UTF-8, deep
+                nesting and numbers of thousands of digits, for which Python raises other errors.
+        """
+        body = await self.body()
+        try:
+            parsed = json.loads(body.decode("utf-8-sig"))
+            if _SURROGATE_ESCAPE.search(body):
+                # A lone surrogate cannot be encoded in an answer or a file. Replaced, as in
+                # browsers.
+                replaced = json.dumps(parsed, ensure_ascii=False).encode(errors="replace")
+                parsed = json.loads(replaced)
+        except (ValueError, RecursionError) as error:
+            raise json.JSONDecodeError(str(error)[:100], "", 0) from None
+        return parsed

@@ -1,12 +1,14 @@
-"""Detections of all pictures of a task -> one Label Studio prediction."""
+"""The deployment that maps detections to Label Studio's predictions."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
 from deployments.logs import use_serve_log
-from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
+from prelabel.labelstudio.prediction_builder import PredictionBuilder
+from prelabel.labelstudio.predictions import Suppression
 from prelabel.labelstudio.responses import Prediction
+from prelabel.observability.request_context import RequestContext
 from prelabel.observability.spans import TraceSettings
 from prelabel.observability.tracing import open_tracer
 from prelabel.settings.application import AppSettings
@@ -14,33 +16,29 @@ from prelabel.types import Detections, TaskPlan
 
 
 class Postprocessor:
-    """Maps, suppresses and limits boxes. Sees no tensor and no task."""
+    """Suppresses and limits the boxes of a task and maps them to regions. Sees no tensor."""
 
     def __init__(
         self, settings: AppSettings, model_version: str, traces: TraceSettings | None = None
     ) -> None:
         use_serve_log(settings.log_level)
         self._tracer = open_tracer(traces, "postprocessor")
-        self._model_version = model_version
-        self._suppression = Suppression(
+        suppression = Suppression(
             iou_threshold=settings.nms_iou_threshold,
             class_agnostic=settings.nms_class_agnostic,
             max_boxes=settings.max_boxes,
             min_box_px=settings.min_box_px,
         )
+        self._builder = PredictionBuilder(suppression, model_version)
 
     async def __call__(
-        self, plan: TaskPlan, found: Sequence[Detections], traceparent: str = ""
+        self, plan: TaskPlan, detections: Sequence[Detections], context: RequestContext
     ) -> AsyncIterator[Prediction]:
-        """Yields one. plan.looks[i] says what was looked for where found[i] was found.
+        """Yield the one prediction of a task; `detections[i]` belongs to `plan.looks[i]`.
 
-        Waits for nothing: asynchronous, for Serve runs others in a thread, which takes longer than
-        what is done here.
+        Async because Serve would run a sync method in a thread pool, which costs 2 ms; the work
+        here takes 0.6 ms. A stream, see `deployments.handles.streamed`.
         """
-        with self._tracer.span("regions", traceparent):
-            regions = [
-                region
-                for look, detections in zip(plan.looks, found, strict=True)
-                for region in to_regions(look, detections, self._suppression)
-            ]
-            yield to_prediction(regions, self._model_version, plan.echo, plan.matches)
+        with self._tracer.restore(context), self._tracer.span("regions"):
+            prediction = self._builder.build(plan, detections)
+        yield prediction

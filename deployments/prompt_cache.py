@@ -1,4 +1,4 @@
-"""What is remembered for projects, at hand in an ingress: a call less for each request."""
+"""The remembered prompts in an ingress replica, cached while their changes are watched."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from contextvars import Context
+from datetime import datetime
 from typing import Any, cast
 
 from ray.exceptions import RayError
@@ -15,87 +16,107 @@ from ray.serve.handle import DeploymentHandle
 from deployments.handles import call
 from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.errors import DetectionError, OverloadedError, PromptMemoryError
-from prelabel.types import ProjectPrompts
+from prelabel.prompts.storage import StoredPrompt
+from prelabel.types import ProjectPrompts, PromptRequest
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_PROMPT_BYTES = 40_000  # two prompts of 4096 characters, as Python keeps them
-_BYTES = 8 * 1024 * 1024
-_RECALLED_FOR_S = 600.0  # then the store is told that the project is still in use
-_ANSWER_S = 30.0  # the store answers a watcher after some seconds, change or none
-_PAUSE_S = 1.0
-_ANSWERS_WITHIN_S = 2.0
-_STARTS_WITHIN_S = 10.0  # until the store was heard of for the first time, it may be starting
-_AWAY_S = 5.0  # without hearing of a store that was away, requests do not wait for it
-_AWAY = (
+_ENTRY_BYTES = 40_000  # two prompts of 4096 characters, as Python keeps them
+_CACHE_BYTES = 8 * 1024 * 1024
+_CACHE_AGE_S = 600.0  # then the store records that the project is still used
+_WATCH_TIMEOUT_S = 30.0  # the store answers a watcher within 5 s, with or without a change
+_WATCH_PAUSE_S = 1.0
+_TIMEOUT_S = 2.0
+_START_TIMEOUT_S = 10.0  # before its first answer the store may still be starting
+_UNAVAILABLE_S = 5.0  # after a failure, until the store answers a watch again
+_UNAVAILABLE = (
     "The store of remembered prompts does not answer. The service's log says why; `serve status` "
     "shows whether its replica runs."
 )
 
 
-class Recall:
-    """What the store remembers, kept while its changes are heard of. All in one event loop.
+class PromptCache:
+    """Calls the prompt store and caches what it returns. Implements `PromptPort`.
 
-    A store that does not answer costs one request a wait of seconds; then the others are told at
-    once, until it is heard of again.
+    Cached prompts are used only while the store's changes are watched. A store that does not
+    answer costs one request a wait of seconds; for the next seconds all requests fail at once.
+    Belongs to one event loop.
     """
 
     def __init__(self, store: DeploymentHandle[Any]) -> None:
         self._store = store
-        self.kept: SingleFlightCache[ProjectPrompts] = SingleFlightCache(
-            lambda _: _LONGEST_PROMPT_BYTES, max_bytes=_BYTES, max_age_s=_RECALLED_FOR_S
+        self.cache: SingleFlightCache[ProjectPrompts] = SingleFlightCache(
+            lambda _: _ENTRY_BYTES, max_bytes=_CACHE_BYTES, max_age_s=_CACHE_AGE_S
         )
-        self._watching: asyncio.Task[None] | None = None
-        self._hears = False
-        self._was_heard = False
-        self._away_until = 0.0
+        self._watcher: asyncio.Task[None] | None = None
+        self._is_watching = False
+        self._has_answered = False
+        self._unavailable_until = 0.0
 
-    async def __call__(self, project: str) -> ProjectPrompts:
-        """What is remembered for a project. Where no changes are heard of, the store is asked.
+    async def recall(self, project: str) -> ProjectPrompts:
+        """Return the prompts of a project, which is known from now on."""
 
-        Raises PromptMemoryError where the store, or its memory, cannot be used.
-        """
+        async def load() -> ProjectPrompts:
+            return cast("ProjectPrompts", await self._call(self._store.recall, project))
 
-        async def recall() -> ProjectPrompts:
-            return cast("ProjectPrompts", await self.ask(self._store.recall, project))
+        if self._watcher is None or self._watcher.done():
+            self._is_watching = False
+            # In an empty context, because it outlives the request that starts it.
+            self._watcher = asyncio.create_task(self._watch(), context=Context())
+        return await (self.cache.get(project, load) if self._is_watching else load())
 
-        if self._watching is None or self._watching.done():
-            self._hears = False
-            # Not in the context of the request that happens to be the first.
-            self._watching = asyncio.create_task(self._watch(), context=Context())
-        return await (self.kept.get(project, recall) if self._hears else recall())
+    async def register(self, project: str, extra: PromptRequest) -> bool:
+        """Make a project known, with its extra parameters. Return True if these are new."""
+        is_new = cast("bool", await self._call(self._store.register, project, extra))
+        if is_new:
+            self.cache.clear()
+        return is_new
 
-    async def ask(self, method: DeploymentHandle[Any], *args: object) -> Any:
-        """Call a method of the store. Raises PromptMemoryError, also where it does not answer."""
-        if time.monotonic() < self._away_until:
-            raise PromptMemoryError(_AWAY)
+    async def knows(self, project: str) -> bool:
+        """Return True for a project that predictions or a set-up have named."""
+        return cast("bool", await self._call(self._store.knows, project))
+
+    async def remember(self, project: str, submitted_at: datetime, prompt: PromptRequest) -> None:
+        """Remember the prompt of a submitted annotation."""
+        await self._call(self._store.remember, project, submitted_at, prompt)
+        self.cache.clear()
+
+    async def find(self, project: str | None) -> dict[str, StoredPrompt]:
+        """Return the remembered prompts by project key."""
+        return cast("dict[str, StoredPrompt]", await self._call(self._store.find, project))
+
+    async def forget(self, project: str) -> int:
+        """Forget the prompts of a project. Return how many there were."""
+        forgotten = cast("int", await self._call(self._store.forget, project))
+        self.cache.clear()
+        return forgotten
+
+    async def _call(self, method: DeploymentHandle[Any], *args: object) -> Any:
+        if time.monotonic() < self._unavailable_until:
+            raise PromptMemoryError(_UNAVAILABLE)
         try:
-            async with asyncio.timeout(_ANSWERS_WITHIN_S if self._was_heard else _STARTS_WITHIN_S):
+            async with asyncio.timeout(_TIMEOUT_S if self._has_answered else _START_TIMEOUT_S):
                 return await call(method, *args)
         except (
             *(TimeoutError, RayError, RayServeException),
-            *(DetectionError, OverloadedError),  # what `call` makes of a store that goes
+            *(DetectionError, OverloadedError),  # `call` raises them where a replica goes away
         ) as error:
-            logger.error("the store of prompts does not answer: %s", type(error).__name__)
-            self._away_until = time.monotonic() + _AWAY_S
-            raise PromptMemoryError(_AWAY) from error
-
-    def forget(self) -> None:
-        """Ask anew: something was changed from here."""
-        self.kept.clear()
+            logger.error("The prompt store does not answer: %s", type(error).__name__)
+            self._unavailable_until = time.monotonic() + _UNAVAILABLE_S
+            raise PromptMemoryError(_UNAVAILABLE) from error
 
     async def _watch(self) -> None:
         seen: str | None = None
         while True:
             try:
-                async with asyncio.timeout(_ANSWER_S):
-                    state: str = await self._store.watch.remote(seen)
+                async with asyncio.timeout(_WATCH_TIMEOUT_S):
+                    revision: str = await self._store.watch.remote(seen)
             except (RayError, RayServeException, TimeoutError) as error:
-                logger.warning("the prompt store is not heard of: %s", type(error).__name__)
-                self._hears, seen = False, None
-                await asyncio.sleep(_PAUSE_S)
+                logger.warning("Changes of prompts cannot be watched: %s", type(error).__name__)
+                self._is_watching, seen = False, None
+                await asyncio.sleep(_WATCH_PAUSE_S)
                 continue
-            if state != seen:
-                self.kept.clear()
-            self._hears, seen = True, state
-            self._was_heard, self._away_until = True, 0.0
+            if revision != seen:
+                self.cache.clear()
+            self._is_watching, seen = True, revision
+            self._has_answered, self._unavailable_until = True, 0.0

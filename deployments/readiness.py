@@ -1,9 +1,8 @@
-"""Readiness of the application to answer a predict, for `/health`."""
+"""Readiness of the application to answer a predict request, for `/health`."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from ray import serve
@@ -13,9 +12,10 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
 from prelabel.concurrency.single_flight import SingleFlightCache
+from prelabel.service import Readiness
 
-_ANSWERS_WITHIN_S = 2.0
-_ASKED_EVERY_S = 1.0
+_TIMEOUT_S = 2.0
+_MAX_AGE_S = 1.0  # the controller is asked once a second at most
 _STATUS: Final[dict[ApplicationStatus, Literal["UP", "STARTING"]]] = {
     ApplicationStatus.RUNNING: "UP",
     ApplicationStatus.DEPLOYING: "STARTING",
@@ -23,43 +23,30 @@ _STATUS: Final[dict[ApplicationStatus, Literal["UP", "STARTING"]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """status: UP where a predict is answered, if need be by a detector that starts for it
-    (min_replicas: 0); STARTING while the first detector loads; DOWN where it could not be started.
-    ready: whether a detector has been running since this ingress started.
-    """
-
-    status: Literal["UP", "STARTING", "DOWN"]
-    ready: bool
-
-
-UP: Final = Readiness("UP", ready=True)
-
-
 class DetectorWatch:
-    """Knows the readiness, seen from one ingress. Belongs to one event loop.
+    """Determines the readiness as one ingress replica sees it. Belongs to one event loop.
 
-    The handle hears of running detectors without a call. Until it has heard of one, the controller
-    is asked, which alone can tell a service that starts from one that has scaled to zero.
+    The detector's handle learns of running replicas without a call. Until it knows of one, the
+    controller is asked, because only the controller can tell a service that starts from one that
+    has scaled to zero.
     """
 
     def __init__(self, detector: DeploymentHandle[Any]) -> None:
         self._detector = detector
-        self._asked: SingleFlightCache[Readiness] = SingleFlightCache(
-            lambda _: 0, max_bytes=1024, max_age_s=_ASKED_EVERY_S
+        self._cache: SingleFlightCache[Readiness] = SingleFlightCache(
+            lambda _: 0, max_bytes=1024, max_age_s=_MAX_AGE_S
         )
 
     async def __call__(self) -> Readiness:
-        """The readiness now; without a detector it is up to a second old."""
+        """Return the readiness; while no detector runs, it is up to a second old."""
         if self._detector.running_replicas_populated():
-            return UP
-        return await self._asked.get(None, self._ask)
+            return Readiness("UP", ready=True)
+        return await self._cache.get(None, self._ask_controller)
 
-    async def _ask(self) -> Readiness:
+    async def _ask_controller(self) -> Readiness:
         name = serve.get_replica_context().app_name
         try:
-            async with asyncio.timeout(_ANSWERS_WITHIN_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 applications = (await asyncio.to_thread(serve.status)).applications
         except (TimeoutError, RayError, RayServeException):
             return Readiness("STARTING", ready=False)

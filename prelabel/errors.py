@@ -19,6 +19,7 @@
     ├── LabelStudioError         502  what Label Studio's API refused, or did not answer
     ├── ProxyError           502  an HTTP proxy that cannot be reached, or refuses
     ├── PromptMemoryError    503  the place where prompts are remembered cannot be used
+    ├── JournalError         503  the journal of errors and counts cannot be reached
     └── DeadlineError            504  not finished in the time the request had
 
 Every exception takes one string: the sentence that the user reads. It says what to do.
@@ -137,6 +138,12 @@ class ProxyError(PrelabelError):
 
 class PromptMemoryError(PrelabelError):
     """The place where prompts are remembered cannot be used."""
+
+    status_code = 503
+
+
+class JournalError(PrelabelError):
+    """The journal of counts and errors cannot be reached."""
 
     status_code = 503
 

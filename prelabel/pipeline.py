@@ -1,21 +1,20 @@
-"""The whole story of a predict: from a request to one entry per task, in order.
+"""The pipeline of a predict request, from the request to one entry per task, in order.
 
-    request -> plans (what to look for, and where) -> picture bytes -> detections -> prediction
+    request -> plan of each task -> bytes of its pictures -> detections -> prediction
 
-It knows the steps, not where they run: the deployments pass them in.
+The pipeline knows the steps and not where they run: its ports are injected.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from prelabel.concurrency.fairness import FairSemaphore, afterwards, gather_or_cancel
+from prelabel.concurrency.fairness import FairSemaphore, gather_or_cancel
 from prelabel.errors import (
     DeadlineError,
     PayloadTooLargeError,
@@ -36,6 +35,7 @@ from prelabel.labelstudio.protocol import (
 )
 from prelabel.labelstudio.responses import Prediction, TaskError
 from prelabel.observability.journal import Fault, Report
+from prelabel.observability.request_context import current_request_id
 from prelabel.observability.spans import Tracer
 from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.prompts.planner import plan_task
@@ -46,51 +46,82 @@ from prelabel.types import DetectionQuery, Detections, LookPlan, ProjectPrompts,
 
 logger = logging.getLogger(__name__)
 
-_FAULTS_REPORTED = 100  # of a request: the journal would hold nothing else soon
-_MOST_PICTURES = 20_000  # of one request
-_TYPED_WAITS_S = 0.25  # for the memory of prompts; it may hold thresholds of the project
-_PICTURES_AT_ONCE = 8  # of an annotator's task, so that no task has all threads that fetch
+_MAX_FAULTS_REPORTED = 100  # of one request: the journal keeps 500 of all
+_MAX_PICTURES = 20_000  # of one request; a plan takes about a kilobyte
+# A typed prompt needs no remembered one, but the project's extra parameters may hold thresholds.
+_RECALL_WAIT_WITH_PROMPT_S = 0.25
+_PICTURES_AT_ONCE = 8  # of a single task, so that no task occupies all download threads
 
 Entry = Prediction | TaskError
 
 
 @dataclass(frozen=True, slots=True)
 class PipelinePorts:
-    """What a request needs done. recall: what is remembered for a project, by its key; fetch: a
-    picture's bytes, by its address and the task's id; note: puts a report into the journal.
+    """The steps of the pipeline that other components run.
+
+    Attributes:
+        recall: Returns the remembered prompts of a project, by its key.
+        fetch: Returns the encoded bytes of a picture, by its address and the id of its task.
+        detect: Returns the detections of one picture.
+        postprocess: Returns the prediction of one task.
+        report: Adds a report to the journal; does not block.
     """
 
     recall: Callable[[str], Awaitable[ProjectPrompts]]
     fetch: Callable[[str, int | None], Awaitable[bytes]]
     detect: Callable[[DetectionQuery], Awaitable[Detections]]
     postprocess: Callable[[TaskPlan, Sequence[Detections]], Awaitable[Prediction]]
-    note: Callable[[Report], None] = lambda _: None
+    report: Callable[[Report], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all tasks of a request have in common."""
+
+    config: LabelingConfig
+    prompts: ProjectPrompts
 
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """A request being worked on: by whose turns, and before others or not.
+    """The state of one request.
 
-    planning: held by the task that is being planned; pictures: of the tasks that were; unreadable:
-    what the model has no word of, and the journal was told.
+    Attributes:
+        slots: Limits the pictures that are worked on at the same time.
+        urgent: True for a request of one task: an annotator waits for it.
+        deadline: Time of the event loop at which unfinished tasks fail.
+        shared: Labeling config and remembered prompts.
+        planning: Held while a task is planned: planning does not yield to the event loop.
+        pictures: Number of pictures of all tasks planned so far.
+        unreadable: Names that the model cannot read and that were reported.
     """
 
-    id: str
-    turns: FairSemaphore
+    request: PredictRequest
+    slots: FairSemaphore
     urgent: bool
+    deadline: float
+    shared: asyncio.Task[_Shared]
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     pictures: int = 0
     unreadable: set[str] = field(default_factory=set)
 
 
 class Predictor:
-    """Answers predict requests. All tasks of a request are worked on concurrently."""
+    """Answers predict requests; all tasks of a request are worked on concurrently.
+
+    Args:
+        settings: The application's settings.
+        model_version: Version that every prediction carries.
+        ports: The steps that other components run.
+        tracer: Creates the spans of tasks, plans and detections.
+        vocabulary: Words that the model can read; without it BERT's.
+    """
 
     def __init__(
         self,
         settings: AppSettings,
         model_version: str,
-        steps: PipelinePorts,
+        ports: PipelinePorts,
         tracer: Tracer | None = None,
         vocabulary: Vocabulary | None = None,
     ) -> None:
@@ -98,16 +129,17 @@ class Predictor:
         self._vocabulary = vocabulary
         self._tracer = tracer or Tracer()
         self._model_version = model_version
-        self._steps = steps
-        self._bulk = FairSemaphore(settings.task_concurrency)  # of all bulk requests together
-        self._recalling: set[asyncio.Task[ProjectPrompts]] = (
-            set()
-        )  # the loop itself does not keep them
+        self._ports = ports
+        self._bulk_slots = FairSemaphore(settings.task_concurrency)  # of all bulk requests
+        self._recalls: set[asyncio.Task[ProjectPrompts]] = set()  # the loop keeps no reference
 
-    async def predict(self, request: PredictRequest, request_id: str) -> list[Entry]:
-        """One entry per task: a prediction, or an error that costs its neighbours nothing.
+    async def predict(self, request: PredictRequest) -> list[Entry]:
+        """Return one entry per task, in order: a prediction or an error.
 
-        Raises PayloadTooLargeError for more tasks than a request may have.
+        An error of one task leaves the other tasks unaffected.
+
+        Raises:
+            PayloadTooLargeError: The request has more tasks than `max_tasks`.
         """
         if len(request.tasks) > self._settings.max_tasks:
             raise PayloadTooLargeError(
@@ -115,186 +147,157 @@ class Predictor:
                 "allowed. Select fewer, or raise max_tasks."
             )
         if request.context is not None and not request.context.result:
-            # Submit sends this; boxes would land as suggestions on the submitted annotation.
+            # Submit sends an empty context; Label Studio would show boxes as suggestions on the
+            # annotation that has just been submitted.
             return [to_prediction([], self._model_version) for _ in request.tasks]
         if not request.tasks:
             return []
-        started = time.monotonic()
-        deadline = asyncio.get_running_loop().time() + self._settings.request_deadline_s
-        urgent = len(request.tasks) == 1  # an annotator's page waits, with or without a prompt
-        at_once = min(_PICTURES_AT_ONCE, self._settings.task_concurrency)
-        turns = FairSemaphore(at_once) if urgent else self._bulk
-        run = _Run(request_id, turns, urgent)
-        ground = asyncio.create_task(self._ground(request, request_id))
-
-        async def entry(task: Task | BadTask) -> Entry:
-            try:
-                with self._tracer.span("task", task_id=task.id):
-                    async with asyncio.timeout_at(deadline):
-                        if isinstance(task, BadTask):
-                            raise RequestError(
-                                f"This is no task of Label Studio's form ({task.fault}). "
-                                "Correct it."
-                            )
-                        config, recalled = await asyncio.shield(ground)
-                        async with run.planning:
-                            await asyncio.sleep(0)  # others, and the deadline, get in between
-                            plan = self._plan(task, request.context, recalled, config, run)
-                            self._note_unreadable(plan, project_key(request.project), task.id, run)
-                        return await self._predict_task(task, plan, run)
-            except TimeoutError:
-                error: PrelabelError = DeadlineError(
-                    f"Not done within {self._settings.request_deadline_s:g} s. "
-                    "Retrieve predictions again for what is left."
-                )
-            except PrelabelError as failure:
-                error = failure
-            except Exception:  # the edge: a defect of ours costs this task alone, and is logged
-                logger.exception(
-                    "task %s: request %s", task.id, request_id, extra={"task": task.id}
-                )
-                error = PrelabelError(
-                    "The service failed on this task. Its log says why, under this request's id."
-                )
-            kind = type(error).__name__
-            logger.warning(
-                "task %s: %s: %s (request %s)",
-                task.id,
-                kind,
-                error,
-                request_id,
-                extra={"task": task.id},
-            )
-            return to_task_error(error, request_id)
-
+        run = self._start(request)
         try:
-            entries = await asyncio.gather(*(entry(task) for task in request.tasks))
+            return await asyncio.gather(*(self._entry(task, run) for task in request.tasks))
         finally:
-            ground.cancel()
-        failed = sum("error" in each for each in entries)
-        seconds = time.monotonic() - started
-        line = "%d tasks, %d failed, %.2f s (request %s)"
-        afterwards(lambda: logger.info(line, len(entries), failed, seconds, request_id))
-        return list(entries)
+            run.shared.cancel()
 
-    async def _ground(
-        self, request: PredictRequest, request_id: str
-    ) -> tuple[LabelingConfig, ProjectPrompts]:
-        """What all tasks of a request share."""
+    def _start(self, request: PredictRequest) -> _Run:
+        urgent = len(request.tasks) == 1
+        # A request of one task waits for no other request.
+        own_slots = min(_PICTURES_AT_ONCE, self._settings.task_concurrency)
+        return _Run(
+            request,
+            slots=FairSemaphore(own_slots) if urgent else self._bulk_slots,
+            urgent=urgent,
+            deadline=asyncio.get_running_loop().time() + self._settings.request_deadline_s,
+            shared=asyncio.create_task(self._load_shared(request)),
+        )
+
+    async def _entry(self, task: Task | BadTask, run: _Run) -> Entry:
+        try:
+            with self._tracer.span("task", task_id=task.id):
+                async with asyncio.timeout_at(run.deadline):
+                    return await self._predict_task(task, run)
+        except TimeoutError:
+            error: PrelabelError = DeadlineError(
+                f"Not done within {self._settings.request_deadline_s:g} s. "
+                "Retrieve predictions again for what is left."
+            )
+        except PrelabelError as failure:
+            error = failure
+        except Exception:
+            # The edge of a task: a defect of this service fails this task alone, and is logged.
+            logger.exception("task %s failed", task.id, extra={"task": task.id})
+            error = PrelabelError(
+                "The service failed on this task. Its log says why, under this request's id."
+            )
+        kind = type(error).__name__
+        logger.warning("task %s: %s: %s", task.id, kind, error, extra={"task": task.id})
+        return to_task_error(error, current_request_id())
+
+    async def _predict_task(self, task: Task | BadTask, run: _Run) -> Prediction:
+        if isinstance(task, BadTask):
+            raise RequestError(
+                f"The task does not have the form that Label Studio sends ({task.fault}). "
+                "Correct it."
+            )
+        # Shielded, because the other tasks of the request wait for it, too.
+        shared = await asyncio.shield(run.shared)
+        async with run.planning:
+            await asyncio.sleep(0)  # lets other requests run between the plans of two tasks
+            plan = self._plan(task, shared, run)
+            self._report_unreadable(plan, task.id, run)
+        detections = await gather_or_cancel(self._detect(look, task.id, run) for look in plan.looks)
+        # Addresses stay here: a data: URL holds the whole picture.
+        looks = tuple(replace(look, uri="") for look in plan.looks)
+        return await self._ports.postprocess(replace(plan, looks=looks), detections)
+
+    async def _load_shared(self, request: PredictRequest) -> _Shared:
         project = project_key(request.project)
         config = parse_labeling_config(request.label_config, self._settings.max_labels)
         if project is None:
-            return config, ProjectPrompts()
-        recalling = asyncio.create_task(self._recall(project, request_id))
-        self._recalling.add(recalling)
-        recalling.add_done_callback(self._recalling.discard)
-        # What was typed needs no memory. It is still recalled, beside the answer: a project's
-        # submits count from then on.
-        longest_s = _TYPED_WAITS_S if _is_typed(request.context, config) else None
-        await asyncio.wait({recalling}, timeout=longest_s)
-        recalled = recalling.result() if recalling.done() else ProjectPrompts()
+            return _Shared(config, ProjectPrompts())
+        recall = asyncio.create_task(self._recall(project))
+        self._recalls.add(recall)
+        recall.add_done_callback(self._recalls.discard)
+        # The recall goes on in the background, because it makes the project known: its submits
+        # count from then on.
+        has_prompt = _has_prompt(request.context, config)
+        await asyncio.wait({recall}, timeout=_RECALL_WAIT_WITH_PROMPT_S if has_prompt else None)
+        prompts = recall.result() if recall.done() else ProjectPrompts()
         if not self._settings.remember_prompts:
-            recalled = ProjectPrompts(project=recalled.project)
-        return config, recalled
+            prompts = ProjectPrompts(project=prompts.project)
+        return _Shared(config, prompts)
 
-    async def _recall(self, project: str, request_id: str) -> ProjectPrompts:
-        """What is remembered for a project; nothing, and a fault in the journal, where that cannot
-        be told: predictions do not depend on the memory.
+    async def _recall(self, project: str) -> ProjectPrompts:
+        """Return the remembered prompts; none, and a fault in the journal, where the memory cannot
+        be used: predictions do not depend on it.
         """
         try:
-            return await self._steps.recall(project)
+            return await self._ports.recall(project)
         except PromptMemoryError as error:
             kind = type(error).__name__
-            logger.warning("project %s: %s: %s (request %s)", project, kind, error, request_id)
-            self._steps.note(_report_on_fault(request_id, project, None, kind, str(error)))
+            logger.warning("project %s: %s: %s", project, kind, error)
+            self._ports.report(_fault_report(project, None, kind, str(error)))
             return ProjectPrompts()
 
-    def _plan(
-        self,
-        task: Task,
-        context: Context | None,
-        recalled: ProjectPrompts,
-        config: LabelingConfig,
-        run: _Run,
-    ) -> TaskPlan:
+    def _plan(self, task: Task, shared: _Shared, run: _Run) -> TaskPlan:
         with self._tracer.span("plan"):
-            config = config.for_task(task.data)
-            sources = PromptSources.of(task, context, recalled, config)
+            config = shared.config.for_task(task.data)
+            sources = PromptSources.of(task, run.request.context, shared.prompts, config)
             plan = plan_task(task, config, sources, self._settings, self._vocabulary)
         run.pictures += len(plan.looks)
-        if run.pictures > _MOST_PICTURES:
+        if run.pictures > _MAX_PICTURES:
             raise RequestError(
-                f"The request's tasks have more than {_MOST_PICTURES} pictures. Select fewer tasks."
+                f"The request's tasks have more than {_MAX_PICTURES} pictures. Select fewer tasks."
             )
         return plan
 
-    def _note_unreadable(
-        self, plan: TaskPlan, project: str | None, task_id: int | None, run: _Run
-    ) -> None:
-        """Tell the journal, once a request, what was left out because the model cannot read it."""
+    def _report_unreadable(self, plan: TaskPlan, task_id: int | None, run: _Run) -> None:
+        """Report names that were left out because the model cannot read them, once a request."""
         new = [name for name in plan.unreadable if name not in run.unreadable]
         if new:
             run.unreadable.update(new)
             sentence = unreadable_sentence(new)
-            logger.warning("task %s: %s (request %s)", task_id, sentence, run.id)
-            kind = PromptError.__name__
-            self._steps.note(_report_on_fault(run.id, project, task_id, kind, sentence))
+            logger.warning("task %s: %s", task_id, sentence)
+            project = project_key(run.request.project)
+            self._ports.report(_fault_report(project, task_id, PromptError.__name__, sentence))
 
-    async def _predict_task(self, task: Task, plan: TaskPlan, run: _Run) -> Prediction:
-        found = await gather_or_cancel(self._look(look, task.id, run) for look in plan.looks)
-        # Its pictures stay here: an address may hold the whole picture.
-        addressless = tuple(replace(look, uri="") for look in plan.looks)
-        return await self._steps.postprocess(replace(plan, looks=addressless), found)
-
-    async def _look(self, look: LookPlan, task_id: int | None, run: _Run) -> Detections:
-        async with run.turns.turn(run):
-            image = await self._steps.fetch(look.uri, task_id)
+    async def _detect(self, look: LookPlan, task_id: int | None, run: _Run) -> Detections:
+        async with run.slots.turn(run):
+            image = await self._ports.fetch(look.uri, task_id)
             with self._tracer.span("detect"):
-                query = DetectionQuery(
-                    image,
-                    look.phrases,
-                    look.thresholds,
-                    run.urgent,
-                    run.id,
-                    self._tracer.carried(),
-                )
-                return await self._steps.detect(query)
+                query = DetectionQuery(image, look.phrases, look.thresholds, run.urgent)
+                return await self._ports.detect(query)
 
 
-def _is_typed(context: Context | None, config: LabelingConfig) -> bool:
-    """Whether the request brings a prompt of its own."""
+def _has_prompt(context: Context | None, config: LabelingConfig) -> bool:
     return context is not None and any(
         asked_in([entry], config.ask_controls, strict=False).prompt for entry in context.result
     )
 
 
-def _report_on_fault(
-    request_id: str, project: str | None, task_id: int | None, kind: str, sentence: str
-) -> Report:
-    """What the journal says of a fault that fails neither the request nor the task."""
-    fault = Fault(datetime.now(UTC), request_id, project, task_id, kind, sentence)
+def _fault_report(project: str | None, task_id: int | None, kind: str, sentence: str) -> Report:
+    """Return the report of a fault that fails neither the request nor the task."""
+    fault = Fault(datetime.now(UTC), current_request_id(), project, task_id, kind, sentence)
     return Report({f"errors.{kind}": 1}, (fault,))
 
 
-def report_on(
-    request: PredictRequest, entries: Sequence[Entry], request_id: str, seconds: float
-) -> Report:
-    """What the journal says of an answered request."""
+def prediction_report(request: PredictRequest, entries: Sequence[Entry], seconds: float) -> Report:
+    """Return the journal's report of an answered predict request that took `seconds`."""
     counts = Counter(requests=1, tasks=len(entries))
     faults: list[Fault] = []
-    at, project = datetime.now(UTC), project_key(request.project)
+    now, request_id = datetime.now(UTC), current_request_id()
+    project = project_key(request.project)
     for task, entry in zip(request.tasks, entries, strict=True):
         if "error" in entry:
             kind = entry["error_type"]
             counts.update(["tasks_failed", f"errors.{kind}"])
-            faults.append(Fault(at, request_id, project, task.id, kind, entry["error"]))
+            faults.append(Fault(now, request_id, project, task.id, kind, entry["error"]))
         else:
             counts["regions"] += len(entry["result"])
-    return Report(counts, tuple(faults[:_FAULTS_REPORTED]), seconds, len(entries) == 1)
+    return Report(counts, tuple(faults[:_MAX_FAULTS_REPORTED]), seconds, len(entries) == 1)
 
 
-def report_on_failure(error: PrelabelError, request_id: str) -> Report:
-    """What the journal says of a request that failed as a whole."""
+def failure_report(error: PrelabelError) -> Report:
+    """Return the journal's report of a request that failed as a whole."""
     kind = type(error).__name__
-    fault = Fault(datetime.now(UTC), request_id, None, None, kind, str(error))
+    fault = Fault(datetime.now(UTC), current_request_id(), None, None, kind, str(error))
     return Report({"requests_failed": 1, f"errors.{kind}": 1}, (fault,))

@@ -154,8 +154,6 @@ class DetectionQuery:
     phrases: tuple[str, ...]
     thresholds: Thresholds
     urgent: bool = False
-    request_id: str = "-"
-    traceparent: str = ""
 
 
 @dataclass(frozen=True)

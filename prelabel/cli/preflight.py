@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prelabel.checkpoints.cards import check_installed, load_card, model_folder
 from prelabel.errors import PrelabelError, PromptMemoryError
 from prelabel.net.tls import TrustError, tls_context
-from prelabel.prompts.store import FileMemory, open_memory
+from prelabel.prompts.storage import FileStorage, open_storage
 from prelabel.settings.application import AppSettings, Environment, ServeEnvironment
 
 
@@ -114,7 +114,7 @@ def _own_words(error: ValidationError) -> str:
 def _check_memory(settings: AppSettings, environment: Environment, config: Path) -> None:
     """Opens the file as the service will; Redis is asked nothing, because it may start later."""
     try:
-        memory = open_memory(settings, environment)
+        storage = open_storage(settings, environment)
     except PromptMemoryError as error:
         if environment.prompts_redis_url is not None:
             raise PreflightError(str(error)) from error
@@ -124,8 +124,8 @@ def _check_memory(settings: AppSettings, environment: Environment, config: Path)
             "that can be written, or remember_prompts to false; or keep prompts in Redis, with "
             "PROMPTS_REDIS_URL."
         ) from error
-    if isinstance(memory, FileMemory):
-        memory.close()
+    if isinstance(storage, FileStorage):
+        storage.close()
 
 
 def _reason(error: PromptMemoryError) -> str:

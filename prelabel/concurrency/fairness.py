@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable
+from collections.abc import AsyncIterator, Coroutine, Hashable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -23,13 +23,6 @@ async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, ResultT]]) -> lis
     finally:
         for task in tasks:
             task.cancel()
-
-
-def afterwards(note: Callable[[], object]) -> None:
-    """Call it when the running task waits next, or has ended: what nobody waits for goes behind the
-    answer that somebody does. The loop logs what it raises.
-    """
-    asyncio.get_running_loop().call_soon(note)
 
 
 class FairSemaphore:

@@ -40,7 +40,9 @@ class SingleFlightCache(Generic[ValueT]):
         *,
         max_bytes: int,
         max_age_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._size_of = size_of
         self._max_bytes = max_bytes
         self._max_age_s = float("inf") if max_age_s is None else max_age_s
@@ -104,7 +106,7 @@ class SingleFlightCache(Generic[ValueT]):
         kept = self._kept.get(key)
         if kept is None:
             return None
-        if kept.until < time.monotonic():
+        if kept.until < self._clock():
             self._drop(key)
             return None
         self._kept.move_to_end(key)
@@ -115,9 +117,9 @@ class SingleFlightCache(Generic[ValueT]):
         self._drop(key)
         if size > self._max_bytes:
             return
-        while self._kept and next(iter(self._kept.values())).until < time.monotonic():
+        while self._kept and next(iter(self._kept.values())).until < self._clock():
             self._drop(next(iter(self._kept)))
-        self._kept[key] = _Kept(value, size, time.monotonic() + self._max_age_s)
+        self._kept[key] = _Kept(value, size, self._clock() + self._max_age_s)
         self.bytes += size
         while self.bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from prelabel.errors import DetectionError, DeviceMemoryError, PrelabelError
-from prelabel.observability.timing import Observe, nobody
+from prelabel.observability.request_context import current_request_id
+from prelabel.observability.timing import Observe, ignore_stage
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class BatchGate(Generic[ItemT, ResultT]):
         max_batch_size: int,
         max_batch_s: float = MAX_BATCH_S,
         on_batch: Callable[[int], None] | None = None,
-        observe: Observe = nobody,
+        observe: Observe = ignore_stage,
         trace: Observe | None = None,
         device: ThreadPoolExecutor | None = None,
     ) -> None:
@@ -92,18 +93,15 @@ class BatchGate(Generic[ItemT, ResultT]):
         self._since_it_was_full = 0  # batches
         self.failures_in_a_row = 0  # batches without one result
 
-    async def submit(
-        self, item: ItemT, bucket: Hashable, *, urgent: bool = False, request_id: str = "-"
-    ) -> ResultT:
+    async def submit(self, item: ItemT, bucket: Hashable, *, urgent: bool = False) -> ResultT:
         """The item's result. If the caller is cancelled while it waits, it is never run.
 
         urgent: somebody is looking at the page; it goes before all that is not, and never with it.
-        request_id: for the log.
         Raises DetectionError if the model fails on this very item.
         """
         answer: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         context = copy_context() if self._trace else None
-        self._waiting.append(_Waiting(item, bucket, urgent, request_id, answer, context))
+        self._waiting.append(_Waiting(item, bucket, urgent, current_request_id(), answer, context))
         if self._worker is None or self._worker.done():
             # It works for all, and not in the context of the one who came first.
             self._worker = asyncio.create_task(self._work(), context=Context())

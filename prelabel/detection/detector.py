@@ -19,7 +19,7 @@ from prelabel.detection.tiling import Tile, Tiling, merge_views
 from prelabel.engines.base import AnyEngine, PreparedItem
 from prelabel.errors import PrelabelError
 from prelabel.images.decode import decode_image
-from prelabel.observability.timing import Observe, nobody, timed
+from prelabel.observability.timing import Observe, ignore_stage, timed
 from prelabel.settings.application import AppSettings
 from prelabel.types import DetectionQuery, Detections, ImageRGB, RawDetections
 
@@ -44,7 +44,7 @@ class PictureDetector:
         engine: AnyEngine,
         gate: BatchGate[PreparedItem, RawDetections],
         preparing_threads: int,
-        observe: Observe = nobody,
+        observe: Observe = ignore_stage,
     ) -> None:
         self._observe = observe
         self._max_pixels = settings.max_image_pixels
@@ -116,8 +116,7 @@ class PictureDetector:
         with timed(self._observe, "prepare"):
             items = await self._in_preparing_thread(query, self._prepare, part, query.phrases)
         seen = await gather_or_cancel(
-            self._gate.submit(item, item.bucket, urgent=query.urgent, request_id=query.request_id)
-            for item in items
+            self._gate.submit(item, item.bucket, urgent=query.urgent) for item in items
         )
         return tuple(seen)
 

@@ -1,23 +1,44 @@
-"""What happened lately, over all ingress replicas: counts, times, and the newest errors."""
+"""The journal: counts, durations and the newest errors of all ingress replicas.
+
+Each ingress replica writes `Report`s through a `JournalWriter`; one `Journal` adds them up. It
+lives in memory and starts empty with the service.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 
-_ERRORS_KEPT = 500
-_TIMES_KEPT = 1000
+from prelabel.errors import JournalError
+
+logger = logging.getLogger(__name__)
+
+_MAX_FAULTS = 500  # a megabyte at most: sentences have at most 700 characters
+_MAX_DURATIONS = 1000  # of each kind; enough for a 95th percentile
+_FLUSH_AFTER_S = 0.5  # a call to the journal costs more than what a report says
+_RETRY_AFTER_S = 2.0
+_MAX_PENDING = 2_000  # reports that wait for a journal that does not answer
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error that was answered, or that cost a request its remembered prompt. project: its key;
-    task: its id, None where the error concerns the whole request or its task has no id.
+    """An error that was answered, or that cost a request its remembered prompt.
+
+    Attributes:
+        at: Time of the error.
+        request_id: Id of the request.
+        project: Key of the project, None where the request names none.
+        task: Id of the task, None for an error of the whole request.
+        error_type: Class of the error.
+        error: Sentence of the error.
     """
 
     at: datetime
@@ -30,9 +51,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One answered request. counts: what is added up; faults: at least the first of its errors.
+    """Counts and faults of one request.
 
-    seconds: what a predict took; interactive: whether it was one of a single task.
+    Attributes:
+        counts: Numbers to add to the totals, by name.
+        faults: The first errors of the request, at least one where there were any.
+        seconds: Duration of a predict request, None for other requests.
+        interactive: True for a predict request of a single task.
     """
 
     counts: Mapping[str, int]
@@ -43,40 +68,132 @@ class Report:
 
 @dataclass(slots=True)
 class Journal:
-    """Reports of this long and no longer: it lives in memory, and starts anew with the service."""
+    """Adds up reports. Not thread-safe."""
 
     _started: float = field(default_factory=time.monotonic)
     _counts: Counter[str] = field(default_factory=Counter)
-    _faults: deque[Fault] = field(default_factory=lambda: deque(maxlen=_ERRORS_KEPT))
+    _faults: deque[Fault] = field(default_factory=lambda: deque(maxlen=_MAX_FAULTS))
     _seconds: dict[str, deque[float]] = field(
         default_factory=lambda: {
-            kind: deque(maxlen=_TIMES_KEPT) for kind in ("interactive", "bulk")
+            kind: deque(maxlen=_MAX_DURATIONS) for kind in ("interactive", "bulk")
         }
     )
 
-    def note(self, report: Report) -> None:
-        """Add a report."""
+    def add(self, report: Report) -> None:
+        """Add one report."""
         self._counts.update(report.counts)
         self._faults.extend(report.faults)
         if report.seconds is not None:
             self._seconds["interactive" if report.interactive else "bulk"].append(report.seconds)
 
     def errors(self, project: str | None, limit: int) -> list[Fault]:
-        """The newest errors first; project: of this key, or of all projects with this id."""
-        found = (fault for fault in reversed(self._faults) if _concerns(fault, project))
-        return [fault for fault, _ in zip(found, range(limit), strict=False)]
+        """Return the newest errors first.
+
+        Args:
+            project: A project's key, or its id for all keys with that id; None for all projects.
+            limit: Most errors to return.
+        """
+        matching = (fault for fault in reversed(self._faults) if _concerns(fault, project))
+        return [fault for fault, _ in zip(matching, range(limit), strict=False)]
 
     def metrics(self) -> dict[str, float]:
-        """Counts since the start, and the times that the last thousand predicts of each kind took:
-        median, 95th percentile and longest, in seconds.
+        """Return the totals since the start, and the durations of the last thousand predict
+        requests of each kind: median, 95th percentile and maximum, in seconds.
         """
-        times = {
-            f"{kind}_seconds_{name}": round(float(np.percentile(taken, percentile)), 3)
-            for kind, taken in self._seconds.items()
-            if taken
+        durations = {
+            f"{kind}_seconds_{name}": round(float(np.percentile(seconds, percentile)), 3)
+            for kind, seconds in self._seconds.items()
+            if seconds
             for name, percentile in (("p50", 50), ("p95", 95), ("max", 100))
         }
-        return {**self._counts, **times, "uptime_s": round(time.monotonic() - self._started, 1)}
+        return {**self._counts, **durations, "uptime_s": round(time.monotonic() - self._started, 1)}
+
+
+class JournalPort(Protocol):
+    """Access to the journal, which may run in another process.
+
+    Every method raises JournalError where the journal cannot be reached.
+    """
+
+    async def add(self, reports: Sequence[Report]) -> None:
+        """Add reports."""
+
+    async def errors(self, project: str | None, limit: int) -> list[Fault]:
+        """Return the newest errors first."""
+
+    async def metrics(self) -> dict[str, float]:
+        """Return totals and durations."""
+
+
+class JournalWriter:
+    """Buffers the reports of one replica and flushes them in one call.
+
+    Reports of a failed call stay buffered and are sent again. Belongs to one event loop.
+    """
+
+    def __init__(self, journal: JournalPort, retry_after_s: float = _RETRY_AFTER_S) -> None:
+        self._journal = journal
+        self._retry_after_s = retry_after_s
+        self._pending: list[Report] = []
+        self._one_at_a_time = asyncio.Lock()
+        self._sending: set[asyncio.Task[None]] = set()  # the loop keeps no reference to tasks
+        self._timer: asyncio.Task[None] | None = None
+        self._is_failing = False
+
+    def add(self, report: Report) -> None:
+        """Buffer a report; it is sent within half a second. Does not block."""
+        self._buffer([report])
+        if self._timer is None or self._timer.done():
+            self._timer = asyncio.create_task(self._flush_later())
+
+    async def flush(self) -> None:
+        """Send what is buffered. Raises JournalError where the journal cannot be reached."""
+        # In a task of its own: a caller that is cancelled would leave it open whether its reports
+        # have been added.
+        sending = asyncio.create_task(self._send())
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+        await asyncio.shield(sending)
+
+    async def _send(self) -> None:
+        async with self._one_at_a_time:
+            reports, self._pending = self._pending, []
+            if not reports:
+                return
+            try:
+                await self._journal.add(reports)
+            except JournalError:
+                newer, self._pending = self._pending, reports
+                self._buffer(newer)
+                raise
+
+    def _buffer(self, reports: Sequence[Report]) -> None:
+        self._pending.extend(reports)
+        if len(self._pending) > _MAX_PENDING:
+            half = len(self._pending) // 2
+            self._pending[:half] = [_merge(self._pending[:half])]
+
+    async def _flush_later(self) -> None:
+        pause_s = _FLUSH_AFTER_S
+        while self._pending:
+            await asyncio.sleep(pause_s)
+            try:
+                await self.flush()
+            except JournalError as error:
+                if not self._is_failing:
+                    logger.warning("Reports wait for the journal. %s", error)
+                self._is_failing, pause_s = True, self._retry_after_s
+            else:
+                self._is_failing = False
+
+
+def _merge(reports: Sequence[Report]) -> Report:
+    """Return one report with all counts and the newest faults; the durations are dropped."""
+    counts: Counter[str] = Counter()
+    for report in reports:
+        counts.update(report.counts)
+    faults = tuple(fault for report in reports for fault in report.faults)
+    return Report(counts, faults[-_MAX_FAULTS:])
 
 
 def _concerns(fault: Fault, project: str | None) -> bool:

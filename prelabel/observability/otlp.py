@@ -1,4 +1,7 @@
-"""Spans to a collector by OTLP over HTTP, in a thread of their own. Imported only with one."""
+"""The tracer that sends spans to an OpenTelemetry collector, by OTLP over HTTP.
+
+Imported only where a collector is configured. A thread of the SDK sends the spans.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,20 @@ from prelabel.observability.spans import Tracer, TraceSettings
 
 logger = logging.getLogger(__name__)
 
-_SENT_EVERY_MS = 1000
-_KEPT_SPANS = 16_384  # until they are sent; a bulk request has some for each task
+_EXPORT_INTERVAL_MS = 1000
+_MAX_QUEUED_SPANS = 16_384  # a bulk request has several spans for each task
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class OtlpTracer(Tracer):
-    """See Tracer. Spans hold what is passed to them, and of errors the kind alone: sentences and
-    tracebacks may quote addresses.
+    """Creates spans and sends them to the collector.
+
+    Of an exception a span holds the type alone, because messages and tracebacks may quote
+    addresses of pictures.
     """
 
-    def __init__(self, settings: TraceSettings, part: str) -> None:
-        # It would say so every time, with the address, which may hold a password.
+    def __init__(self, settings: TraceSettings, component: str) -> None:
+        # The exporter logs every failure with the collector's address, which may hold a password.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         headers = settings.headers.get_secret_value() if settings.headers else ""
         exporter = OTLPSpanExporter(
@@ -41,23 +46,20 @@ class OtlpTracer(Tracer):
         provider = TracerProvider(resource=Resource.create(resource))
         provider.add_span_processor(
             BatchSpanProcessor(
-                ComplainsOnce(exporter),
-                max_queue_size=_KEPT_SPANS,
-                schedule_delay_millis=_SENT_EVERY_MS,
+                OutageLog(exporter),
+                max_queue_size=_MAX_QUEUED_SPANS,
+                schedule_delay_millis=_EXPORT_INTERVAL_MS,
             )
         )
-        self._tracer = provider.get_tracer(f"prelabel.{part}", __version__)
+        self._tracer = provider.get_tracer(f"prelabel.{component}", __version__)
         self.stage = self._stage
         self.flush, self.close = provider.force_flush, provider.shutdown
 
     @contextmanager
-    def span(
-        self, name: str, parent: str = "", /, **attributes: str | int | None
-    ) -> Iterator[None]:
-        """Around a piece of work."""
+    def span(self, name: str, /, **attributes: str | int | None) -> Iterator[None]:
+        """Create a span of the block; an exception marks it as failed."""
         with self._tracer.start_as_current_span(
             name,
-            _context_of(parent) if parent else None,
             attributes={key: value for key, value in attributes.items() if value is not None},
             record_exception=False,
             set_status_on_exception=False,
@@ -69,16 +71,16 @@ class OtlpTracer(Tracer):
                 raise
 
     @contextmanager
-    def within(self, parent: str) -> Iterator[None]:
-        """Of another machine."""
-        token = context.attach(_context_of(parent))
+    def _remote_parent(self, traceparent: str) -> Iterator[None]:
+        # An invalid traceparent gives an empty context: clients send what they like.
+        remote = _PROPAGATOR.extract({"traceparent": traceparent}, context.Context())
+        token = context.attach(remote)
         try:
             yield
         finally:
             context.detach(token)
 
-    def carried(self) -> str:
-        """To take along."""
+    def _traceparent(self) -> str:
         carrier: dict[str, str] = {}
         _PROPAGATOR.inject(carrier)
         return carrier.get("traceparent", "")
@@ -90,33 +92,28 @@ class OtlpTracer(Tracer):
             self._tracer.start_span(name, start_time=began).end(ended)
 
 
-def _context_of(traceparent: str) -> context.Context:
-    """What is none is passed over: strangers send it, too."""
-    return _PROPAGATOR.extract({"traceparent": traceparent}, context.Context())
-
-
-class ComplainsOnce(SpanExporter):
-    """An exporter that says once that it cannot send, and once that it can again."""
+class OutageLog(SpanExporter):
+    """Wraps an exporter and logs the beginning and the end of an outage, once each."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
         self._failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send them."""
+        """Export spans through the wrapped exporter."""
         result = self._exporter.export(spans)
         failed = result is not SpanExportResult.SUCCESS
         if failed and not self._failing:
             logger.warning(
-                "Traces do not reach the collector at OTEL_EXPORTER_OTLP_ENDPOINT; the service "
-                "goes on without them. Start the collector (OTLP over HTTP, usually port 4318), "
-                "or unset the variable."
+                "The collector at OTEL_EXPORTER_OTLP_ENDPOINT cannot be reached; the service "
+                "continues without traces. Start the collector (OTLP over HTTP, usually port "
+                "4318), or unset the variable."
             )
         elif self._failing and not failed:
-            logger.info("Traces reach the collector again.")
+            logger.info("The collector of traces can be reached again.")
         self._failing = failed
         return result
 
     def shutdown(self) -> None:
-        """Send nothing more."""
+        """Shut the wrapped exporter down."""
         self._exporter.shutdown()

@@ -1,24 +1,31 @@
-"""Traces of requests, for those who give the address of an OpenTelemetry collector.
-
-Without one a tracer makes nothing and nothing is imported for it.
-"""
+"""The interface of a tracer, and the tracer that is used without an OpenTelemetry collector."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from prelabel.observability.request_context import (
+    RequestContext,
+    current_request_id,
+    request_id_scope,
+)
 from prelabel.observability.timing import Observe
 
-_NOTHING = nullcontext()
+_NO_SPAN = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
 class TraceSettings:
-    """Where traces go: an OTLP collector's address, without path of a signal, and the headers that
-    it wants (`name=value,...`). service_name: whose traces they are.
+    """The OTLP collector that receives the traces.
+
+    Attributes:
+        endpoint: Address of the collector, without the path of a signal.
+        service_name: Name of the service in its traces.
+        headers: Headers that the collector requires, as `name=value,...`.
     """
 
     endpoint: str
@@ -27,28 +34,33 @@ class TraceSettings:
 
 
 class Tracer:
-    """Makes no spans; see prelabel/observability/otlp.py for the one that does."""
+    """Carries the request context to other processes, and creates no spans.
 
-    stage: Observe | None = None  # makes a span, of the current one, of what has just ended
+    `prelabel.observability.otlp.OtlpTracer` creates them.
 
-    def span(
-        self, _name: str, _parent: str = "", /, **_attributes: str | int | None
-    ) -> AbstractContextManager[None]:
-        """Around a piece of work, which is the current span meanwhile. parent: a W3C traceparent
-        from elsewhere, in place of the span that is current here.
-        """
-        return _NOTHING
+    Attributes:
+        stage: Creates a span of a stage that has just ended, below the current span; None where
+            no spans are created.
+    """
 
-    def within(self, _parent: str) -> AbstractContextManager[None]:
-        """The span of that traceparent, which is another machine's, is the current one."""
-        return _NOTHING
+    stage: Observe | None = None
 
-    def carried(self) -> str:
-        """The current span's traceparent, to take along; empty where there is none."""
-        return ""
+    def span(self, _name: str, /, **_attributes: str | int | None) -> AbstractContextManager[None]:
+        """Return a context manager whose block is one span, the current one inside the block."""
+        return _NO_SPAN
+
+    def capture(self) -> RequestContext:
+        """Return the request id and the current span, to be restored in another process."""
+        return RequestContext(current_request_id(), self._traceparent())
+
+    @contextmanager
+    def restore(self, context: RequestContext) -> Iterator[None]:
+        """Work for a request that another process captured, for the length of the block."""
+        with request_id_scope(context.request_id), self._remote_parent(context.traceparent):
+            yield
 
     def beside(self, observe: Observe) -> Observe:
-        """Tells the observer of stages, and makes spans of them."""
+        """Return an observer that calls `observe` and creates a span of each stage."""
         if self.stage is None:
             return observe
         stage = self.stage
@@ -58,3 +70,9 @@ class Tracer:
             stage(name, seconds)
 
         return both
+
+    def _traceparent(self) -> str:
+        return ""
+
+    def _remote_parent(self, _traceparent: str) -> AbstractContextManager[None]:
+        return _NO_SPAN

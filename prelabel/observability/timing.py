@@ -1,4 +1,4 @@
-"""How long the stages of the work on a picture take, told to whoever keeps statistics."""
+"""Durations of the stages that a picture passes through, for metrics and traces."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-Observe = Callable[[str, float], None]  # a stage's name and seconds
+Observe = Callable[[str, float], None]
+"""Takes the name of a stage and its duration in seconds."""
 
 
-def nobody(_stage: str, _seconds: float) -> None:
-    """Keeps none."""
+def ignore_stage(_stage: str, _seconds: float) -> None:
+    """Ignore the duration: the observer that is used where no metrics are kept."""
 
 
 @contextmanager
 def timed(observe: Observe, stage: str) -> Iterator[None]:
-    """Tell how long the block took, also where it failed."""
-    began = time.monotonic()
+    """Report the duration of the block, also when it raises."""
+    started = time.monotonic()
     try:
         yield
     finally:
-        observe(stage, time.monotonic() - began)
+        observe(stage, time.monotonic() - started)

@@ -1,14 +1,20 @@
-"""The tracer of one part of the service."""
+"""Opens the tracer of one deployment."""
 
 from __future__ import annotations
 
 from prelabel.observability.spans import Tracer, TraceSettings
 
 
-def open_tracer(settings: TraceSettings | None, part: str) -> Tracer:
-    """Of one part of the service: a tracer that sends to the collector, where there is one."""
+def open_tracer(settings: TraceSettings | None, component: str) -> Tracer:
+    """Return a tracer that sends to the collector; without settings one that creates no spans.
+
+    Args:
+        settings: The collector, None without one.
+        component: Name of the deployment in the traces.
+    """
     if settings is None:
         return Tracer()
+    # OpenTelemetry takes 100 ms to import.
     from prelabel.observability.otlp import OtlpTracer
 
-    return OtlpTracer(settings, part)
+    return OtlpTracer(settings, component)

@@ -271,8 +271,8 @@ import sys, serve_app
 from prelabel.settings.application import Environment
 from prelabel.observability.tracing import open_tracer
 tracer = open_tracer(Environment().traces, "ingress")
-with tracer.span("request", "00-x", tasks=1):
-    assert tracer.carried() == ""
+with tracer.span("request", tasks=1):
+    assert tracer.capture().traceparent == ""
 observe = print
 assert tracer.beside(observe) is observe and tracer.stage is None
 assert not [name for name in sys.modules if name.startswith("opentelemetry.exporter.otlp")]

@@ -7,6 +7,7 @@ import pytest
 
 from prelabel.detection.batching import BatchGate
 from prelabel.errors import DetectionError, DeviceMemoryError, PromptError
+from prelabel.observability.request_context import request_id_scope
 
 
 def run(coroutine):
@@ -246,8 +247,8 @@ def test_a_broken_meter_fails_the_batch_and_not_the_gate():
 def test_the_log_of_a_failed_batch_names_its_requests(caplog):
     async def scenario():
         gate = BatchGate(Recorder(), max_batch_size=8)
-        with pytest.raises(DetectionError):
-            await gate.submit("bad", 0, request_id="request-7")
+        with pytest.raises(DetectionError), request_id_scope("request-7"):
+            await gate.submit("bad", 0)
 
     run(scenario())
     assert "request-7" in caplog.text

@@ -1,5 +1,6 @@
 import asyncio
 import functools
+import time
 
 import pytest
 
@@ -39,8 +40,8 @@ class Worker:
 ENTRY = 304  # what an entry takes beside its value, under a key of one letter
 
 
-def cache(max_bytes=10_000, max_age_s=None):
-    return SingleFlightCache(len, max_bytes=max_bytes, max_age_s=max_age_s)
+def cache(max_bytes=10_000, max_age_s=None, clock=time.monotonic):
+    return SingleFlightCache(len, max_bytes=max_bytes, max_age_s=max_age_s, clock=clock)
 
 
 async def kept(results, key, value):
@@ -177,10 +178,9 @@ async def test_a_limit_of_zero_keeps_nothing_but_shares_what_is_under_way():
 
 
 @concurrent
-async def test_what_is_too_old_is_done_again(monkeypatch):
+async def test_what_is_too_old_is_done_again():
     now = [1000.0]
-    monkeypatch.setattr("prelabel.concurrency.single_flight.time.monotonic", lambda: now[0])
-    results = cache(max_age_s=60)
+    results = cache(max_age_s=60, clock=lambda: now[0])
     await kept(results, "k", "xxx")
     now[0] += 59
     assert await is_kept(results, "k")
@@ -190,10 +190,9 @@ async def test_what_is_too_old_is_done_again(monkeypatch):
 
 
 @concurrent
-async def test_what_is_too_old_makes_room_though_nobody_asks_for_it(monkeypatch):
+async def test_what_is_too_old_makes_room_though_nobody_asks_for_it():
     now = [1000.0]
-    monkeypatch.setattr("prelabel.concurrency.single_flight.time.monotonic", lambda: now[0])
-    results = cache(max_age_s=60)
+    results = cache(max_age_s=60, clock=lambda: now[0])
     for key in "abc":
         await kept(results, key, "xxx")
     now[0] += 61

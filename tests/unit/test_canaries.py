@@ -6,6 +6,7 @@ and a foreign host are servers on loopback that write down all that they get.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -20,10 +21,11 @@ import pytest
 from pydantic import SecretStr
 
 from prelabel.errors import PrelabelError
-from prelabel.settings.application import Environment
+from prelabel.service import image_download
+from prelabel.settings.application import AppSettings, Environment
+from tests.support.local_service import LocalService
 from tests.unit.hostile_images import png
 from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve
-from tests.unit.local_service import LocalService
 from tests.unit.test_client import jwt
 
 LEGACY = "canary-legacy-0123456789abcdef01234567"
@@ -250,15 +252,13 @@ def test_secrets_show_in_no_representation_and_no_traceback(
     for token in (LEGACY, PERSONAL):
         secrets = environment(studio, token, closed_port)
         service = LocalService(secrets, network)
-        shown = [repr(secrets), str(secrets), repr(secrets.model_dump()), repr(vars(service))]
-        shown.append(secrets.model_dump_json())
-        found = service._label_studio.locate("/data/upload/401/a.png", 1)
-        shown.append(repr(found))
-        assert not isinstance(found, bytes)
+        shown = [repr(secrets), str(secrets), repr(secrets.model_dump())]
+        shown += [secrets.model_dump_json(), repr(vars(service)), repr(vars(service.service))]
+        download = image_download(AppSettings(), secrets, network.resolve, network.connect)
         with pytest.raises(PrelabelError) as caught:
-            service._fetcher.fetch(found.url, found.credentials)
+            download("/data/upload/401/a.png", 1)
         shown += traceback.format_exception(caught.value)
         with pytest.raises(PrelabelError) as caught:
-            service._book.recall("1.1")
+            asyncio.run(service.prompts.recall("1.1"))
         shown.append(str(caught.value))
         assert not any(found_in(text) for text in shown)

@@ -7,13 +7,13 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 
-from deployments.readiness import UP, Readiness
 from prelabel.labelstudio.interactive_request import labeling_config, prompt_request
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import AskControls, PredictRequest, asked_in
+from prelabel.service import Readiness
 from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import PromptRequest
-from tests.unit.local_service import LocalService, running
+from tests.support.local_service import LocalService, running
 
 PRELABEL = Path(sys.executable).with_name("prelabel")
 
@@ -81,7 +81,11 @@ def test_predict_waits_for_a_service_that_is_starting(picture):
 
         async def readiness(self):
             self.asked += 1
-            return Readiness("STARTING", ready=False) if self.asked < 3 else UP
+            return (
+                Readiness("STARTING", ready=False)
+                if self.asked < 3
+                else Readiness("UP", ready=True)
+            )
 
     with running(Loading(Environment())) as url:
         done = prelabel("predict", picture, "--prompt", "cat", "--url", url)

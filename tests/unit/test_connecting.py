@@ -17,10 +17,10 @@ from prelabel.errors import LabelingConfigError, LabelStudioError, PrelabelError
 from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.origin import same_address
 from prelabel.settings.application import Environment
+from tests.support.local_service import VERSION, LocalService
+from tests.support.local_service import running as service_running
 from tests.unit.http_server import LocalServer
 from tests.unit.label_studio import BLOCKED, CONFIG, LEGACY, LabelStudio, running
-from tests.unit.local_service import VERSION, LocalService
-from tests.unit.local_service import running as service_running
 
 AUTH = {"BASIC_AUTH_USER": "annotator", "BASIC_AUTH_PASS": "canary-password"}
 

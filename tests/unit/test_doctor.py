@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import os
@@ -17,13 +18,16 @@ import requests
 from PIL import Image
 from pydantic import SecretStr
 
-from deployments.readiness import Readiness
 from prelabel.cli.doctor import Examined, Finding, Status, examine
+from prelabel.errors import OverloadedError
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.rest import LabelStudioAPI, predict_request
-from prelabel.prompts.store import FileMemory, PromptBook, ReopenedMemory
+from prelabel.prompts.storage import FileStorage
+from prelabel.service import Readiness
 from prelabel.settings.application import Environment
 from prelabel.types import PromptRequest
+from tests.support.local_service import LocalService
+from tests.support.local_service import running as service_running
 from tests.unit.http_server import serve
 from tests.unit.label_studio import (
     ACCESS,
@@ -34,8 +38,6 @@ from tests.unit.label_studio import (
     personal_token,
     running,
 )
-from tests.unit.local_service import LocalService
-from tests.unit.local_service import running as service_running
 
 VARIABLES = ("LABEL_STUDIO_HOST", "LABEL_STUDIO_ACCESS_TOKEN", "BASIC_AUTH_USER", "BASIC_AUTH_PASS")
 REAL = "grounding-dino-swin-t"
@@ -218,18 +220,17 @@ def test_the_demo_model_is_a_warning() -> None:
     assert found["detection"].status is Status.OK
 
 
-def test_a_model_that_does_not_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.service.settings = world.service.settings.model_copy(update={"max_tasks": 0})
-    monkeypatch.setattr(world.service._predictor, "_settings", world.service.settings)
+def test_a_model_that_does_not_answer(world: World) -> None:
+    world.service.failure = OverloadedError("The queue is full. Allow more replicas.")
     found = world.findings(project=None)
     sentence = assert_only(Status.FAULT, "detection", found)
-    assert "raise max_tasks" in sentence
+    assert "Allow more replicas" in sentence
 
 
 def test_a_memory_of_prompts_that_cannot_be_used(world: World, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("")
     file = tmp_path / "text" / "prompts.sqlite"
-    world.service._book = PromptBook(ReopenedMemory(lambda: FileMemory(file)))
+    world.service.open_storage = lambda: FileStorage(file)
     for project in (3, None):
         sentence = assert_only(Status.FAULT, "prompts", world.findings(project=project))
         assert sentence.startswith("The file of remembered prompts cannot be used (")
@@ -245,7 +246,10 @@ def test_a_memory_of_prompts_that_cannot_be_used(world: World, tmp_path: Path) -
 
 def test_a_prompt_that_is_remembered_for_the_project(world: World) -> None:
     world.findings()
-    world.service._book.remember("3.1795349150", datetime.now(UTC), PromptRequest("cat"))
+    submitted = world.service.prompts.remember(
+        "3.1795349150", datetime.now(UTC), PromptRequest("cat")
+    )
+    asyncio.run(submitted)
     assert world.findings()["prompts"].sentence == "A prompt is remembered for project 3."
 
 
@@ -478,7 +482,7 @@ def test_a_service_whose_own_token_is_refused_is_found_by_the_picture(world: Wor
 
 
 def test_a_picture_without_boxes_is_a_warning(world: World) -> None:
-    world.service.blind = True
+    world.service.finds_nothing = True
     sentence = assert_only(Status.WARNING, "picture", world.findings())
     assert "task 7: 0, in" in sentence
     assert "lower box_threshold and text_threshold" in sentence

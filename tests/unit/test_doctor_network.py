@@ -13,12 +13,12 @@ import pytest
 
 from prelabel.cli.doctor import Examined, Finding, Status, examine
 from prelabel.settings.application import Environment
+from tests.support.local_service import LocalService
+from tests.support.local_service import running as service_running
 from tests.unit.authority import Authority
 from tests.unit.forward_proxy import ForwardProxy, proxying
 from tests.unit.http_server import serve
 from tests.unit.label_studio import LabelStudio
-from tests.unit.local_service import LocalService
-from tests.unit.local_service import running as service_running
 
 REAL = "grounding-dino-swin-t"
 PRELABEL = Path(sys.executable).with_name("prelabel")

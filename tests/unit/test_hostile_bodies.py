@@ -16,9 +16,9 @@ import pytest
 from pydantic import SecretStr
 
 from prelabel.settings.application import Environment
+from tests.support.local_service import LocalService
 from tests.unit.hostile_images import png
 from tests.unit.http_server import Network
-from tests.unit.local_service import LocalService
 
 CANARY = "canary-0123456789abcdef0123456789abcdef"
 JSON = {"Content-Type": "application/json", "X-Request-ID": "request-1"}
@@ -546,7 +546,7 @@ def test_what_the_service_itself_gets_wrong_is_said_without_a_traceback(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(service, "meet", broken)
+    monkeypatch.setattr(service.service, "setup", broken)
     answer = service.ask("POST", "/setup", b"{}", JSON)
     assert answer.status_code == 500
     assert answer.json()["error_type"] == "PrelabelError"

@@ -11,9 +11,9 @@ import pytest
 from prelabel.labelstudio.image_locator import LabelStudioClient
 from prelabel.labelstudio.image_urls import own_key, own_path, own_url
 from prelabel.settings.application import Environment
+from tests.support.local_service import LocalService
 from tests.unit.hostile_images import png
 from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve
-from tests.unit.local_service import LocalService
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 STUDIO = "http://studio.example:8080"

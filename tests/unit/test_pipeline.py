@@ -6,7 +6,12 @@ import pytest
 from prelabel.errors import ImageFetchError, PayloadTooLargeError, PromptMemoryError
 from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
 from prelabel.labelstudio.protocol import PredictRequest
-from prelabel.pipeline import PipelinePorts, Predictor, report_on, report_on_failure
+from prelabel.observability.request_context import (
+    RequestIdFilter,
+    current_request_id,
+    request_id_scope,
+)
+from prelabel.pipeline import PipelinePorts, Predictor, failure_report, prediction_report
 from prelabel.settings.application import AppSettings
 from prelabel.types import Detections, ProjectPrompts, PromptRequest
 
@@ -30,7 +35,7 @@ class World:
 
     def __init__(self):
         self.running = self.most_running = self.looked = self.recalled = 0
-        self.queries, self.reports = [], []
+        self.queries, self.reports, self.detected_for = [], [], []
         self.store_answers = asyncio.Event()
 
     async def recall(self, project):
@@ -57,6 +62,7 @@ class World:
     async def detect(self, query):
         self.looked += 1
         self.queries.append(query)
+        self.detected_for.append(current_request_id())
         width = float(query.image) * 1000
         return Detections(
             np.array([[0, 0, width, 10]], dtype=np.float32),
@@ -79,7 +85,8 @@ def predict(body, **settings):
     note = world.reports.append
     steps = PipelinePorts(world.recall, world.fetch, world.detect, world.postprocess, note)
     predictor = Predictor(AppSettings(**settings), "v1", steps)
-    return asyncio.run(predictor.predict(body, "request-1")), world
+    with request_id_scope("request-1"):
+        return asyncio.run(predictor.predict(body)), world
 
 
 def widths(entries):
@@ -104,7 +111,7 @@ def test_a_request_of_one_task_does_not_wait_for_bulk_requests_and_these_share()
     finished = []
 
     async def predict_as(name, images):
-        await predictor.predict(request(images), name)
+        await predictor.predict(request(images))
         finished.append(name)
 
     async def run():
@@ -179,7 +186,6 @@ def test_without_the_memory_the_config_s_labels_are_looked_for_and_the_journal_s
     assert (fault.error_type, fault.error) == ("PromptMemoryError", "Set prompts_file.")
     [line] = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert "Set prompts_file." in line
-    assert "request-1" in line
 
 
 def typed(*entries):
@@ -267,7 +273,8 @@ def test_labels_that_tasks_bring_along_are_each_task_s_own():
 def test_the_journal_learns_of_each_failed_task_and_of_the_counts():
     body = request(["0.001", "missing", "missing"], project="7.5")
     entries, _ = predict(body)
-    report = report_on(body, entries, "request-1", 0.25)
+    with request_id_scope("request-1"):
+        report = prediction_report(body, entries, 0.25)
     assert report.counts == {
         "requests": 1,
         "tasks": 3,
@@ -285,23 +292,28 @@ def test_the_journal_learns_of_each_failed_task_and_of_the_counts():
 
 def test_one_request_of_many_failures_does_not_fill_the_journal():
     body = request(["missing"] * 150)
-    report = report_on(body, predict(body)[0], "request-1", 1.0)
+    report = prediction_report(body, predict(body)[0], 1.0)
     assert report.counts["tasks_failed"] == 150
     assert len(report.faults) == 100
 
 
 def test_the_journal_learns_of_requests_that_fail_as_a_whole():
-    report = report_on_failure(PayloadTooLargeError("Select fewer."), "request-2")
+    with request_id_scope("request-2"):
+        report = failure_report(PayloadTooLargeError("Select fewer."))
     assert report.counts == {"requests_failed": 1, "errors.PayloadTooLargeError": 1}
     [fault] = report.faults
     assert (fault.request_id, fault.task, fault.error) == ("request-2", None, "Select fewer.")
 
 
-def test_log_lines_and_queries_carry_the_request_s_id(caplog):
-    _, world = predict(request(["0.001", "missing"]))
-    assert [query.request_id for query in world.queries] == ["request-1"]
-    [line] = [record.getMessage() for record in caplog.records if "not there" in record.message]
-    assert "request-1" in line
+def test_log_lines_and_detections_are_in_the_request_s_context(caplog):
+    caplog.handler.addFilter(request_ids := RequestIdFilter())
+    try:
+        _, world = predict(request(["0.001", "missing"]))
+    finally:
+        caplog.handler.removeFilter(request_ids)
+    assert world.detected_for == ["request-1"]
+    [line] = [record for record in caplog.records if "not there" in record.message]
+    assert line.request_id == "request-1"
 
 
 def test_the_journal_learns_once_a_request_of_labels_that_the_model_cannot_read(caplog):

@@ -21,13 +21,13 @@ from prelabel.net.egress import Egress
 from prelabel.net.proxies import Proxies
 from prelabel.net.tls import Trust, tls_context
 from prelabel.settings.application import Environment
+from tests.support.local_service import LocalService
+from tests.support.local_service import running as service_running
 from tests.unit.authority import Authority
 from tests.unit.forward_proxy import ForwardProxy, proxying
 from tests.unit.http_server import LocalServer, Network, Received, serve, serve_raw
 from tests.unit.label_studio import LEGACY, LabelStudio
 from tests.unit.label_studio import running as studio_running
-from tests.unit.local_service import LocalService
-from tests.unit.local_service import running as service_running
 
 PUBLIC = "93.184.216.34"
 LIMITS = FetchLimits(max_bytes=1000, connect_timeout_s=5, total_timeout_s=10)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from prelabel.detection.batching import BatchGate
 from prelabel.errors import DetectionError
+from prelabel.observability.request_context import NO_REQUEST, RequestContext, request_id_scope
 from prelabel.observability.spans import Tracer, TraceSettings
 from prelabel.observability.tracing import open_tracer
 from prelabel.settings.application import Environment
@@ -21,7 +22,8 @@ CALLER: ContextVar[str] = ContextVar("CALLER", default="nobody")
 
 async def submit_as(gate: BatchGate[int, int], caller: str, item: int) -> int:
     CALLER.set(caller)
-    return await gate.submit(item, "alike", request_id=caller)
+    with request_id_scope(caller):
+        return await gate.submit(item, "alike")
 
 
 def test_each_item_s_waiting_and_pass_are_told_in_its_caller_s_context() -> None:
@@ -78,8 +80,10 @@ def test_without_a_collector_the_tracer_makes_nothing() -> None:
     assert type(tracer) is Tracer
     assert tracer.stage is None
     assert tracer.beside(print) is print
-    with tracer.span("request", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", tasks=1):
-        assert tracer.carried() == ""
+    remote = RequestContext("r-1", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    with tracer.restore(remote), tracer.span("request", tasks=1):
+        assert tracer.capture() == RequestContext("r-1", "")
+    assert tracer.capture() == RequestContext(NO_REQUEST, "")
 
 
 def test_the_collector_is_what_the_standard_variables_say(monkeypatch: pytest.MonkeyPatch) -> None:

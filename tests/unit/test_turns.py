@@ -2,26 +2,12 @@ import asyncio
 
 import pytest
 
-from prelabel.concurrency.fairness import FairSemaphore, afterwards
+from prelabel.concurrency.fairness import FairSemaphore
 
 
 async def settle():
     for _ in range(5):
         await asyncio.sleep(0)
-
-
-def test_what_comes_afterwards_waits_for_the_answer():
-    async def run():
-        seen = []
-
-        async def answer():
-            afterwards(lambda: seen.append("noted"))
-            seen.append("answered")
-
-        await asyncio.create_task(answer())
-        assert seen == ["answered", "noted"]
-
-    asyncio.run(run())
 
 
 def test_no_more_than_the_slots_work_at_once():

@@ -1,0 +1,31 @@
+"""Builds the prediction of one task from the detections of its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
+from prelabel.labelstudio.responses import Prediction
+from prelabel.types import Detections, TaskPlan
+
+
+class PredictionBuilder:
+    """Suppresses overlapping boxes, limits their number, and maps them to regions.
+
+    Args:
+        suppression: Limits on boxes.
+        model_version: Version that every prediction carries.
+    """
+
+    def __init__(self, suppression: Suppression, model_version: str) -> None:
+        self._suppression = suppression
+        self._model_version = model_version
+
+    def build(self, plan: TaskPlan, detections: Sequence[Detections]) -> Prediction:
+        """Return the prediction; `detections[i]` belongs to `plan.looks[i]`."""
+        regions = [
+            region
+            for look, found in zip(plan.looks, detections, strict=True)
+            for region in to_regions(look, found, self._suppression)
+        ]
+        return to_prediction(regions, self._model_version, plan.echo, plan.matches)

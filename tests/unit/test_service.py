@@ -1,0 +1,185 @@
+"""The routes in front of the real `Service`, without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from prelabel.errors import JournalError, PromptMemoryError
+from prelabel.observability.journal import Report
+from prelabel.settings.application import AppSettings, Environment
+from tests.support.local_service import LocalService
+
+CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>
+  <RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels></View>"""
+JSON = {"Content-Type": "application/json", "X-Request-ID": "request-1"}
+PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAIAAACQkWg2AAAAFklEQVR4nGNgGAWj"
+    "YBSMglEwCkbBKAAAA/AAATmdfRkAAAAASUVORK5CYII="
+)
+PROJECT = "3.1700000000"
+
+
+@pytest.fixture
+def service() -> LocalService:
+    return LocalService(Environment())
+
+
+def post(service: LocalService, path: str, body: dict[str, Any]) -> Any:
+    return service.ask("POST", path, json.dumps(body).encode(), JSON)
+
+
+def predict_body(image: str = PICTURE, project: str | None = None) -> dict[str, Any]:
+    return {
+        "tasks": [{"id": 1, "data": {"image": image}}],
+        "label_config": CONFIG,
+        "project": project,
+    }
+
+
+def submit(prompt: str, label_config: str = CONFIG) -> dict[str, Any]:
+    value = {"text": [prompt]}
+    result = [{"from_name": "prompt", "to_name": "image", "type": "textarea", "value": value}]
+    number, created = PROJECT.split(".")
+    return {
+        "action": "ANNOTATION_CREATED",
+        "project": {
+            "id": int(number),
+            "created_at": datetime.fromtimestamp(int(created), UTC).isoformat(),
+            "label_config": label_config,
+        },
+        "annotation": {"result": result, "updated_at": datetime.now(UTC).isoformat()},
+        "task": {"data": {"image": PICTURE}},
+    }
+
+
+def prompts(service: LocalService) -> list[str]:
+    found = service.ask("GET", "/prompts").json()["prompts"]
+    return [each["prompt"] for each in found]
+
+
+async def exchange(app: Any, path: str, body: bytes, on_sent: Callable[[], None]) -> None:
+    """One POST over ASGI; `on_sent` is called when the last byte of the answer has been sent."""
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in JSON.items()],
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            on_sent()
+
+    await app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "count"),
+    [
+        ("/predict", predict_body(), "requests"),
+        ("/setup", {"project": PROJECT, "schema": "<View/>"}, "requests_failed"),
+    ],
+)
+def test_a_request_is_reported_after_its_answer_has_been_sent(
+    service: LocalService, path: str, body: dict[str, Any], count: str
+) -> None:
+    reported: list[Report] = []
+    service.service.report = reported.append  # type: ignore[method-assign]
+    before: list[int] = []
+
+    async def run() -> None:
+        content = json.dumps(body).encode()
+        await exchange(service.app, path, content, lambda: before.append(len(reported)))
+
+    asyncio.run(run())
+    assert before == [0]
+    [report] = reported
+    assert report.counts[count] == 1
+    assert all(fault.request_id == "request-1" for fault in report.faults)
+
+
+def test_counts_and_errors_of_answered_requests_are_in_the_journal(service: LocalService) -> None:
+    post(service, "/predict", predict_body())
+    post(service, "/predict", predict_body("data:image/png;base64,AAAA", PROJECT))
+    metrics = service.ask("GET", "/metrics").json()
+    assert metrics["requests"] == 2
+    assert metrics["tasks_failed"] == 1
+    assert metrics["tasks_in_progress"] == 0
+    [error] = service.ask("GET", "/errors?project=3").json()["errors"]
+    assert (error["error_type"], error["request_id"]) == ("ImageDecodeError", "request-1")
+
+
+def test_a_journal_that_does_not_answer_costs_predictions_nothing(service: LocalService) -> None:
+    async def fail(*_: object) -> None:
+        raise JournalError("The journal does not answer. Try again in a minute.")
+
+    service.journal.add = fail  # type: ignore[method-assign]
+    [entry] = post(service, "/predict", predict_body()).json()["results"]
+    assert [region["type"] for region in entry["result"]] == ["rectanglelabels"]
+    answer = service.ask("GET", "/metrics")
+    assert answer.status_code == 503
+    assert answer.json()["error_type"] == "JournalError"
+
+
+def test_webhooks_change_the_prompts_of_known_projects_only(service: LocalService) -> None:
+    assert post(service, "/webhook", submit("cat")).status_code == 201
+    assert prompts(service) == []
+    post(service, "/setup", {"project": PROJECT, "schema": CONFIG})
+    assert post(service, "/webhook", submit("cat")).status_code == 201
+    assert prompts(service) == ["cat"]
+    assert service.ask("DELETE", "/prompts?project=3").json() == {"forgotten": 1}
+    assert prompts(service) == []
+
+
+def test_where_prompts_are_not_remembered_webhooks_are_accepted_and_ignored() -> None:
+    service = LocalService(Environment(), settings=AppSettings(remember_prompts=False))
+    post(service, "/setup", {"project": PROJECT, "schema": CONFIG})
+    assert post(service, "/webhook", submit("cat")).status_code == 201
+    assert prompts(service) == []
+
+
+def test_the_labeling_config_of_a_webhook_is_parsed_outside_of_the_event_loop(
+    service: LocalService,
+) -> None:
+    """A large config takes a second to parse; meanwhile the loop goes on."""
+    labels = "".join(f'<Label value="thing {number}"/>' for number in range(400))
+    config = CONFIG.replace('<Label value="cat"/>', labels)
+    post(service, "/setup", {"project": PROJECT, "schema": CONFIG})
+    turns = 0
+
+    async def run() -> None:
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count_turns())
+        body = json.dumps(submit("thing 7", config)).encode()
+        await exchange(service.app, "/webhook", body, lambda: None)
+        counting.cancel()
+
+    asyncio.run(run())
+    assert prompts(service) == ["thing 7"]
+    assert turns > 100, "the loop ran on while the config was parsed"
+
+
+def test_setup_succeeds_without_a_store_of_prompts(service: LocalService) -> None:
+    def fail() -> Any:
+        raise PromptMemoryError("Not there. Start it.")
+
+    service.open_storage = fail
+    answer = post(service, "/setup", {"project": PROJECT, "schema": CONFIG})
+    assert answer.status_code == 200
+    assert answer.json() == {"model_version": "demo-0123456789"}

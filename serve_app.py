@@ -1,4 +1,4 @@
-"""Binds the deployments together: the only file that knows them all.
+"""Binds the deployments together: the only file that imports them all.
 
 No `from __future__ import annotations` here: Ray would then hand `build_app` an unvalidated dict.
 """
@@ -23,19 +23,23 @@ from prelabel.settings.application import AppSettings
 
 
 def build_app(settings: AppSettings) -> Application:
-    """The application; `serve_config.yaml` gives the settings under `args:`.
+    """Return the application.
 
-    Raises ModelError where the model is not installed, and PreflightError where a variable of the
-    environment is wrong.
+    Args:
+        settings: The values under `args:` in serve_config.yaml.
+
+    Raises:
+        ModelError: The model is not installed.
+        PreflightError: A variable of the environment is wrong.
     """
     return bind_app(settings, load_engine)
 
 
 def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
-    """The application around what `load` loads in its detectors.
+    """Return the application whose detectors load their engine with `load`.
 
-    The environment is read here, once, and travels to the replicas as an argument: it reaches them
-    however Ray starts them.
+    The environment is read here, once, and passed to the replicas as an argument, because Ray
+    starts replicas on other nodes without the environment of the driver.
     """
     environment = read_environment()
     settings, traces = override(environment, settings), environment.traces

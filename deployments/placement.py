@@ -1,4 +1,4 @@
-"""Which device the detectors get, and how much of a machine each one takes."""
+"""Places detectors: the device, the resources of a replica and its compute threads."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import ray
 
-# What glibc and OpenMP read when a process starts. glibc would give each thread a pool of its own
-# and unmap what gets free in all but the main thread's, which does not compute: each pass would map
-# hundreds of megabytes anew. And where kept pictures make memory grow, it grows in huge pages: by
-# single pages, a pass took 135 page faults per thread, a twentieth of its time.
-# OpenMP's helpers would look for work for 14 ms behind each parallel part of a pass, on cores that
-# the answer and other programs need. With 4000 rounds it is 0.2 ms: beside a busy program a lone
-# request takes half of what it takes with 40000, and on an idle machine the same.
+# Variables that glibc and OpenMP read when a process starts.
+# One malloc arena: with an arena per thread, glibc unmaps freed memory in all but the main thread's
+# arena, and each forward pass would map hundreds of megabytes again.
+# Huge pages: with small pages, memory that grows with the picture cache took 135 page faults per
+# thread and pass, 5 % of its time.
+# Spin count: by default, OpenMP's threads spin for 14 ms after each parallel region, on cores that
+# the answer and other programs need. 4000 rounds take 0.2 ms: beside a busy program, a lone request
+# takes half the time that it takes with 40000 rounds; on an idle machine, the same time.
 CPU_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
@@ -24,17 +25,26 @@ CPU_ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class DetectorPlace:
-    """device; options: a replica's `ray_actor_options`."""
+    """The device of the detector replicas.
+
+    Attributes:
+        device: Where the model runs.
+        options: The replicas' `ray_actor_options`.
+    """
 
     device: Literal["cpu", "cuda"]
     options: dict[str, Any]
 
 
 def place_detector(device: str, nodes: Sequence[Mapping[str, Any]]) -> DetectorPlace:
-    """What the `device` setting means on these nodes, as `ray.nodes()` gives them.
+    """Return the device and the resources of a detector replica.
 
-    `auto` takes GPUs if a node has one now. On a CPU a replica reserves all of a node's cores but
-    one, which the other deployments share: a second detector beside it would only slow both down.
+    On a CPU a replica reserves all cores of a node but one, which the other deployments share: a
+    second detector on the node would slow both down.
+
+    Args:
+        device: The `device` setting. `auto` takes GPUs if a node has one now.
+        nodes: The cluster's nodes, as `ray.nodes()` returns them.
     """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     has_gpu = any(found.get("GPU", 0) > 0 for found in resources)
@@ -46,14 +56,19 @@ def place_detector(device: str, nodes: Sequence[Mapping[str, Any]]) -> DetectorP
 
 
 def threads_for(reserved_cpus: float, node_cpus: float) -> int:
-    """How many threads a detector computes with on a CPU: all of the node's, where it has reserved
-    at least half of it and is alone but for those who only wait; else what it has reserved.
+    """Return the number of compute threads of a detector on a CPU.
+
+    A detector that has reserved at least half of a node takes all its cores, because the other
+    replicas there mostly wait; otherwise it takes the cores that it has reserved.
     """
     return max(1, int(node_cpus if 2 * reserved_cpus >= node_cpus else reserved_cpus))
 
 
 def threads_here() -> int:
-    """`threads_for` the replica that asks; its node may be younger than the application."""
+    """Return `threads_for` the calling replica.
+
+    Determined in the replica, because its node may have joined after the application was built.
+    """
     context = ray.get_runtime_context()
     reserved = context.get_assigned_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
     [node] = [

@@ -1,4 +1,4 @@
-"""Box geometry, named by the pair of formats that each function converts. Boxes are [N, 4]."""
+"""Geometry of boxes [N, 4]. Each conversion is named by the two formats that it converts."""
 
 from __future__ import annotations
 
@@ -9,47 +9,49 @@ from numpy.typing import NDArray
 
 from prelabel.types import Floats, Ints
 
-_COMPARED_AT_ONCE = 64  # boxes, with all that are worse
+# Boxes compared in one step with all worse ones. With few boxes the calls into NumPy take most of
+# the time; the overlaps of all pairs at once would take too much memory.
+_BLOCK = 64
 
 
 def cxcywh_to_xyxy(boxes_cxcywh: Floats) -> Floats:
-    """Centre and size to corners, in the same unit."""
+    """Convert centre and size to corners, in the same unit."""
     centre, half = boxes_cxcywh[:, :2], boxes_cxcywh[:, 2:] / 2
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
 def norm_to_px(boxes_norm: Floats, image_wh: tuple[int, int]) -> Floats:
-    """0..1 of the picture to its pixels."""
+    """Convert 0..1 of the picture to its pixels."""
     return boxes_norm * np.array(image_wh * 2, dtype=boxes_norm.dtype)
 
 
 def px_to_pct(boxes_px: Floats, image_wh: tuple[int, int]) -> Floats:
-    """Pixels to percent of the picture."""
+    """Convert pixels to percent of the picture."""
     return boxes_px / np.array(image_wh * 2, dtype=boxes_px.dtype) * 100
 
 
 def pct_to_px(boxes_pct: Floats, image_wh: tuple[int, int]) -> Floats:
-    """Percent of the picture to its pixels."""
+    """Convert percent of the picture to its pixels."""
     return boxes_pct * np.array(image_wh * 2, dtype=boxes_pct.dtype) / 100
 
 
 def clip_xyxy(boxes_xyxy: Floats, image_wh: tuple[int, int]) -> Floats:
-    """Boxes cut at the picture's edges, in pixels."""
+    """Cut boxes in pixels at the edges of the picture."""
     limit = np.array(image_wh * 2, dtype=boxes_xyxy.dtype)
     clipped: Floats = np.minimum(np.maximum(boxes_xyxy, 0), limit)
     return clipped
 
 
 def area_xyxy(boxes_xyxy: Floats) -> Floats:
-    """Areas [N]; a box of negative width or height has none."""
+    """Return the areas [N]; the area of a box with negative width or height is 0."""
     wh = np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0)
     area: Floats = wh[:, 0] * wh[:, 1]
     return area
 
 
 def iou_xyxy(a_xyxy: Floats, b_xyxy: Floats) -> Floats:
-    """Intersection over union of every pair, [A, B]; 0 where both boxes are empty."""
-    # By coordinates: along an axis of two, NumPy takes four times as long.
+    """Return the intersection over union of every pair, [A, B]; 0 where both boxes are empty."""
+    # Each coordinate alone: operations along an axis of length two take four times as long.
     left, top, right, bottom = a_xyxy.T[:, :, None]
     b_left, b_top, b_right, b_bottom = np.ascontiguousarray(b_xyxy.T)
     width = np.maximum(np.minimum(right, b_right) - np.maximum(left, b_left), 0)
@@ -66,31 +68,37 @@ def best_of_rivals(
     rivals: Callable[[slice, slice], NDArray[np.bool_]],
     limit: int,
 ) -> Ints:
-    """Greedy suppression of boxes that come best first: at most `limit` indices, in order.
+    """Suppress boxes greedily. Return the indices of the boxes that stay, in order.
 
-    A box goes if a better one that stays, and is its rival, overlaps it by more than the threshold.
-    rivals: of which pairs that matters, [A, B] for the boxes of two slices.
+    A box is suppressed by a better box that stays, is its rival and overlaps it by more than the
+    threshold.
+
+    Args:
+        boxes_xyxy: [N, 4], best box first.
+        iou_threshold: Greatest intersection over union that is kept.
+        rivals: Returns for the boxes of two slices which pairs compete, [A, B].
+        limit: Most indices to return.
     """
     alive = np.ones(len(boxes_xyxy), dtype=bool)
     kept: list[int] = []
-    # Many at a time, for with few boxes the calls take the time, and not all, for the memory.
-    for start in range(0, len(boxes_xyxy), _COMPARED_AT_ONCE):
-        block, rest = slice(start, start + _COMPARED_AT_ONCE), slice(start, None)
+    for start in range(0, len(boxes_xyxy), _BLOCK):
+        block, rest = slice(start, start + _BLOCK), slice(start, None)
         overlap = iou_xyxy(boxes_xyxy[block], boxes_xyxy[rest]) > iou_threshold
         overlap &= rivals(block, rest)
         for i, overlapped in enumerate(overlap, start):
             if alive[i] and len(kept) < limit:
                 kept.append(i)
-                alive[rest] &= ~overlapped  # of those before, and itself, nobody asks again
+                alive[rest] &= ~overlapped  # its own entry is not read again
         if len(kept) == limit:
             break
     return np.array(kept, dtype=np.int64)
 
 
 def nms(boxes_xyxy: Floats, scores: Floats, groups: Ints, iou_threshold: float, limit: int) -> Ints:
-    """Greedy non-maximum suppression within groups: at most `limit` indices, best score first.
+    """Return at most `limit` indices after non-maximum suppression in groups, best score first.
 
-    A box goes if a better one of its group overlaps it by more than `iou_threshold`.
+    A box is suppressed by a better one of its group that overlaps it by more than
+    `iou_threshold`.
     """
     order = np.argsort(-scores, kind="stable")
     group = groups[order]

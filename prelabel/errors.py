@@ -1,9 +1,9 @@
-"""What can go wrong, and the HTTP status that says so.
+"""The exceptions of the service, each with its HTTP status.
 
     PrelabelError                500
-    ├── RequestError             422  a body that is not what Label Studio sends
+    ├── RequestError             422  a body without the form that Label Studio sends
     │   ├── MissingFieldError    400  a body without a field that the route needs
-    │   ├── LabelingConfigError  422  a labeling config that asks for nothing this service can draw
+    │   ├── LabelingConfigError  422  a labeling config without a control for boxes
     │   └── PromptError          422  a prompt that cannot become a caption
     ├── UnauthorizedError        401  missing or wrong basic auth
     ├── PayloadTooLargeError     413  a request body over the limit
@@ -12,25 +12,26 @@
     │   ├── ImageFetchError      502  a picture that did not arrive
     │   └── ImageDecodeError     422  bytes that are not a picture, or too large a one
     ├── ModelError               503  a checkpoint that is missing, damaged or does not fit its card
-    ├── DeviceError              503  the device that was asked for is not there
+    ├── DeviceError              503  the configured device is not available
     ├── DetectionError           500  the model failed on this item
-    │   └── DeviceMemoryError    500  it does not fit the device's memory, not even alone
+    │   └── DeviceMemoryError    500  this item exceeds the device's memory, even alone
     ├── OverloadedError          503  the queue is full
-    ├── LabelStudioError         502  what Label Studio's API refused, or did not answer
+    ├── LabelStudioError         502  a refused or unanswered request to Label Studio's API
     ├── ProxyError           502  an HTTP proxy that cannot be reached, or refuses
     ├── PromptMemoryError    503  the place where prompts are remembered cannot be used
     ├── JournalError         503  the journal of errors and counts cannot be reached
-    └── DeadlineError            504  not finished in the time the request had
+    └── DeadlineError            504  not finished before the deadline
 
-Every exception takes one string: the sentence that the user reads. It says what to do.
-(One argument also keeps them picklable between Ray actors.)
+Every exception takes one string, the sentence that the user reads: the fault with its value, then
+what to do. The single argument also keeps the exceptions picklable between Ray actors.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-_START, _END = 500, 200  # characters of a long sentence: what is wrong, and what to do
+# Characters kept of a long sentence: its start names the fault, and its end says what to do.
+_START, _END = 500, 200
 
 
 class PrelabelError(Exception):
@@ -39,25 +40,25 @@ class PrelabelError(Exception):
     status_code: ClassVar[int] = 500
 
     def __init__(self, message: str) -> None:
-        if len(message) > _START + _END:  # what it quotes was a stranger's, and has no limit
+        if len(message) > _START + _END:  # it quotes input, which has no limit
             message = f"{message[:_START]}...{message[-_END:]}"
         super().__init__(message)
 
 
 class RequestError(PrelabelError):
-    """The request's body is not what it should be."""
+    """The request's body does not have the form that Label Studio sends."""
 
     status_code = 422
 
 
 class MissingFieldError(RequestError):
-    """The request's body lacks a field that the route needs; 400, as label-studio-ml has it."""
+    """The request's body lacks a required field; 400, as in label-studio-ml."""
 
     status_code = 400
 
 
 class LabelingConfigError(RequestError):
-    """The labeling config cannot be parsed, or has nothing to draw boxes with."""
+    """The labeling config cannot be parsed, or has no control for boxes."""
 
 
 class PromptError(RequestError):
@@ -95,7 +96,7 @@ class ImageFetchError(ImageError):
 
 
 class ImageDecodeError(ImageError):
-    """The bytes are no picture of an allowed format, are damaged, or have too many pixels."""
+    """The bytes are damaged, not a picture of an allowed format, or have too many pixels."""
 
 
 class ModelError(PrelabelError):
@@ -105,7 +106,7 @@ class ModelError(PrelabelError):
 
 
 class DeviceError(PrelabelError):
-    """The device that was asked for is not there."""
+    """The configured device is not available."""
 
     status_code = 503
 
@@ -125,7 +126,7 @@ class OverloadedError(PrelabelError):
 
 
 class LabelStudioError(PrelabelError):
-    """Label Studio's API refused what was asked of it, or gave no answer."""
+    """Label Studio's API refused a request, or did not answer."""
 
     status_code = 502
 
@@ -149,6 +150,6 @@ class JournalError(PrelabelError):
 
 
 class DeadlineError(PrelabelError):
-    """The work was not finished in the time that the request had."""
+    """The work was not finished before the request's deadline."""
 
     status_code = 504

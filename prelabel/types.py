@@ -1,10 +1,10 @@
 """The frozen values that cross borders between modules, actors and machines.
 
 Boxes are `xyxy`, float32, shape [N, 4], in pixels of the upright original picture (EXIF rotation
-applied), origin at its top left corner, unless a name says otherwise (`_norm`: divided by the
-picture's width and height; `_pct`: percent of them).
+applied) with the origin at its top left corner, unless a name says otherwise (`_norm`: divided by
+the picture's width and height; `_pct`: percent of them).
 
-They have no slots: those with slots are pickled in Python, field by field.
+The classes have no slots, because Python pickles classes with slots field by field.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ ImageRGB = NDArray[np.uint8]  # [H, W, 3], upright
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Which boxes are kept; both between 0 and 1, and 0 keeps everything.
+    """Thresholds of boxes, both between 0 and 1; 0 keeps every box.
 
-    box: lowest score of a box, the greatest token probability in its phrase's span.
-    text: lowest mean token probability over the whole span, so that "red star" is not
-        satisfied by "red" alone.
+    Attributes:
+        box: Lowest score of a box. The score is the greatest token probability in the span of the
+            box's phrase.
+        text: Lowest mean token probability over the whole span, so that "red" alone does not
+            satisfy "red star".
     """
 
     box: float
@@ -34,14 +36,17 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class PromptRequest:
-    """What somebody asked for: in a context, a draft, a remembered annotation. None: nothing."""
+    """A prompt and thresholds from one source: a context, a draft, a remembered annotation.
+
+    None stands for a value that the source leaves open. 0 and "" are values.
+    """
 
     prompt: str | None = None
     box_threshold: float | None = None
     text_threshold: float | None = None
 
     def or_else(self, other: PromptRequest) -> PromptRequest:
-        """This, with what it leaves open taken from another. 0 is a value."""
+        """Return this request with open values taken from `other`."""
         return PromptRequest(
             other.prompt if self.prompt is None else self.prompt,
             other.box_threshold if self.box_threshold is None else self.box_threshold,
@@ -51,10 +56,15 @@ class PromptRequest:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a phrase's boxes go: a label of a control tag on an object tag.
+    """The label and the control tag of a phrase's boxes.
 
-    label: None for boxes that get none; rectangle_name: where the boxes are another tag's than the
-    labels.
+    Attributes:
+        from_name: Name of the control tag that has the label.
+        to_name: Name of the object tag.
+        label: Value of the label, None for boxes without a label.
+        min_score: Lowest score of the label's boxes.
+        rectangle_name: Name of the control tag of the rectangle, where it differs from the
+            label's.
     """
 
     from_name: str
@@ -66,7 +76,7 @@ class Target:
 
 @dataclass(frozen=True)
 class PromptEcho:
-    """A prompt, and the text area in which a prediction shows it."""
+    """A prompt that a prediction shows in the text area `from_name`."""
 
     from_name: str
     to_name: str
@@ -75,10 +85,14 @@ class PromptEcho:
 
 @dataclass(frozen=True)
 class PhraseMatch:
-    """What became of one phrase of a prompt.
+    """The result of matching one phrase of a prompt to the labels.
 
-    phrase: as it was typed; searched: what the model is asked for; label: of its boxes, None for
-    none; step: how the label was found, or why there is none; see `prelabel.phrases.matching.Step`.
+    Attributes:
+        phrase: The phrase as it was typed.
+        searched: The words that the model searches for.
+        label: Label of the boxes, None for boxes without a label.
+        step: The rule by which the label was found, or the reason that there is none; a value of
+            `prelabel.phrases.matching.Step`.
     """
 
     phrase: str
@@ -89,9 +103,13 @@ class PhraseMatch:
 
 @dataclass(frozen=True)
 class PresentRegion:
-    """A box that the annotation has. label: None for one without.
+    """A box that the annotation already has.
 
-    box_pct: left, top, right and bottom in percent of the upright picture.
+    Attributes:
+        to_name: Name of the object tag.
+        item_index: Index of the picture in a list of pictures, None for a single picture.
+        label: Label of the box, None without one.
+        box_pct: Left, top, right and bottom in percent of the upright picture.
     """
 
     to_name: str
@@ -102,10 +120,15 @@ class PresentRegion:
 
 @dataclass(frozen=True)
 class LookPlan:
-    """What to look for on one picture. targets[i] belongs to phrases[i]; None: they are left out.
+    """One picture with the phrases to search for.
 
-    item_index: the picture's place in a list of pictures, None for a single one; present: boxes
-    that its annotation has, and that are not suggested again.
+    Attributes:
+        uri: Address of the picture, or a data: URL.
+        item_index: Index of the picture in a list of pictures, None for a single picture.
+        phrases: The phrases in plain words.
+        targets: `targets[i]` belongs to `phrases[i]`; None where boxes of the phrase are dropped.
+        thresholds: Thresholds of the boxes.
+        present: Boxes that the annotation already has; they are not suggested again.
     """
 
     uri: str
@@ -118,10 +141,13 @@ class LookPlan:
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """What to look for on all pictures of a task.
+    """All pictures of a task with the phrases to search for.
 
-    echo: the prompt, where it is to be shown; matches: what became of its phrases; unreadable: the
-    labels and phrases that the model has no word of, which are left out.
+    Attributes:
+        looks: One for each picture.
+        echo: The prompt, where the prediction shows it.
+        matches: The matching of the prompt's phrases.
+        unreadable: Labels and phrases that were left out because the model has no word of them.
     """
 
     looks: tuple[LookPlan, ...]
@@ -132,8 +158,11 @@ class TaskPlan:
 
 @dataclass(frozen=True)
 class ProjectPrompts:
-    """What is kept for a project. submitted: what its newest submitted annotation asked for;
-    project: what stands in the extra parameters of its model.
+    """The stored prompts of a project.
+
+    Attributes:
+        submitted: Prompt and thresholds of the newest submitted annotation.
+        project: Prompt and thresholds in the extra parameters of the project's model.
     """
 
     submitted: PromptRequest = PromptRequest()
@@ -142,12 +171,13 @@ class ProjectPrompts:
 
 @dataclass(frozen=True)
 class DetectionQuery:
-    """One picture to look at and the phrases to look for. All a detector needs to know.
+    """One picture and the phrases to search for: the whole input of a detector.
 
-    image: encoded bytes (JPEG, PNG, ...) as they were fetched.
-    phrases: what to look for, in plain words, without duplicates.
-    urgent: somebody is waiting for it in front of the picture. request_id: for the log.
-    traceparent: the span that it belongs to, where there are traces.
+    Attributes:
+        image: Encoded bytes (JPEG, PNG, ...).
+        phrases: The phrases in plain words, without duplicates.
+        thresholds: Thresholds of the boxes.
+        urgent: True where an annotator waits for the answer.
     """
 
     image: bytes
@@ -158,11 +188,14 @@ class DetectionQuery:
 
 @dataclass(frozen=True)
 class RawDetections:
-    """What an engine answers for one caption, before any threshold. Q queries, P phrases.
+    """The output of an engine for one caption, before any threshold. Q queries, P phrases.
 
-    boxes_xyxy_norm: [Q, 4] in 0..1 of the picture (may reach slightly beyond it).
-    phrase_max, phrase_mean: [Q, P] greatest and mean token probability over each phrase's span.
-    first_phrase: index in the query's phrases of column 0 (captions are chunks of the phrases).
+    Attributes:
+        boxes_xyxy_norm: [Q, 4] in 0..1 of the picture; may reach slightly beyond it.
+        phrase_max: [Q, P] greatest token probability in the span of each phrase.
+        phrase_mean: [Q, P] mean token probability over the span of each phrase.
+        first_phrase: Index in the query's phrases of column 0, because a caption is a chunk of
+            the phrases.
     """
 
     boxes_xyxy_norm: Floats
@@ -173,10 +206,13 @@ class RawDetections:
 
 @dataclass(frozen=True)
 class Detections:
-    """Boxes over the thresholds, of all chunks of a query, best score first; not yet suppressed.
+    """The boxes of a query over its thresholds, best score first, before suppression.
 
-    boxes_xyxy: [N, 4] pixels; scores: [N]; phrase_index: [N] index into the query's phrases;
-    image_wh: width and height in pixels of the upright picture.
+    Attributes:
+        boxes_xyxy: [N, 4] pixels.
+        scores: [N].
+        phrase_index: [N] index into the query's phrases.
+        image_wh: Width and height of the upright picture in pixels.
     """
 
     boxes_xyxy: Floats

@@ -250,13 +250,20 @@ class ReopeningStorage:
             result = work()
         except PromptMemoryError as error:
             if self._failure is None:
-                logger.error("%s (%s)", error, error.__cause__)
+                logger.error("%s%s", error, _detail(error.__cause__))
             self._storage, self._failure, self._failed_at = None, error, time.monotonic()
             raise
         if self._failure:
             logger.info("The remembered prompts can be used again.")
             self._failure = None
         return result
+
+
+def _detail(cause: BaseException | None) -> str:
+    """Return the message of a file's error. Redis's errors quote the server, which may repeat the
+    password that it was sent.
+    """
+    return f" ({cause})" if isinstance(cause, OSError | sqlite3.Error) else ""
 
 
 def open_storage(settings: AppSettings, environment: Environment) -> PromptStorage:

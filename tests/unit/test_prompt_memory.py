@@ -236,7 +236,7 @@ def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_aga
     assert memory.get("1").prompt == CAT
     assert len(opened) == 3
     lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert lines == ["Not there. (None)"]
+    assert lines == ["Not there."]
 
 
 def test_a_redis_that_went_and_came_back_needs_no_restart():

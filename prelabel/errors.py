@@ -17,9 +17,9 @@
     │   └── DeviceMemoryError    500  this item exceeds the device's memory, even alone
     ├── OverloadedError          503  the queue is full
     ├── LabelStudioError         502  a refused or unanswered request to Label Studio's API
-    ├── ProxyError           502  an HTTP proxy that cannot be reached, or refuses
-    ├── PromptMemoryError    503  the place where prompts are remembered cannot be used
-    ├── JournalError         503  the journal of errors and counts cannot be reached
+    ├── ProxyError               502  an HTTP proxy that cannot be reached, or refuses
+    ├── PromptMemoryError        503  the place where prompts are remembered cannot be used
+    ├── JournalError             503  the journal of errors and counts cannot be reached
     └── DeadlineError            504  not finished before the deadline
 
 Every exception takes one string, the sentence that the user reads: the fault with its value, then

@@ -1,4 +1,4 @@
-"""What an ingress keeps of the remembered prompts, beside the running service's own store."""
+"""The cache of remembered prompts in an ingress, against the running service's store."""
 
 import asyncio
 import itertools
@@ -10,7 +10,7 @@ import ray
 from ray import serve
 
 from deployments.handles import call
-from deployments.prompt_cache import Recall
+from deployments.prompt_cache import PromptCache
 from prelabel.errors import PromptMemoryError
 from prelabel.types import ProjectPrompts, PromptRequest
 
@@ -42,23 +42,23 @@ async def until(condition):
 
 async def listening(store, project):
     """One that asks no more, because it would hear of changes."""
-    recall = Recall(store)
+    cache = PromptCache(store)
 
     async def keeps():
-        await recall(project)
-        return recall.kept.hits > 0
+        await cache.recall(project)
+        return cache.cache.hits > 0
 
     await until(keeps)
-    return recall
+    return cache
 
 
 def test_what_is_remembered_is_asked_for_once(store, runner):
     async def scenario():
         project = next(PROJECTS)
-        recall = await listening(store, project)
-        asked = recall.kept.misses
-        assert [await recall(project) for _ in range(20)] == [ProjectPrompts()] * 20
-        assert recall.kept.misses == asked
+        cache = await listening(store, project)
+        asked = cache.cache.misses
+        assert [await cache.recall(project) for _ in range(20)] == [ProjectPrompts()] * 20
+        assert cache.cache.misses == asked
 
     runner.run(scenario())
 
@@ -66,20 +66,20 @@ def test_what_is_remembered_is_asked_for_once(store, runner):
 def test_what_another_ingress_learns_is_heard_of(store, runner):
     async def scenario():
         project = next(PROJECTS)
-        recall = await listening(store, project)
+        cache = await listening(store, project)
         for prompt in ("a cat", "a dog"):
             await store.remember.remote(project, datetime.now(UTC), PromptRequest(prompt=prompt))
             began = time.monotonic()
 
             async def knows(prompt=prompt):
-                return (await recall(project)).submitted.prompt == prompt
+                return (await cache.recall(project)).submitted.prompt == prompt
 
             await until(knows)
             assert time.monotonic() - began < 2
         await store.forget.remote(project)
 
         async def forgot():
-            return await recall(project) == ProjectPrompts()
+            return await cache.recall(project) == ProjectPrompts()
 
         await until(forgot)
 
@@ -100,20 +100,20 @@ def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
     store, runner, monkeypatch
 ):
     async def scenario():
-        recall = await listening(store, next(PROJECTS))
+        cache = await listening(store, next(PROJECTS))
         end_replica()
-        monkeypatch.setattr("deployments.prompt_cache._ANSWERS_WITHIN_S", 0)
+        monkeypatch.setattr("deployments.prompt_cache._TIMEOUT_S", 0)
         with pytest.raises(PromptMemoryError, match="does not answer"):
-            await recall(next(PROJECTS))
+            await cache.recall(next(PROJECTS))
         monkeypatch.undo()
         with pytest.raises(PromptMemoryError, match="does not answer"):
-            await recall.ask(None)  # nothing is called
-        monkeypatch.setattr("deployments.prompt_cache._AWAY_S", 3600)
+            await cache.knows("1.1")
+        monkeypatch.setattr("deployments.prompt_cache._UNAVAILABLE_S", 3600)
         project = next(PROJECTS)
 
         async def answers():
             try:
-                return await recall(project) == ProjectPrompts()
+                return await cache.recall(project) == ProjectPrompts()
             except PromptMemoryError:
                 return False
 
@@ -125,19 +125,19 @@ def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
 def test_a_store_that_is_replaced_is_asked_and_heard_again(store, runner):
     async def scenario():
         project = next(PROJECTS)
-        recall = await listening(store, project)
+        cache = await listening(store, project)
         await store.remember.remote(project, datetime.now(UTC), PromptRequest(prompt="a cat"))
         end_replica()
         await call(store.remember, project, datetime.now(UTC), PromptRequest(prompt="a dog"))
 
         async def knows():
-            return (await recall(project)).submitted.prompt == "a dog"
+            return (await cache.recall(project)).submitted.prompt == "a dog"
 
         await until(knows)
-        hits = recall.kept.hits
+        hits = cache.cache.hits
 
         async def keeps_again():
-            return await knows() and recall.kept.hits > hits
+            return await knows() and cache.cache.hits > hits
 
         await until(keeps_again)
 

@@ -4,12 +4,12 @@ import inspect
 
 import pytest
 
-from deployments.journal import JournalKeeper
+from deployments.journal import JournalDeployment
 from deployments.postprocessor import Postprocessor
 
 
 @pytest.mark.parametrize(
-    "method", [JournalKeeper.note, JournalKeeper.errors, JournalKeeper.metrics]
+    "method", [JournalDeployment.add, JournalDeployment.errors, JournalDeployment.metrics]
 )
 def test_the_journal_adds_up_one_report_at_a_time(method):
     assert inspect.iscoroutinefunction(method)

@@ -76,7 +76,7 @@ RULES = [
     ),
     Rule(
         "a docstring can be understood alone: it begins with no pronoun and no fragment",
-        r"(?:The same|Those|That|These|This|It|They|Of)\b",
+        r"(?:The same|Those|That|It|They|Of)\b",
         opening=True,
     ),
     Rule(
@@ -100,7 +100,7 @@ RULES = [
         "plain words in place of archaic ones",
         r"\b(?:lest|whence|thereof|none of our business|of ours|when the time has come"
         r"|so it is with|so with the|at hand|goes on|(?:is|are) to go"
-        r"|(?:is|are|was|were) (?:(?-i:none)|for nothing))\b",
+        r"|(?<!there )(?:is|are|was|were) (?:(?-i:none)|for nothing))\b",
     ),
 ]
 

@@ -154,6 +154,10 @@ def test_a_python_that_does_not_fit_is_named(tmp_path):
 # Where each command that the README shows is run. A new one needs a test, and a line here.
 RUN_BY = {
     "make serve": ("tests/e2e/service.py", '"make", "serve"'),
+    # `make image-test` builds the image of the compose file and starts its command as compose does.
+    "docker compose up --build": ("deploy/image_test.sh", "build prelabel ."),
+    "prelabel prelabel connect": ("tests/e2e/test_doctor.py", '"connect", "--project"'),
+    "prelabel prelabel doctor": ("tests/e2e/test_doctor.py", '"doctor", "--project"'),
     ".venv/bin/prelabel predict examples/demo/garden.jpg": (
         "tests/serve/test_examples.py",
         '"predict", DEMO / case["image"]',

@@ -15,6 +15,7 @@
     ├── DeviceError              503  the device that was asked for is not there
     ├── DetectionError           500  the model failed on this item
     │   └── DeviceMemoryError    500  it does not fit the device's memory, not even alone
+    ├── SettingsError            500  a setting or a variable of the environment that is wrong
     ├── OverloadedError          503  the queue is full
     ├── LabelStudioError         502  what Label Studio's API refused, or did not answer
     ├── ProxyError           502  an HTTP proxy that cannot be reached, or refuses
@@ -115,6 +116,10 @@ class DetectionError(PrelabelError):
 
 class DeviceMemoryError(DetectionError):
     """The batch did not fit the device's memory; a smaller one may."""
+
+
+class SettingsError(PrelabelError):
+    """A setting or a variable of the environment has a wrong value."""
 
 
 class OverloadedError(PrelabelError):

@@ -15,16 +15,15 @@ from deployments.postprocessor import Postprocessor
 from deployments.prompt_store import PromptStore
 from prelabel.checkpoints.cards import check_installed, load_card, model_folder, text_encoder_folder
 from prelabel.checkpoints.version import model_version
-from prelabel.cli.preflight import override, read_environment
 from prelabel.engines import EngineLoader, load_engine
 from prelabel.phrases.vocabulary import Vocabulary
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings, read_environment
 
 
 def build_app(settings: AppSettings) -> Application:
     """The application; `serve_config.yaml` gives the settings under `args:`.
 
-    Raises ModelError where the model is not installed, and PreflightError where a variable of the
+    Raises ModelError where the model is not installed, and SettingsError where a variable of the
     environment is wrong.
     """
     return bind_app(settings, load_engine)
@@ -37,13 +36,13 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
     however Ray starts them.
     """
     environment = read_environment()
-    settings, traces = override(environment, settings), environment.traces
-    card = load_card(settings.model)
-    folder = model_folder(card, settings.models_dir)
+    settings, traces = environment.override(settings), environment.traces
+    card = load_card(settings.model.name)
+    folder = model_folder(card, settings.model.folder)
     check_installed(card, folder)
     version = model_version(card, folder, settings)
     vocabulary = Vocabulary.from_folder(text_encoder_folder(card, folder))
-    place = place_detector(settings.device, ray.nodes())  # type: ignore[no-untyped-call]
+    place = place_detector(settings.model.device, ray.nodes())  # type: ignore[no-untyped-call]
     detector = serve.deployment(ray_actor_options=place.options)(Detector)
     postprocessor = serve.deployment()(Postprocessor)
     prompt_store = serve.deployment()(PromptStore)
@@ -56,7 +55,7 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
         version,
         vocabulary,
         detector.bind(settings, card, place, load, traces=traces),
-        postprocessor.bind(settings, version, traces),
-        prompt_store.bind(settings, environment),
-        journal.bind(settings),
+        postprocessor.bind(settings.detection, version, settings.log_level, traces),
+        prompt_store.bind(settings.prompts, environment, settings.log_level),
+        journal.bind(settings.log_level),
     )

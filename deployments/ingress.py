@@ -36,7 +36,7 @@ from prelabel.phrases.words import load_words
 from prelabel.pipeline import Entry, PipelinePorts, Predictor, report_on
 from prelabel.prompts.planner import asked_by_submit
 from prelabel.prompts.store import StoredPrompt
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from prelabel.types import DetectionQuery, Detections, PromptRequest, TaskPlan
 
 logger = logging.getLogger(__name__)
@@ -86,30 +86,30 @@ class Ingress:
         self._fetching = ThreadPoolExecutor(_FETCHING_THREADS, thread_name_prefix="fetch")
         self._pictures: SingleFlightCache[bytes] = SingleFlightCache(
             len,
-            max_bytes=settings.picture_cache_bytes,
-            max_age_s=settings.picture_cache_s,
+            max_bytes=settings.cache.picture_bytes,
+            max_age_s=settings.cache.picture_s,
         )
         limits = FetchLimits(
-            max_bytes=settings.max_image_bytes,
-            connect_timeout_s=settings.connect_timeout_s,
-            total_timeout_s=settings.fetch_timeout_s,
+            max_bytes=settings.images.max_bytes,
+            connect_timeout_s=settings.images.connect_timeout_s,
+            total_timeout_s=settings.images.fetch_timeout_s,
         )
         egress = Egress.of(environment.trust, environment.proxies)
         self._label_studio = LabelStudioClient(
             environment.label_studio_url,
             environment.label_studio_token,
-            max_image_bytes=settings.max_image_bytes,
-            connect_timeout_s=settings.connect_timeout_s,
-            timeout_s=settings.fetch_timeout_s,
+            max_image_bytes=settings.images.max_bytes,
+            connect_timeout_s=settings.images.connect_timeout_s,
+            timeout_s=settings.images.fetch_timeout_s,
             egress=egress,
         )
         self._fetcher = ImageFetcher(
             limits,
-            allowed_hosts=settings.allowed_image_hosts,
+            allowed_hosts=settings.images.allowed_hosts,
             trusted_url=environment.label_studio_url,
             tls=egress.tls,
             proxies=egress.proxies,
-            proxy_resolves_names=settings.proxy_resolves_names,
+            proxy_resolves_names=settings.images.proxy_resolves_names,
         )
         self._metrics = IngressMetrics()
         self._tracer = open_tracer(environment.traces, "ingress")
@@ -216,11 +216,13 @@ class Ingress:
         """
         project = event.project_key
         submitted_at = event.annotation.updated_at if event.annotation else None
-        if not self.settings.remember_prompts or project is None or submitted_at is None:
+        if not self.settings.prompts.remember or project is None or submitted_at is None:
             return
         if not await self._recall.ask(self._prompts.knows, project):
             return
-        asked = await asyncio.to_thread(asked_by_submit, event, self.settings, self.vocabulary)
+        asked = await asyncio.to_thread(
+            asked_by_submit, event, self.settings.prompts, self.vocabulary
+        )
         if asked != PromptRequest():
             await self._recall.ask(self._prompts.remember, project, submitted_at, asked)
             self._recall.forget()

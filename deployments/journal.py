@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from deployments.logs import use_serve_log
 from prelabel.observability.journal import Fault, Journal, Report
-from prelabel.settings.application import AppSettings
 
 
 class JournalKeeper:
@@ -14,8 +13,8 @@ class JournalKeeper:
     would lose one, and errors cannot be read while one is added.
     """
 
-    def __init__(self, settings: AppSettings) -> None:
-        use_serve_log(settings.log_level)
+    def __init__(self, log_level: str) -> None:
+        use_serve_log(log_level)
         self._journal = Journal()
 
     async def note(self, reports: Sequence[Report]) -> None:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from prelabel.errors import PayloadTooLargeError, PrelabelError, UnauthorizedError
-from prelabel.settings.application import MIB, Environment
+from prelabel.settings import MIB, Environment
 
 _WITHOUT_AUTH = {"/webhook"}  # Label Studio sends no credentials there; see docs/architecture.md
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")  # an escape that may stand for one
@@ -149,7 +149,7 @@ class _JsonRequest(Request):
 def _too_large(max_bytes: int) -> PayloadTooLargeError:
     return PayloadTooLargeError(
         f"The request is larger than {max_bytes / MIB:g} MiB. Select fewer tasks, or raise "
-        "max_body_bytes."
+        "limits.max_body_bytes."
     )
 
 

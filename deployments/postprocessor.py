@@ -9,7 +9,7 @@ from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regi
 from prelabel.labelstudio.responses import Prediction
 from prelabel.observability.spans import TraceSettings
 from prelabel.observability.tracing import open_tracer
-from prelabel.settings.application import AppSettings
+from prelabel.settings import DetectionSettings
 from prelabel.types import Detections, TaskPlan
 
 
@@ -17,9 +17,13 @@ class Postprocessor:
     """Maps, suppresses and limits boxes. Sees no tensor and no task."""
 
     def __init__(
-        self, settings: AppSettings, model_version: str, traces: TraceSettings | None = None
+        self,
+        settings: DetectionSettings,
+        model_version: str,
+        log_level: str,
+        traces: TraceSettings | None = None,
     ) -> None:
-        use_serve_log(settings.log_level)
+        use_serve_log(log_level)
         self._tracer = open_tracer(traces, "postprocessor")
         self._model_version = model_version
         self._suppression = Suppression(

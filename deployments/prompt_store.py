@@ -13,7 +13,7 @@ from uuid import uuid4
 from deployments.logs import use_serve_log
 from prelabel.errors import PromptMemoryError
 from prelabel.prompts.store import PromptBook, ReopenedMemory, StoredPrompt, open_memory
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import Environment, PromptSettings
 from prelabel.types import ProjectPrompts, PromptRequest
 
 ResultT = TypeVar("ResultT")
@@ -30,8 +30,8 @@ class PromptStore:
     raises it), because Serve would log a traceback for each one that is raised.
     """
 
-    def __init__(self, settings: AppSettings, environment: Environment) -> None:
-        use_serve_log(settings.log_level)
+    def __init__(self, settings: PromptSettings, environment: Environment, log_level: str) -> None:
+        use_serve_log(log_level)
         self._book = PromptBook(ReopenedMemory(partial(open_memory, settings, environment)))
         self._state = uuid4().hex
         self._changed = asyncio.Event()

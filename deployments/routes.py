@@ -38,7 +38,7 @@ from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.pipeline import Entry, report_on_failure
 from prelabel.prompts.resolver import unreadable_labels, unreadable_sentence
 from prelabel.prompts.store import StoredPrompt
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from prelabel.types import PromptRequest
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def build_api(service: Service) -> FastAPI:
     )
     api.router.route_class = JsonRoute
     # The last one added is asked first: nobody's body is read before he has shown who he is.
-    api.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
+    api.add_middleware(BodyLimit, max_bytes=service.settings.limits.max_body_bytes)
     api.add_middleware(BasicAuth, environment=service.environment)
     failed, malformed, defect = _error_handlers(service)
     api.add_exception_handler(RequestValidationError, malformed)
@@ -150,7 +150,9 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
         served is an error, so that the project's owner reads what it lacks.
         """
         if request.label_config is not None:
-            config = parse_labeling_config(request.label_config, service.settings.max_labels)
+            config = parse_labeling_config(
+                request.label_config, service.settings.prompts.max_labels
+            )
             if unreadable := unreadable_labels(config, service.vocabulary):
                 sentence = unreadable_sentence(unreadable)
                 logger.warning("project %s: %s", project_key(request.project), sentence)

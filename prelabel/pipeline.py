@@ -41,7 +41,7 @@ from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.resolver import unreadable_sentence
 from prelabel.prompts.sources import PromptSources
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import DetectionQuery, Detections, LookPlan, ProjectPrompts, TaskPlan
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ class Predictor:
         self._tracer = tracer or Tracer()
         self._model_version = model_version
         self._steps = steps
-        self._bulk = FairSemaphore(settings.task_concurrency)  # of all bulk requests together
+        # of all bulk requests together
+        self._bulk = FairSemaphore(settings.limits.task_concurrency)
         self._recalling: set[asyncio.Task[ProjectPrompts]] = (
             set()
         )  # the loop itself does not keep them
@@ -109,10 +110,10 @@ class Predictor:
 
         Raises PayloadTooLargeError for more tasks than a request may have.
         """
-        if len(request.tasks) > self._settings.max_tasks:
+        if len(request.tasks) > self._settings.limits.max_tasks:
             raise PayloadTooLargeError(
-                f"The request has {len(request.tasks)} tasks, and {self._settings.max_tasks} are "
-                "allowed. Select fewer, or raise max_tasks."
+                f"The request has {len(request.tasks)} tasks, and {self._settings.limits.max_tasks} "
+                "are allowed. Select fewer, or raise limits.max_tasks."
             )
         if request.context is not None and not request.context.result:
             # Submit sends this; boxes would land as suggestions on the submitted annotation.
@@ -120,9 +121,9 @@ class Predictor:
         if not request.tasks:
             return []
         started = time.monotonic()
-        deadline = asyncio.get_running_loop().time() + self._settings.request_deadline_s
+        deadline = asyncio.get_running_loop().time() + self._settings.limits.request_deadline_s
         urgent = len(request.tasks) == 1  # an annotator's page waits, with or without a prompt
-        at_once = min(_PICTURES_AT_ONCE, self._settings.task_concurrency)
+        at_once = min(_PICTURES_AT_ONCE, self._settings.limits.task_concurrency)
         turns = FairSemaphore(at_once) if urgent else self._bulk
         run = _Run(request_id, turns, urgent)
         ground = asyncio.create_task(self._ground(request, request_id))
@@ -144,7 +145,7 @@ class Predictor:
                         return await self._predict_task(task, plan, run)
             except TimeoutError:
                 error: PrelabelError = DeadlineError(
-                    f"Not done within {self._settings.request_deadline_s:g} s. "
+                    f"Not done within {self._settings.limits.request_deadline_s:g} s. "
                     "Retrieve predictions again for what is left."
                 )
             except PrelabelError as failure:
@@ -182,7 +183,7 @@ class Predictor:
     ) -> tuple[LabelingConfig, ProjectPrompts]:
         """What all tasks of a request share."""
         project = project_key(request.project)
-        config = parse_labeling_config(request.label_config, self._settings.max_labels)
+        config = parse_labeling_config(request.label_config, self._settings.prompts.max_labels)
         if project is None:
             return config, ProjectPrompts()
         recalling = asyncio.create_task(self._recall(project, request_id))
@@ -193,7 +194,7 @@ class Predictor:
         longest_s = _TYPED_WAITS_S if _is_typed(request.context, config) else None
         await asyncio.wait({recalling}, timeout=longest_s)
         recalled = recalling.result() if recalling.done() else ProjectPrompts()
-        if not self._settings.remember_prompts:
+        if not self._settings.prompts.remember:
             recalled = ProjectPrompts(project=recalled.project)
         return config, recalled
 

@@ -24,7 +24,7 @@ from redis.retry import Retry
 
 from prelabel.checkpoints.cards import PROJECT_ROOT
 from prelabel.errors import PromptMemoryError
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import Environment, PromptSettings
 from prelabel.types import ProjectPrompts, PromptRequest
 
 logger = logging.getLogger(__name__)
@@ -139,8 +139,8 @@ class FileMemory:
         except (OSError, sqlite3.Error) as error:
             raise PromptMemoryError(
                 "The file of remembered prompts cannot be used "
-                f"({type(error).__name__}). Set prompts_file to a place that can be written, or "
-                "remember_prompts to false."
+                f"({type(error).__name__}). Set prompts.file to a place that can be written, or "
+                "prompts.remember to false."
             ) from error
 
 
@@ -236,13 +236,13 @@ class ReopenedMemory:
         return result
 
 
-def open_memory(settings: AppSettings, environment: Environment) -> PromptMemory:
+def open_memory(settings: PromptSettings, environment: Environment) -> PromptMemory:
     """The memory that settings and environment name. Raises PromptMemoryError."""
-    if not settings.remember_prompts:
+    if not settings.remember:
         return FileMemory(None)
     if environment.prompts_redis_url is not None:
         return RedisMemory(environment.prompts_redis_url.get_secret_value())
-    file = settings.prompts_file
+    file = settings.file
     return FileMemory(PROJECT_ROOT / Path(file).expanduser() if file else None)
 
 

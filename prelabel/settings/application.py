@@ -222,7 +222,7 @@ class LimitSettings(SettingsGroup):
 
 
 class CacheSettings(SettingsGroup):
-    """Caches of results and of pictures. A size of 0 switches a cache off."""
+    """Caches of results and of pictures."""
 
     result_bytes: int = setting(
         256 * MIB,

@@ -155,8 +155,7 @@ class Environment(BaseSettings):
     otlp_headers: SecretStr | None = Field(
         None,
         validation_alias="OTEL_EXPORTER_OTLP_HEADERS",
-        description="Headers that the collector needs, such as a key: name=value, "
-        "comma-separated.",
+        description="Headers that the collector needs, such as a key: name=value, comma-separated.",
     )
     otel_service_name: str = Field(
         "prelabel",

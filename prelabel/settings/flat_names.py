@@ -60,17 +60,15 @@ def refuse_flat_names(args: Mapping[Any, Any]) -> None:
         grouped.setdefault(group, {})[field] = args[name]
     if list(flat) == ["model"]:
         raise ValueError(f"model is a group now; write {_as_yaml(grouped)}.")
-    moves = [
-        "model is a group now" if name == "model" else f"{name} is now {path}"
-        for name, path in flat.items()
-    ]
-    written = "it" if len(moves) == 1 else "them"
-    raise ValueError(f"{_listed(moves)}. Write {written} under args: {_as_yaml(grouped)}.")
-
-
-def _listed(moves: list[str]) -> str:
-    *others, last = moves
-    return f"{', '.join(others)} and {last}" if others else last
+    *names, last = flat
+    if not names:
+        raise ValueError(f"{last} is now {flat[last]}. Write it under args: {_as_yaml(grouped)}.")
+    # The new paths are left out because the lines to write show them, and PrelabelError cuts long
+    # sentences.
+    raise ValueError(
+        f"{', '.join(names)} and {last} are in groups now. "
+        f"Write them under args: {_as_yaml(grouped)}."
+    )
 
 
 def _as_yaml(grouped: Mapping[str, Mapping[str, object]]) -> str:

@@ -6,7 +6,7 @@ import ray
 import requests
 
 from prelabel.errors import ModelError
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from serve_app import build_app
 from tests.serve.conftest import CONFIG, fresh
 

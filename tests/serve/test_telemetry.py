@@ -268,7 +268,7 @@ class TestTraces:
 def test_without_the_variable_the_exporter_is_not_imported() -> None:
     program = """
 import sys, serve_app
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from prelabel.observability.tracing import open_tracer
 tracer = open_tracer(Environment().traces, "ingress")
 with tracer.span("request", "00-x", tasks=1):

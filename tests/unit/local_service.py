@@ -32,7 +32,7 @@ from prelabel.phrases.vocabulary import shipped_vocabulary
 from prelabel.pipeline import Entry, PipelinePorts, Predictor
 from prelabel.prompts.planner import asked_by_submit
 from prelabel.prompts.store import PromptBook, StoredPrompt, open_memory
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from prelabel.types import DetectionQuery, Detections, ProjectPrompts, PromptRequest, TaskPlan
 from tests.unit.http_server import Network
 

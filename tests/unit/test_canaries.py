@@ -20,7 +20,7 @@ import pytest
 from pydantic import SecretStr
 
 from prelabel.errors import PrelabelError
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from tests.unit.hostile_images import png
 from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve
 from tests.unit.local_service import LocalService

@@ -11,7 +11,7 @@ from deployments.readiness import UP, Readiness
 from prelabel.labelstudio.interactive_request import labeling_config, prompt_request
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import AskControls, PredictRequest, asked_in
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from prelabel.types import PromptRequest
 from tests.unit.local_service import LocalService, running
 

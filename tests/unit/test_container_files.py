@@ -28,7 +28,7 @@ from ray.serve.schema import ServeDeploySchema
 from deploy.release import released
 from prelabel import __version__
 from prelabel.checkpoints.cards import models_path
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from tests.e2e.servers import free_port
 from tests.ray_env import RAY_ENV
 

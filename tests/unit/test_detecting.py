@@ -12,7 +12,7 @@ from PIL import Image
 from prelabel.detection.batching import BatchGate
 from prelabel.detection.detector import PictureDetector
 from prelabel.errors import DetectionError, ImageDecodeError
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import DetectionQuery, RawDetections, Thresholds
 
 SCORES = np.array([0.9, 0.6, 0.4, 0.2], np.float32)

@@ -22,7 +22,7 @@ from prelabel.cli.doctor import Examined, Finding, Status, examine
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.rest import LabelStudioAPI, predict_request
 from prelabel.prompts.store import FileMemory, PromptBook, ReopenedMemory
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from prelabel.types import PromptRequest
 from tests.unit.http_server import serve
 from tests.unit.label_studio import (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from prelabel.cli.doctor import Examined, Finding, Status, examine
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from tests.unit.authority import Authority
 from tests.unit.forward_proxy import ForwardProxy, proxying
 from tests.unit.http_server import serve

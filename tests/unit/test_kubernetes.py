@@ -27,7 +27,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.placement import CPU_ENVIRONMENT
 from prelabel.checkpoints.cards import load_card
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from tests.unit import kuberay
 
 ROOT = Path(__file__).resolve().parents[2]

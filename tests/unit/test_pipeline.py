@@ -7,7 +7,7 @@ from prelabel.errors import ImageFetchError, PayloadTooLargeError, PromptMemoryE
 from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.pipeline import PipelinePorts, Predictor, report_on, report_on_failure
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import Detections, ProjectPrompts, PromptRequest
 
 CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>

@@ -6,7 +6,7 @@ from prelabel.labelstudio.predictions import to_prediction
 from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
 from prelabel.prompts.planner import asked_by_submit, plan_task
 from prelabel.prompts.sources import PromptSources
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import ProjectPrompts, PromptEcho, PromptRequest, Target, Thresholds
 from tests.entries import number, typed
 

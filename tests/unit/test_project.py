@@ -11,7 +11,7 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.placement import DetectorPlace, place_detector, threads_for
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "serve_config.yaml").read_text())

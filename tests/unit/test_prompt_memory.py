@@ -18,7 +18,7 @@ from prelabel.prompts.store import (
     StoredPrompt,
     open_memory,
 )
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from prelabel.types import PromptRequest
 
 NOW = datetime.now(UTC)

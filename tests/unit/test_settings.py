@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 
 NAMES = [
     str(name)

@@ -15,7 +15,7 @@ from prelabel.errors import ImageAddressError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.net.allowed_hosts import AllowedHosts
 from prelabel.net.origin import Origin
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from tests.unit.http_server import Network, serve
 
 LIMITS = FetchLimits(max_bytes=1000, connect_timeout_s=5, total_timeout_s=10)
@@ -270,7 +270,7 @@ def test_build_app_says_the_same(tmp_path: Path) -> None:
     """In a process of its own, because it imports Ray; it ends before Ray would be started."""
     program = """
 from prelabel.cli.preflight import PreflightError
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from serve_app import build_app
 try:
     build_app(AppSettings())

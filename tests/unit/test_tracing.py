@@ -14,7 +14,7 @@ from prelabel.detection.batching import BatchGate
 from prelabel.errors import DetectionError
 from prelabel.observability.spans import Tracer, TraceSettings
 from prelabel.observability.tracing import open_tracer
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 
 CALLER: ContextVar[str] = ContextVar("CALLER", default="nobody")
 

@@ -2,7 +2,7 @@ import pytest
 
 from prelabel.checkpoints.cards import ModelCard, load_card, model_folder
 from prelabel.checkpoints.version import _WITHOUT_EFFECT, model_version
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 
 DEMO = load_card("demo")
 FOLDER = model_folder(DEMO, "models")

@@ -112,8 +112,9 @@ class Predictor:
         """
         if len(request.tasks) > self._settings.limits.max_tasks:
             raise PayloadTooLargeError(
-                f"The request has {len(request.tasks)} tasks, and {self._settings.limits.max_tasks} "
-                "are allowed. Select fewer, or raise limits.max_tasks."
+                f"The request has {len(request.tasks)} tasks, and "
+                f"{self._settings.limits.max_tasks} are allowed. Select fewer, or raise "
+                "limits.max_tasks."
             )
         if request.context is not None and not request.context.result:
             # Submit sends this; boxes would land as suggestions on the submitted annotation.

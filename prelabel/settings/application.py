@@ -222,7 +222,7 @@ class LimitSettings(SettingsGroup):
 
 
 class CacheSettings(SettingsGroup):
-    """Caches of results and of pictures."""
+    """Caches of results and of pictures. A size of 0 keeps nothing."""
 
     result_bytes: int = setting(
         256 * MIB,

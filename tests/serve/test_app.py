@@ -12,7 +12,7 @@ from tests.serve.conftest import CONFIG, fresh
 
 
 def test_a_model_that_is_not_there_fails_at_start_with_the_command_that_fetches_it(tmp_path):
-    settings = AppSettings(model="llmdet-tiny", models_dir=str(tmp_path))
+    settings = AppSettings(model={"name": "llmdet-tiny", "folder": str(tmp_path)})
     with pytest.raises(ModelError, match="Run `prelabel download llmdet-tiny`"):
         build_app(settings)
 

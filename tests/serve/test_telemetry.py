@@ -155,7 +155,7 @@ def running(web: Web) -> Iterator[Running]:
         config["http_options"]["port"] = free_port()
         [application] = config["applications"]
         application["runtime_env"] = {"env_vars": label_studio | traces}
-        application["args"] |= {"prompts_file": "", "device": "cpu"}
+        application["args"] |= {"prompts": {"file": ""}, "model": {"device": "cpu"}}
         url = f"http://127.0.0.1:{config['http_options']['port']}"
         with serving(config) as logs, requests.Session() as session:
             session.trust_env = False

@@ -49,7 +49,7 @@ class LocalService:
     def __init__(
         self, environment: Environment, network: Network | None = None, model: str = "demo"
     ) -> None:
-        self.settings = AppSettings(prompts_file="")
+        self.settings = AppSettings(prompts={"file": ""})
         self.environment = environment
         self.card = load_card(model)
         self.model_version = VERSION
@@ -58,7 +58,7 @@ class LocalService:
         self.blind = False
         self.state = UP
         self._journal = Journal()
-        self._book = PromptBook(open_memory(self.settings, environment))
+        self._book = PromptBook(open_memory(self.settings.prompts, environment))
         egress = Egress.of(environment.trust, environment.proxies)
         self._label_studio = LabelStudioClient(
             environment.label_studio_url,
@@ -70,7 +70,7 @@ class LocalService:
         )
         self._fetcher = ImageFetcher(
             LIMITS,
-            allowed_hosts=self.settings.allowed_image_hosts,
+            allowed_hosts=self.settings.images.allowed_hosts,
             trusted_url=environment.label_studio_url,
             tls=egress.tls,
             proxies=egress.proxies,
@@ -105,7 +105,7 @@ class LocalService:
 
     async def remember(self, event: WebhookRequest) -> None:
         submitted_at = event.annotation.updated_at if event.annotation else None
-        asked = asked_by_submit(event, self.settings)
+        asked = asked_by_submit(event, self.settings.prompts)
         if event.project_key is not None and submitted_at is not None and asked != PromptRequest():
             self._book.remember(event.project_key, submitted_at, asked)
 

@@ -219,11 +219,13 @@ def test_the_demo_model_is_a_warning() -> None:
 
 
 def test_a_model_that_does_not_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.service.settings = world.service.settings.model_copy(update={"max_tasks": 0})
+    world.service.settings = world.service.settings.model_copy(
+        update={"limits": world.service.settings.limits.model_copy(update={"max_tasks": 0})}
+    )
     monkeypatch.setattr(world.service._predictor, "_settings", world.service.settings)
     found = world.findings(project=None)
     sentence = assert_only(Status.FAULT, "detection", found)
-    assert "raise max_tasks" in sentence
+    assert "raise limits.max_tasks" in sentence
 
 
 def test_a_memory_of_prompts_that_cannot_be_used(world: World, tmp_path: Path) -> None:
@@ -233,7 +235,7 @@ def test_a_memory_of_prompts_that_cannot_be_used(world: World, tmp_path: Path) -
     for project in (3, None):
         sentence = assert_only(Status.FAULT, "prompts", world.findings(project=project))
         assert sentence.startswith("The file of remembered prompts cannot be used (")
-        assert "Set prompts_file" in sentence
+        assert "Set prompts.file" in sentence
         assert str(tmp_path) not in sentence
     answer = requests.get(f"{world.url}/prompts", timeout=5)
     assert answer.status_code == 503
@@ -481,7 +483,7 @@ def test_a_picture_without_boxes_is_a_warning(world: World) -> None:
     world.service.blind = True
     sentence = assert_only(Status.WARNING, "picture", world.findings())
     assert "task 7: 0, in" in sentence
-    assert "lower box_threshold and text_threshold" in sentence
+    assert "lower detection.box_threshold and detection.text_threshold" in sentence
 
 
 # The command ------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_the_environment_is_read_in_the_settings_alone():
         and not path.startswith(("tests/", "deploy/", "docs/", "benchmarks/"))
         and re.search(r"os\.(environ|getenv)", (ROOT / path).read_text())
     ]
-    assert set(readers) <= {"prelabel/settings/application.py"}
+    assert set(readers) <= {"prelabel/settings/environment.py"}
 
 
 def make(target, *variables, cwd=ROOT):

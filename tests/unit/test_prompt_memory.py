@@ -18,7 +18,7 @@ from prelabel.prompts.store import (
     StoredPrompt,
     open_memory,
 )
-from prelabel.settings import AppSettings, Environment
+from prelabel.settings import Environment, PromptSettings
 from prelabel.types import PromptRequest
 
 NOW = datetime.now(UTC)
@@ -148,10 +148,10 @@ def test_submits_at_the_same_time_lose_none(book):
 
 def test_a_file_that_cannot_be_written_says_which_setting_to_change(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(PromptMemoryError, match="Set prompts_file"):
+    with pytest.raises(PromptMemoryError, match=r"Set prompts\.file"):
         FileMemory(tmp_path / "file" / "prompts.sqlite")
     (tmp_path / "no-base").write_bytes(b"x" * 4096)
-    with pytest.raises(PromptMemoryError, match="Set prompts_file"):
+    with pytest.raises(PromptMemoryError, match=r"Set prompts\.file"):
         FileMemory(tmp_path / "no-base")
 
 
@@ -159,7 +159,7 @@ def test_redis_that_does_not_answer_says_so_and_not_its_password():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"redis://:secret@127.0.0.1:{closed.getsockname()[1]}/0"
-    memory = open_memory(AppSettings(), Environment(PROMPTS_REDIS_URL=SecretStr(url)))
+    memory = open_memory(PromptSettings(), Environment(PROMPTS_REDIS_URL=SecretStr(url)))
     with pytest.raises(PromptMemoryError, match="PROMPTS_REDIS_URL") as error:
         memory.get("1")
     assert "secret" not in str(error.value)
@@ -168,15 +168,15 @@ def test_redis_that_does_not_answer_says_so_and_not_its_password():
 
 
 def test_settings_say_where_prompts_are_kept(tmp_path):
-    settings = AppSettings(prompts_file=str(tmp_path / "p.sqlite"))
+    settings = PromptSettings(file=str(tmp_path / "p.sqlite"))
     memory = open_memory(settings, Environment())
     memory.put("1", StoredPrompt(CAT, PromptRequest(), NOW, NOW))
     assert open_memory(settings, Environment()).get("1").asked == CAT
-    assert open_memory(AppSettings(prompts_file=""), Environment()).get("1") is None
+    assert open_memory(PromptSettings(file=""), Environment()).get("1") is None
 
 
 def test_a_disk_that_is_full_is_noticed_when_the_file_is_opened():
-    with pytest.raises(PromptMemoryError, match="Set prompts_file"):
+    with pytest.raises(PromptMemoryError, match=r"Set prompts\.file"):
         FileMemory(Path("/dev/full"))
 
 
@@ -208,7 +208,7 @@ def test_what_a_full_disk_holds_can_still_be_read(tmp_path):
         [sys.executable, "-c", NO_ROOM, file], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "Set prompts_file" in done.stdout
+    assert "Set prompts.file" in done.stdout
 
 
 def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_again(caplog):
@@ -256,5 +256,5 @@ def test_a_redis_that_went_and_came_back_needs_no_restart():
 
 
 def test_where_prompts_are_not_remembered_no_file_is_opened():
-    settings = AppSettings(remember_prompts=False, prompts_file="/proc/nope/prompts.sqlite")
+    settings = PromptSettings(remember=False, file="/proc/nope/prompts.sqlite")
     assert open_memory(settings, Environment()).all() == {}

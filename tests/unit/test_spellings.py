@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from prelabel.cli.preflight import PreflightError, override, preflight, read_environment
-from prelabel.errors import ImageAddressError
+from prelabel.cli.preflight import PreflightError, preflight
+from prelabel.errors import ImageAddressError, SettingsError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.net.allowed_hosts import AllowedHosts
 from prelabel.net.origin import Origin
-from prelabel.settings import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment, ImageSettings, read_environment
 from tests.unit.http_server import Network, serve
 
 LIMITS = FetchLimits(max_bytes=1000, connect_timeout_s=5, total_timeout_s=10)
@@ -54,17 +54,17 @@ NO_HOSTS += [
 @pytest.mark.parametrize(("text", "hosts"), HOSTS)
 def test_hosts_are_read_in_either_place(text: str, hosts: tuple[str, ...]) -> None:
     environment = Environment.model_validate({"ALLOWED_IMAGE_HOSTS": text})
-    assert environment.override(AppSettings()).allowed_image_hosts == hosts
-    settings = AppSettings.model_validate({"allowed_image_hosts": text})
-    assert settings.allowed_image_hosts == hosts
-    listed = AppSettings.model_validate({"allowed_image_hosts": list(hosts)})
-    assert listed.allowed_image_hosts == hosts
-    assert AppSettings.model_validate(settings.model_dump()) == settings
+    assert environment.override(AppSettings()).images.allowed_hosts == hosts
+    settings = ImageSettings.model_validate({"allowed_hosts": text})
+    assert settings.allowed_hosts == hosts
+    listed = ImageSettings.model_validate({"allowed_hosts": list(hosts)})
+    assert listed.allowed_hosts == hosts
+    assert ImageSettings.model_validate(settings.model_dump()) == settings
 
 
 @pytest.mark.parametrize("text", NO_HOSTS)
 def test_what_is_no_host_is_refused_with_the_right_form(text: str) -> None:
-    for model, name in ((Environment, "ALLOWED_IMAGE_HOSTS"), (AppSettings, "allowed_image_hosts")):
+    for model, name in ((Environment, "ALLOWED_IMAGE_HOSTS"), (ImageSettings, "allowed_hosts")):
         with pytest.raises(ValidationError) as caught:
             model.model_validate({name: f"fine.example, {text}"})
         [error] = caught.value.errors(include_input=False)
@@ -244,37 +244,37 @@ def test_a_wrong_variable_is_one_sentence_at_start(
     name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(PreflightError) as caught:
-        override(read_environment(), AppSettings())
+    with pytest.raises(SettingsError) as caught:
+        read_environment()
     said = str(caught.value)
     assert said.startswith(sentence)
     assert said.endswith(".")
     assert not any(word in said for word in ("canary", "Value error", "pydantic", ".."))
     config = tmp_path / "config.yaml"
     config.write_text("applications: [{name: prelabel, import_path: serve_app:build_app}]")
-    with pytest.raises(PreflightError) as other:
+    with pytest.raises(SettingsError) as other:
         preflight(config)
     assert str(other.value) == said
 
 
 def test_a_wrong_host_in_the_yaml_says_where(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text("applications: [{args: {allowed_image_hosts: ['*']}}]")
+    config.write_text("applications: [{args: {images: {allowed_hosts: ['*']}}}]")
     with pytest.raises(PreflightError) as caught:
         preflight(config)
-    assert "allowed_image_hosts has '*', which is no host. Write host" in str(caught.value)
+    assert "allowed_hosts has '*', which is no host. Write host" in str(caught.value)
     assert "Value error" not in str(caught.value)
 
 
 def test_build_app_says_the_same(tmp_path: Path) -> None:
     """In a process of its own, because it imports Ray; it ends before Ray would be started."""
     program = """
-from prelabel.cli.preflight import PreflightError
+from prelabel.errors import SettingsError
 from prelabel.settings import AppSettings
 from serve_app import build_app
 try:
     build_app(AppSettings())
-except PreflightError as error:
+except SettingsError as error:
     print("said:", error)
 """
     done = subprocess.run(

@@ -101,5 +101,5 @@ def test_what_is_no_address_is_refused_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
-    with pytest.raises(ValidationError, match="is an address such as"):
+    with pytest.raises(ValidationError, match="is not an address such as"):
         Environment()

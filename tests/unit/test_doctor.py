@@ -548,7 +548,7 @@ def test_a_wrong_variable_is_named() -> None:
         env=os.environ | {"LABEL_STUDIO_HOST": "ftp://studio"},
     )
     assert done.returncode == 1
-    assert "LABEL_STUDIO_HOST is an address such as" in done.stderr
+    assert "LABEL_STUDIO_HOST is not an address such as" in done.stderr
 
 
 def test_labels_that_no_model_has_a_word_of(world: World) -> None:

@@ -47,7 +47,8 @@ class _ServeConfig(_Part):
 def preflight(config: Path) -> None:
     """Check the settings, the model, the file of prompts and the port of a Serve config file.
 
-    Raises PreflightError, or ModelError for a model that is not there.
+    Raises PreflightError, SettingsError for a variable of the environment that is wrong, or
+    ModelError for a model that is not there.
     """
     parsed = _read(config)
     environment = read_environment()

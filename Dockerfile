@@ -77,8 +77,9 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation --no-warn-script-l
     && python -m compileall -q --invalidation-mode checked-hash . \
     && if [ "$MODEL" = demo ]; then models=/models; else models=models; fi \
     && sed -e 's/host: 127\.0\.0\.1.*/host: 0.0.0.0/' \
-        -e "s/model: demo .*/model: $MODEL/" \
-        -e "s|^\( *\)args:$|&\n\1  models_dir: $models\n\1  prompts_file: /data/prompts.sqlite|" \
+        -e "s/name: demo .*/name: $MODEL/" \
+        -e "s|^\( *\)model:$|&\n\1  folder: $models|" \
+        -e "s|^\( *\)args:$|&\n\1  prompts:\n\1    file: /data/prompts.sqlite|" \
         serve_config.yaml > serve_config.docker.yaml
 
 # With MODEL=... its weights become a part of the image, verified. The cache spares a second

@@ -15,7 +15,6 @@ from deployments.postprocessor import Postprocessor
 from deployments.prompt_store import PromptStore
 from prelabel.checkpoints.cards import check_installed, load_card, model_folder, text_encoder_folder
 from prelabel.checkpoints.version import model_version
-from prelabel.cli.preflight import override, read_environment
 from prelabel.engines import EngineLoader, load_engine
 from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.service import ServedModel
@@ -42,14 +41,14 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
     starts replicas on other nodes without the environment of the driver.
     """
     environment = read_environment()
-    settings, traces = override(environment, settings), environment.traces
-    card = load_card(settings.model)
-    folder = model_folder(card, settings.models_dir)
+    settings, traces = environment.override(settings), environment.traces
+    card = load_card(settings.model.name)
+    folder = model_folder(card, settings.model.folder)
     check_installed(card, folder)
     version = model_version(card, folder, settings)
     vocabulary = Vocabulary.from_folder(text_encoder_folder(card, folder))
     model = ServedModel(card, version, vocabulary)
-    place = place_detector(settings.device, ray.nodes())  # type: ignore[no-untyped-call]
+    place = place_detector(settings.model.device, ray.nodes())  # type: ignore[no-untyped-call]
     detector = serve.deployment(ray_actor_options=place.options)(Detector)
     postprocessor = serve.deployment()(Postprocessor)
     prompt_store = serve.deployment()(PromptStore)

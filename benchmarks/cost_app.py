@@ -12,7 +12,7 @@ import numpy as np
 from ray.serve import Application
 
 from prelabel.checkpoints.cards import ModelCard
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import ImageRGB, RawDetections
 from serve_app import bind_app
 

@@ -17,20 +17,21 @@ from prelabel.detection.scoring import select_detections
 from prelabel.engines import load_engine
 from prelabel.images.decode import decode_image
 from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import LookPlan, Target, Thresholds
 
 SETTINGS = AppSettings()
+DETECTION = SETTINGS.detection
 CARD = load_card(os.environ.get("PRELABEL_BENCH_MODEL", "demo"))
 ENGINE = load_engine(CARD, model_folder(CARD, "models"), device="cpu", precision="auto")
-THRESHOLDS = Thresholds(SETTINGS.box_threshold, SETTINGS.text_threshold)
+THRESHOLDS = Thresholds(DETECTION.box_threshold, DETECTION.text_threshold)
 TARGETS = tuple(Target("label", "image", phrase, 0.0) for phrase in PHRASES)
 LOOK = LookPlan("", None, PHRASES, TARGETS, THRESHOLDS)
 SUPPRESSION = Suppression(
-    iou_threshold=SETTINGS.nms_iou_threshold,
-    class_agnostic=SETTINGS.nms_class_agnostic,
-    max_boxes=SETTINGS.max_boxes,
-    min_box_px=SETTINGS.min_box_px,
+    iou_threshold=DETECTION.nms_iou_threshold,
+    class_agnostic=DETECTION.nms_class_agnostic,
+    max_boxes=DETECTION.max_boxes,
+    min_box_px=DETECTION.min_box_px,
 )
 
 app = Flask(__name__)
@@ -48,7 +49,7 @@ def predict():  # type: ignore[no-untyped-def]
     results = []
     for task in request.get_json()["tasks"]:
         encoded = base64.b64decode(task["data"]["image"].partition(",")[2])
-        image = decode_image(encoded, max_pixels=SETTINGS.max_image_pixels)
+        image = decode_image(encoded, max_pixels=SETTINGS.images.max_pixels)
         found = ENGINE.detect(ENGINE.prepare(image, PHRASES))
         detections = select_detections(found, THRESHOLDS, (image.shape[1], image.shape[0]))
         results.append(to_prediction(list(to_regions(LOOK, detections, SUPPRESSION)), CARD.name))

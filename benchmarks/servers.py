@@ -38,7 +38,7 @@ def service(
     config = copy.deepcopy(shipped)
     application = config["applications"][0]
     application["import_path"] = import_path
-    application["args"] |= {"prompts_file": ""} | args
+    application["args"] |= {"prompts": {"file": ""}} | args
     fix_detectors(application, detectors, detector_cpus)
     config["http_options"] = {"host": "127.0.0.1", "port": free_port()}
     ray.init(address="local", include_dashboard=False, log_to_driver=False)

@@ -25,7 +25,7 @@ from prelabel.labelstudio.protocol import PredictRequest, Task
 from prelabel.labelstudio.responses import Prediction
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import Detections, ProjectPrompts, TaskPlan
 
 _COST_APP = "benchmarks.cost_app:build_cost_app"
@@ -44,7 +44,11 @@ def full_size_figures(folder: Path) -> Figures:
     encoded = picture((640, 640))
     efficiency, rethreshold = [], []
     for _ in range(2):
-        args = {"model": card, "request_deadline_s": 300, "max_boxes": _BOXES}
+        args = {
+            "model": {"name": card},
+            "limits": {"request_deadline_s": 300},
+            "detection": {"max_boxes": _BOXES},
+        }
         with service(args) as url, bare_engine(card, (640, 640)) as bare:
             closed_loop(url, 4, requests_for(4, 1, encoded))
             bare.seconds()
@@ -143,7 +147,7 @@ def overhead_parts(encoded: bytes) -> dict[str, Callable[[], object]]:
     sources = partial(PromptSources.of, task, asked.context, ProjectPrompts())
 
     def plan() -> TaskPlan:
-        config = parse_labeling_config(asked.label_config, settings.max_labels)
+        config = parse_labeling_config(asked.label_config, settings.prompts.max_labels)
         config = config.for_task(task.data)
         return plan_task(task, config, sources(config), settings)
 
@@ -178,7 +182,7 @@ def memory_figures() -> Figures:
     for twice, as at Submit.
     """
     encoded = picture()
-    args = {"result_cache_bytes": 4 * 1024 * 1024, "picture_cache_bytes": 16 * 1024 * 1024}
+    args = {"cache": {"result_bytes": 4 * 1024 * 1024, "picture_bytes": 16 * 1024 * 1024}}
 
     def ask(pictures: int) -> None:
         bodies = requests_for(8, pictures, encoded)
@@ -225,7 +229,7 @@ def _steady(url: str, encoded: bytes, capacity_per_s: float) -> Figures:
 
 def _annotator(url: str, encoded: bytes) -> Figures:
     """How much longer 95 % of his requests take during a bulk, in full batches."""
-    size = AppSettings().max_batch_size
+    size = AppSettings().detection.max_batch_size
     batch_s = BASE_S + ITEM_S * size
     bulk = request(*(unseen(encoded) for _ in range(600)))
     with Client(url) as client, Client(url) as other:

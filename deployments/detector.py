@@ -20,7 +20,7 @@ from prelabel.engines.base import PreparedItem
 from prelabel.observability.request_context import RequestContext
 from prelabel.observability.spans import TraceSettings
 from prelabel.observability.tracing import open_tracer
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import DetectionQuery, RawDetections
 
 logger = logging.getLogger(__name__)
@@ -53,16 +53,16 @@ class Detector:
         engine = device.submit(
             load,
             card,
-            model_folder(card, settings.models_dir),
+            model_folder(card, settings.model.folder),
             device=place.device,
-            precision=settings.precision,
+            precision=settings.model.precision,
             cpu_threads=cpu_threads() if place.device == "cpu" else None,
         ).result()
         verdict = device.submit(check_engine, engine, card.name).result()
         self._metrics = DetectorMetrics()
         self._gate: BatchGate[PreparedItem, RawDetections] = BatchGate(
             engine.detect,
-            max_batch_size=settings.max_batch_size,
+            max_batch_size=settings.detection.max_batch_size,
             on_batch=self._metrics.batch,
             observe=self._metrics.observe,
             trace=self._tracer.stage,
@@ -70,7 +70,13 @@ class Detector:
         )
         threads = _PREPARE_THREADS[place.device]
         self.pictures = PictureDetector(
-            settings, engine, self._gate, threads, self._tracer.beside(self._metrics.observe)
+            settings.detection,
+            settings.cache,
+            engine,
+            self._gate,
+            max_pixels=settings.images.max_pixels,
+            preparing_threads=threads,
+            observe=self._tracer.beside(self._metrics.observe),
         )
         logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
 

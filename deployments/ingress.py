@@ -19,7 +19,7 @@ from deployments.routes import build_api
 from prelabel.labelstudio.responses import Prediction
 from prelabel.observability.tracing import open_tracer
 from prelabel.service import ServedModel, Service, ServicePorts
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from prelabel.types import DetectionQuery, Detections, TaskPlan
 
 

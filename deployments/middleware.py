@@ -24,7 +24,7 @@ from prelabel.observability.request_context import (
     current_request_id,
 )
 from prelabel.observability.spans import Tracer
-from prelabel.settings.application import MIB, Environment
+from prelabel.settings import MIB, Environment
 
 # Label Studio sends no credentials with webhooks; see docs/architecture.md.
 _PATHS_WITHOUT_AUTH = {"/webhook"}
@@ -165,7 +165,7 @@ async def _read_body(headers: Headers, receive: Receive, max_bytes: int) -> byte
 def _too_large(max_bytes: int) -> PayloadTooLargeError:
     return PayloadTooLargeError(
         f"The request is larger than {max_bytes / MIB:g} MiB. Select fewer tasks, or raise "
-        "max_body_bytes."
+        "limits.max_body_bytes."
     )
 
 

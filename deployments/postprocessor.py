@@ -11,7 +11,7 @@ from prelabel.labelstudio.responses import Prediction
 from prelabel.observability.request_context import RequestContext
 from prelabel.observability.spans import TraceSettings
 from prelabel.observability.tracing import open_tracer
-from prelabel.settings.application import AppSettings
+from prelabel.settings import DetectionSettings
 from prelabel.types import Detections, TaskPlan
 
 
@@ -19,9 +19,13 @@ class Postprocessor:
     """Suppresses and limits the boxes of a task and maps them to regions. Sees no tensor."""
 
     def __init__(
-        self, settings: AppSettings, model_version: str, traces: TraceSettings | None = None
+        self,
+        settings: DetectionSettings,
+        model_version: str,
+        log_level: str,
+        traces: TraceSettings | None = None,
     ) -> None:
-        use_serve_log(settings.log_level)
+        use_serve_log(log_level)
         self._tracer = open_tracer(traces, "postprocessor")
         suppression = Suppression(
             iou_threshold=settings.nms_iou_threshold,

@@ -11,7 +11,7 @@ from deployments.logs import use_serve_log
 from prelabel.errors import PromptMemoryError
 from prelabel.prompts.repository import AsyncPromptRepository
 from prelabel.prompts.storage import ReopeningStorage, StoredPrompt, open_storage
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import Environment, PromptSettings
 from prelabel.types import ProjectPrompts, PromptRequest
 
 ResultT = TypeVar("ResultT")
@@ -27,8 +27,8 @@ class PromptStore:
     raises: Serve logs a traceback for each exception that a method raises.
     """
 
-    def __init__(self, settings: AppSettings, environment: Environment) -> None:
-        use_serve_log(settings.log_level)
+    def __init__(self, settings: PromptSettings, environment: Environment, log_level: str) -> None:
+        use_serve_log(log_level)
         storage = ReopeningStorage(partial(open_storage, settings, environment))
         storage.try_open()  # so that the log says at the start what is wrong
         self._repository = AsyncPromptRepository(storage)

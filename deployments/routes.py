@@ -51,7 +51,7 @@ def build_api(service: Service) -> FastAPI:
     )
     api.router.route_class = JsonRoute
     # Starlette runs the last added middleware first: authentication runs before the body is read.
-    api.add_middleware(BodyLimit, max_bytes=service.settings.max_body_bytes)
+    api.add_middleware(BodyLimit, max_bytes=service.settings.limits.max_body_bytes)
     api.add_middleware(BasicAuth, environment=service.environment)
     api.add_middleware(RequestContextMiddleware, tracer=service.tracer)
     _add_error_handlers(api, service)

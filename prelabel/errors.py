@@ -119,6 +119,10 @@ class DeviceMemoryError(DetectionError):
     """The batch did not fit the device's memory; a smaller one may."""
 
 
+class SettingsError(PrelabelError):
+    """A setting or a variable of the environment has a wrong value."""
+
+
 class OverloadedError(PrelabelError):
     """The detectors' queue is full."""
 

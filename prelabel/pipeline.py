@@ -41,7 +41,7 @@ from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.resolver import unreadable_sentence
 from prelabel.prompts.sources import PromptSources
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import DetectionQuery, Detections, LookPlan, ProjectPrompts, TaskPlan
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Predictor:
         self._tracer = tracer or Tracer()
         self._model_version = model_version
         self._ports = ports
-        self._bulk_slots = FairSemaphore(settings.task_concurrency)  # of all bulk requests
+        self._bulk_slots = FairSemaphore(settings.limits.task_concurrency)  # of all bulk requests
         self._recalls: set[asyncio.Task[ProjectPrompts]] = set()  # the loop keeps no reference
 
     async def predict(self, request: PredictRequest) -> list[Entry]:
@@ -141,10 +141,11 @@ class Predictor:
         Raises:
             PayloadTooLargeError: The request has more tasks than `max_tasks`.
         """
-        if len(request.tasks) > self._settings.max_tasks:
+        if len(request.tasks) > self._settings.limits.max_tasks:
             raise PayloadTooLargeError(
-                f"The request has {len(request.tasks)} tasks, and {self._settings.max_tasks} are "
-                "allowed. Select fewer, or raise max_tasks."
+                f"The request has {len(request.tasks)} tasks, and "
+                f"{self._settings.limits.max_tasks} are allowed. Select fewer, or raise "
+                "limits.max_tasks."
             )
         if request.context is not None and not request.context.result:
             # Submit sends an empty context; Label Studio would show boxes as suggestions on the
@@ -161,12 +162,12 @@ class Predictor:
     def _start(self, request: PredictRequest) -> _Run:
         urgent = len(request.tasks) == 1
         # A request of one task waits for no other request.
-        own_slots = min(_PICTURES_AT_ONCE, self._settings.task_concurrency)
+        own_slots = min(_PICTURES_AT_ONCE, self._settings.limits.task_concurrency)
         return _Run(
             request,
             slots=FairSemaphore(own_slots) if urgent else self._bulk_slots,
             urgent=urgent,
-            deadline=asyncio.get_running_loop().time() + self._settings.request_deadline_s,
+            deadline=asyncio.get_running_loop().time() + self._settings.limits.request_deadline_s,
             shared=asyncio.create_task(self._load_shared(request)),
         )
 
@@ -177,7 +178,7 @@ class Predictor:
                     return await self._predict_task(task, run)
         except TimeoutError:
             error: PrelabelError = DeadlineError(
-                f"Not done within {self._settings.request_deadline_s:g} s. "
+                f"Not done within {self._settings.limits.request_deadline_s:g} s. "
                 "Retrieve predictions again for what is left."
             )
         except PrelabelError as failure:
@@ -211,7 +212,7 @@ class Predictor:
 
     async def _load_shared(self, request: PredictRequest) -> _Shared:
         project = project_key(request.project)
-        config = parse_labeling_config(request.label_config, self._settings.max_labels)
+        config = parse_labeling_config(request.label_config, self._settings.prompts.max_labels)
         if project is None:
             return _Shared(config, ProjectPrompts())
         recall = asyncio.create_task(self._recall(project))
@@ -222,7 +223,7 @@ class Predictor:
         has_prompt = _has_prompt(request.context, config)
         await asyncio.wait({recall}, timeout=_RECALL_WAIT_WITH_PROMPT_S if has_prompt else None)
         prompts = recall.result() if recall.done() else ProjectPrompts()
-        if not self._settings.remember_prompts:
+        if not self._settings.prompts.remember:
             prompts = ProjectPrompts(project=prompts.project)
         return _Shared(config, prompts)
 

@@ -44,7 +44,7 @@ from prelabel.prompts.planner import asked_by_submit
 from prelabel.prompts.repository import PromptPort
 from prelabel.prompts.resolver import unreadable_labels, unreadable_sentence
 from prelabel.prompts.storage import StoredPrompt
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from prelabel.types import DetectionQuery, Detections, PromptRequest, TaskPlan
 
 logger = logging.getLogger(__name__)
@@ -167,8 +167,8 @@ class Service:
         self._registrations: set[asyncio.Task[None]] = set()  # the loop keeps no reference
         images = ImageSource(
             image_download(settings, environment, resolve, connect),
-            max_cached_bytes=settings.picture_cache_bytes,
-            max_cached_s=settings.picture_cache_s,
+            max_cached_bytes=settings.cache.picture_bytes,
+            max_cached_s=settings.cache.picture_s,
             observe=self.tracer.beside(self._metrics.observe),
         )
         pipeline_ports = PipelinePorts(
@@ -242,7 +242,7 @@ class Service:
         """
         key = project_key(request.project)
         if request.label_config is not None:
-            config = parse_labeling_config(request.label_config, self.settings.max_labels)
+            config = parse_labeling_config(request.label_config, self.settings.prompts.max_labels)
             if unreadable := unreadable_labels(config, self.model.vocabulary):
                 logger.warning("project %s: %s", key, unreadable_sentence(unreadable))
         if key is None:
@@ -264,13 +264,13 @@ class Service:
         self.report(Report({"webhooks": 1}))
         project = event.project_key
         submitted_at = event.annotation.updated_at if event.annotation else None
-        if not self.settings.remember_prompts or project is None or submitted_at is None:
+        if not self.settings.prompts.remember or project is None or submitted_at is None:
             return
         prompts = self._ports.prompts
         if not await prompts.knows(project):
             return
         prompt = await asyncio.to_thread(
-            asked_by_submit, event, self.settings, self.model.vocabulary
+            asked_by_submit, event, self.settings.prompts, self.model.vocabulary
         )
         if prompt != PromptRequest():
             await prompts.remember(project, submitted_at, prompt)
@@ -319,22 +319,22 @@ def image_download(
     label_studio = LabelStudioClient(
         environment.label_studio_url,
         environment.label_studio_token,
-        max_image_bytes=settings.max_image_bytes,
-        connect_timeout_s=settings.connect_timeout_s,
-        timeout_s=settings.fetch_timeout_s,
+        max_image_bytes=settings.images.max_bytes,
+        connect_timeout_s=settings.images.connect_timeout_s,
+        timeout_s=settings.images.fetch_timeout_s,
         egress=egress,
     )
     fetcher = ImageFetcher(
         FetchLimits(
-            max_bytes=settings.max_image_bytes,
-            connect_timeout_s=settings.connect_timeout_s,
-            total_timeout_s=settings.fetch_timeout_s,
+            max_bytes=settings.images.max_bytes,
+            connect_timeout_s=settings.images.connect_timeout_s,
+            total_timeout_s=settings.images.fetch_timeout_s,
         ),
-        allowed_hosts=settings.allowed_image_hosts,
+        allowed_hosts=settings.images.allowed_hosts,
         trusted_url=environment.label_studio_url,
         tls=egress.tls,
         proxies=egress.proxies,
-        proxy_resolves_names=settings.proxy_resolves_names,
+        proxy_resolves_names=settings.images.proxy_resolves_names,
         resolve=resolve,
         connect=connect,
     )

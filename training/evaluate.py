@@ -20,7 +20,7 @@ from prelabel.checkpoints.cards import ModelCard, load_card, model_folder
 from prelabel.detection.scoring import select_detections
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import Detections, Ints, RawDetections, Thresholds
 from training import WORK, backgrounds
 from training.icons import Role, Sprites, icon_sets, load_sprites
@@ -34,7 +34,7 @@ _SQUARISH, _WIDE = 4 / 3, 2.0  # width by height, or the other way round
 _IOU = 0.5
 _SAME_PX = 0.5
 _EVERYTHING = Thresholds(box=0.0, text=0.0)
-_DEFAULTS = AppSettings()
+_DEFAULTS = AppSettings().detection
 _DEFAULT_THRESHOLDS = Thresholds(box=_DEFAULTS.box_threshold, text=_DEFAULTS.text_threshold)
 _QUICK = {
     "seen": "ap50",

@@ -1,4 +1,4 @@
-"""The model version: Label Studio asks for a prediction again only when it changes."""
+"""The model version. Label Studio asks for predictions again only when it changes."""
 
 from __future__ import annotations
 
@@ -7,49 +7,36 @@ import json
 from pathlib import Path
 
 from prelabel.checkpoints.cards import ModelCard, read_lock, sha256_of
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
+from prelabel.settings.fields import iterate_settings
+from prelabel.settings.flat_names import GROUPED_NAMES
 
-# Settings that cannot change a prediction. All others do: a forgotten one costs a new prediction,
-# a wrongly listed one would keep a stale prediction for ever.
-_WITHOUT_EFFECT = frozenset(
-    {
-        "models_dir",
-        "prompts_file",
-        "max_batch_size",
-        "result_cache_bytes",
-        "picture_cache_bytes",
-        "picture_cache_s",
-        "connect_timeout_s",
-        "fetch_timeout_s",
-        "request_deadline_s",
-        "task_concurrency",
-        "max_tasks",
-        "max_body_bytes",
-        "allowed_image_hosts",
-        "proxy_resolves_names",
-        "log_level",
-        "release",
-    }
-)
-
-
-# Counted up when the code changes what is predicted from the same weights and settings.
+# Increase it when a change of the code changes predictions of the same weights and settings.
 _RESULTS_REVISION = 4
+
+# The digest keeps the names that the settings had before they were grouped: the grouping changed no
+# prediction, and a new version would make Label Studio ask for all predictions again.
+_FLAT_NAMES = {path: name for name, path in GROUPED_NAMES.items()}
 
 
 def model_version(card: ModelCard, folder: Path, settings: AppSettings) -> str:
-    """Name of the card and a digest of the weights' hashes and the settings: "demo-1f0c39ab"."""
+    """Return the card's name with a digest of weights and settings, such as "demo-1f0c39ab"."""
     lock = read_lock(folder)
-    unknown = [file.path for file in card.files if file.sha256 is None]
+    # Hashes that the card itself states are part of the card's dump.
+    unhashed = [file.path for file in card.files if file.sha256 is None]
     hashes = {
         path: lock.files[path].sha256 if lock and path in lock.files else sha256_of(folder / path)
-        for path in unknown
+        for path in unhashed
     }
     facts = {
         "results": _RESULTS_REVISION,
         "card": card.model_dump(mode="json", exclude={"folder"}),
         "hashes": hashes,
-        "settings": settings.model_dump(mode="json", exclude=set(_WITHOUT_EFFECT)),
+        "settings": {
+            _FLAT_NAMES.get(setting.path, setting.path): setting.value
+            for setting in iterate_settings(settings)
+            if setting.changes_predictions
+        },
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return f"{card.name}-{digest[:8]}"

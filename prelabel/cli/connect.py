@@ -11,7 +11,7 @@ from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_
 from prelabel.labelstudio.rest import Backend, BackendForm, LabelStudioAPI, Project
 from prelabel.net.egress import Egress
 from prelabel.net.origin import LOOPBACK_NAMES, SERVICE_URL, Origin, same_address
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 
 TITLE = "prelabel"
 # How many labels there may be is the service's setting; only the service knows it.

@@ -40,7 +40,7 @@ from prelabel.net.origin import SERVICE_URL, Origin
 from prelabel.net.proxies import DIRECT
 from prelabel.phrases.vocabulary import shipped_vocabulary
 from prelabel.prompts.resolver import unreadable_labels, unreadable_sentence
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 
 EMBEDDED = "embedded"
 SOON = timedelta(days=7)
@@ -192,7 +192,7 @@ def _model(health: Health) -> _Seen[Health]:
         return _Seen(
             health,
             f"{title} knows simple drawings. Real pictures need a real model: choose one from "
-            "`prelabel models`, `prelabel download` it, and set `model:` in serve_config.yaml.",
+            "`prelabel models`, `prelabel download` it, and set model.name in serve_config.yaml.",
             is_warning=True,
         )
     return _Seen(health, f"{title}.")
@@ -371,8 +371,8 @@ def _picture(examined: Examined, studio: LabelStudioAPI, project: Project) -> _S
         return _Seen(True, seen)
     return _Seen(
         True,
-        f"{seen} If it shows what the labels say, lower box_threshold and text_threshold, or "
-        "choose another model.",
+        f"{seen} If it shows what the labels say, lower detection.box_threshold and "
+        "detection.text_threshold, or choose another model.",
         is_warning=True,
     )
 

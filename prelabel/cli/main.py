@@ -92,13 +92,12 @@ def predict(
     from PIL import Image
 
     from prelabel.cli.drawing import draw_boxes
-    from prelabel.cli.preflight import read_environment
     from prelabel.cli.service_client import ask, to_box
     from prelabel.images.decode import decode_image
     from prelabel.net.egress import Egress
-    from prelabel.settings.application import AppSettings
+    from prelabel.settings import AppSettings, read_environment
 
-    limits = AppSettings()
+    limits = AppSettings().images
     asked, kept = _names_in(prompt), _names_in(labels or prompt)
     if not asked:
         raise PromptError('The prompt names nothing to look for. Write it as in "cat . dog".')
@@ -107,7 +106,7 @@ def predict(
     if image.resolve() in (output.resolve(), json_output.resolve()):
         raise ImageDecodeError("The output would replace the picture. Name another --output.")
     content = _read(image)
-    upright = decode_image(content, max_pixels=limits.max_image_pixels)
+    upright = decode_image(content, max_pixels=limits.max_pixels)
     url = url.rstrip("/")
     auth = (user or "", password or "") if user or password else None
     environment = read_environment()
@@ -139,9 +138,9 @@ def predict(
 def _names_in(prompt: str) -> dict[str, None]:
     """Labels that a prompt's phrases become, in order, without its negatives."""
     from prelabel.prompts.parser import split_prompt
-    from prelabel.settings.application import AppSettings
+    from prelabel.settings import AppSettings
 
-    wanted = split_prompt(prompt, AppSettings().max_prompt_chars)
+    wanted = split_prompt(prompt, AppSettings().prompts.max_chars)
     return {each.label or each.phrase: None for each in wanted if not each.negative}
 
 
@@ -194,7 +193,7 @@ def download(
 
     folder = fetch(load_card(name), models_dir)
     _console.print(
-        f"{name} is in {folder}. Set `model: {name}` in serve_config.yaml.",
+        f"{name} is in {folder}. In serve_config.yaml, under args, set `model: {{name: {name}}}`.",
         highlight=False,
         soft_wrap=True,
     )
@@ -258,7 +257,7 @@ def calibrate(
     proposal = propose(buckets, MAX_BATCH_S)
     _console.print(
         "For serve_config.yaml, with nothing else running here while it was measured:\n"
-        f"  args: max_batch_size: {proposal.max_batch_size}\n"
+        f"  args: detection: {{max_batch_size: {proposal.max_batch_size}}}\n"
         "  Detector, autoscaling_config: "
         f"target_ongoing_requests: {proposal.target_ongoing_requests}",
         highlight=False,
@@ -286,7 +285,7 @@ def connect(
     """Connect this service to a Label Studio project; again: update what is connected."""
     from prelabel.cli.connect import backend_form, open_label_studio
     from prelabel.cli.connect import connect as connect_backend
-    from prelabel.cli.preflight import read_environment
+    from prelabel.settings import read_environment
 
     environment = read_environment()
     form = backend_form(url, environment, title=title, interactive=interactive)
@@ -307,7 +306,7 @@ def doctor(
 ) -> None:
     """Check the service, Label Studio, the token and a project; say what to repair."""
     from prelabel.cli.doctor import Examined, Status, examine
-    from prelabel.cli.preflight import read_environment
+    from prelabel.settings import read_environment
 
     url = url.rstrip("/")
     examined = Examined(url, (backend_url or url).rstrip("/"), project, read_environment())

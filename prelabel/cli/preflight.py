@@ -11,9 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prelabel.checkpoints.cards import check_installed, load_card, model_folder
 from prelabel.errors import PrelabelError, PromptMemoryError
-from prelabel.net.tls import TrustError, tls_context
 from prelabel.prompts.storage import FileStorage, open_storage
-from prelabel.settings.application import AppSettings, Environment, ServeEnvironment
+from prelabel.settings import (
+    AppSettings,
+    Environment,
+    PromptSettings,
+    ServeEnvironment,
+    read_environment,
+)
+from prelabel.settings.faults import first_fault, own_sentence
 
 
 class PreflightError(PrelabelError):
@@ -41,15 +47,16 @@ class _ServeConfig(_Part):
 def preflight(config: Path) -> None:
     """Check the settings, the model, the file of prompts and the port of a Serve config file.
 
-    Raises PreflightError, or ModelError for a model that is not there.
+    Raises PreflightError, SettingsError for a variable of the environment that is wrong, or
+    ModelError for a model that is not there.
     """
     parsed = _read(config)
     environment = read_environment()
     for application in parsed.applications:
-        settings = override(environment, application.args)
-        card = load_card(settings.model)
-        check_installed(card, model_folder(card, settings.models_dir))
-        _check_memory(settings, environment, config)
+        settings = environment.override(application.args)
+        card = load_card(settings.model.name)
+        check_installed(card, model_folder(card, settings.model.folder))
+        _check_memory(settings.prompts, environment, config)
     where = f"under http_options in {config}"
     _check_port(parsed.http_options.host, parsed.http_options.port, where)
     serve = ServeEnvironment()
@@ -67,51 +74,16 @@ def _read(config: Path) -> _ServeConfig:
     except yaml.YAMLError as error:
         raise PreflightError(f"{config} is not valid YAML: {error}. Correct it.") from error
     except ValidationError as error:
-        raise PreflightError(f"{config} is wrong at {_first(error)}. Correct it.") from error
+        raise PreflightError(_wrong_config(config, error)) from error
 
 
-def read_environment() -> Environment:
-    """The environment's variables. Raises PreflightError where one is wrong, or names certificates
-    that cannot be read.
-    """
-    try:
-        environment = Environment()
-        tls_context(environment.trust)
-    except ValidationError as error:
-        raise _wrong_environment(error) from error
-    except TrustError as error:
-        raise PreflightError(str(error)) from error
-    return environment
+def _wrong_config(config: Path, error: ValidationError) -> str:
+    # A validator's own sentence already says how to correct the value.
+    cure = "" if own_sentence(error) else " Correct it."
+    return f"{config} is wrong at {first_fault(error)}.{cure}"
 
 
-def override(environment: Environment, settings: AppSettings) -> AppSettings:
-    """The settings, with the environment's values. Raises PreflightError where one is wrong."""
-    try:
-        return environment.override(settings)
-    except ValidationError as error:
-        raise _wrong_environment(error) from error
-
-
-def _wrong_environment(error: ValidationError) -> PreflightError:
-    sentence = _own_words(error)
-    return PreflightError(
-        sentence or f"The environment is wrong at {_first(error)}. Correct or unset the variable."
-    )
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the top"
-    return f"{place}: {_own_words(error) or first['msg']}".rstrip(".")
-
-
-def _own_words(error: ValidationError) -> str:
-    """What a validator of ours says of the first fault; empty where pydantic found it."""
-    cause = error.errors()[0].get("ctx", {}).get("error")
-    return str(cause) if isinstance(cause, ValueError) else ""
-
-
-def _check_memory(settings: AppSettings, environment: Environment, config: Path) -> None:
+def _check_memory(settings: PromptSettings, environment: Environment, config: Path) -> None:
     """Opens the file as the service will; Redis is asked nothing, because it may start later."""
     try:
         storage = open_storage(settings, environment)
@@ -119,9 +91,9 @@ def _check_memory(settings: AppSettings, environment: Environment, config: Path)
         if environment.prompts_redis_url is not None:
             raise PreflightError(str(error)) from error
         raise PreflightError(
-            f"prompts_file is {settings.prompts_file}, which cannot be used "
-            f"({_reason(error)}). Under args in {config}, set prompts_file to a file in a folder "
-            "that can be written, or remember_prompts to false; or keep prompts in Redis, with "
+            f"prompts.file is {settings.file}, which cannot be used "
+            f"({_reason(error)}). Under args in {config}, set prompts.file to a file in a folder "
+            "that can be written, or prompts.remember to false; or keep prompts in Redis, with "
             "PROMPTS_REDIS_URL."
         ) from error
     if isinstance(storage, FileStorage):

@@ -20,7 +20,7 @@ from prelabel.engines.base import AnyEngine, PreparedItem
 from prelabel.errors import PrelabelError
 from prelabel.images.decode import decode_image
 from prelabel.observability.timing import Observe, ignore_stage, timed
-from prelabel.settings.application import AppSettings
+from prelabel.settings import CacheSettings, DetectionSettings
 from prelabel.types import DetectionQuery, Detections, ImageRGB, RawDetections
 
 _DIGESTED_AT_ONCE = 256 * 1024  # bytes: that takes less time than the way to a thread and back
@@ -34,31 +34,34 @@ ResultT = TypeVar("ResultT")
 class PictureDetector:
     """Answers queries with one engine. All methods belong to one event loop.
 
-    gate: in front of the engine; preparing_threads: to decode and resize in, beside the forward
-    pass of the batch before; observe: told how long that takes.
+    gate: in front of the engine; max_pixels: of a picture; preparing_threads: to decode and resize
+    in, beside the forward pass of the batch before; observe: told how long that takes.
     """
 
     def __init__(
         self,
-        settings: AppSettings,
+        settings: DetectionSettings,
+        cache: CacheSettings,
         engine: AnyEngine,
         gate: BatchGate[PreparedItem, RawDetections],
+        *,
+        max_pixels: int,
         preparing_threads: int,
         observe: Observe = ignore_stage,
     ) -> None:
         self._observe = observe
-        self._max_pixels = settings.max_image_pixels
+        self._max_pixels = max_pixels
         self._tiling = Tiling(settings.tile_size, settings.tile_overlap, settings.max_tiles)
         self._views_at_once = 2 * settings.max_batch_size  # of a picture: one batch runs, one waits
         self._engine = engine
         self._gate = gate
         self.pictures: SingleFlightCache[ImageRGB] = SingleFlightCache(
             lambda image: image.nbytes,
-            max_bytes=settings.picture_cache_bytes,
-            max_age_s=settings.picture_cache_s,
+            max_bytes=cache.picture_bytes,
+            max_age_s=cache.picture_s,
         )
         self.seen: SingleFlightCache[Seen] = SingleFlightCache(
-            _bytes_of, max_bytes=settings.result_cache_bytes
+            _bytes_of, max_bytes=cache.result_bytes
         )
         self._preparing = ThreadPoolExecutor(preparing_threads, thread_name_prefix="prepare")
         self._preparing_urgent = ThreadPoolExecutor(1, thread_name_prefix="prepare-urgent")

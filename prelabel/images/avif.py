@@ -50,7 +50,7 @@ def check_frames(encoded: bytes, max_pixels: int) -> None:
     if largest > max_pixels:
         raise ImageDecodeError(
             f"The picture is stored in frames of more than the {max_pixels} pixels that are "
-            "allowed; make it smaller or raise max_image_pixels."
+            "allowed; make it smaller or raise images.max_pixels."
         )
 
 

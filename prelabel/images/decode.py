@@ -123,7 +123,7 @@ def _check_size(image_wh: tuple[int, int], max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageDecodeError(
             f"The picture has {width} x {height} pixels, more than the {max_pixels} that are "
-            "allowed; make it smaller or raise max_image_pixels."
+            "allowed; make it smaller or raise images.max_pixels."
         )
 
 

@@ -162,7 +162,7 @@ class ImageFetcher:
         """The body, as it comes; given up as soon as it is too large or too late."""
         too_large = ImageFetchError(
             f"The picture from {server} is larger than {self._limits.max_bytes} bytes; "
-            "make it smaller or raise max_image_bytes."
+            "make it smaller or raise images.max_bytes."
         )
         declared = response.headers.get("Content-Length", "")
         if declared.isdecimal() and int(declared) > self._limits.max_bytes:

@@ -50,7 +50,7 @@ class Server:
         return ImageAddressError(
             f"The name of {self} is not known here, so it cannot be checked that {self.proxy} "
             f"would not lead inside; add {self.origin.netloc_host} to ALLOWED_IMAGE_HOSTS, or set "
-            "proxy_resolves_names if that proxy lets nothing through to inside addresses."
+            "images.proxy_resolves_names if that proxy lets nothing through to inside addresses."
         )
 
     def unreachable(self, reason: str) -> ImageFetchError:
@@ -62,7 +62,7 @@ class Server:
         """The error for a server that took too long."""
         return ImageFetchError(
             f"{self} did not send the picture within {watchdog.total_s:.3g} s; "
-            "try again, make the picture smaller or raise fetch_timeout_s."
+            "try again, make the picture smaller or raise images.fetch_timeout_s."
         )
 
     def refusal(self, status: int, *, has_token: bool) -> str:

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from prelabel.errors import RequestError
-from prelabel.settings.application import MOST_TASKS
+from prelabel.settings import MAX_TASKS
 from prelabel.types import PresentRegion, PromptRequest
 
 _MOST_ENTRIES = 100_000
@@ -142,7 +142,7 @@ class PredictRequest(_Wire):
 
     tasks: Annotated[
         tuple[Annotated[Task | BadTask, PlainValidator(_task_or_fault)], ...],
-        Field(max_length=MOST_TASKS),
+        Field(max_length=MAX_TASKS),
     ]
     label_config: str
     project: str | int | None = None

@@ -23,7 +23,7 @@ from prelabel.prompts.resolver import (
 )
 from prelabel.prompts.sources import PromptSources
 from prelabel.prompts.targets import Aim, PhraseTargets
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings, DetectionSettings, PromptSettings
 from prelabel.types import LookPlan, PresentRegion, PromptEcho, PromptRequest, TaskPlan, Thresholds
 
 _MOST_PICTURES = 1_000  # of one task
@@ -31,7 +31,7 @@ _SUBMITS = {"ANNOTATION_CREATED", "ANNOTATION_UPDATED"}
 
 
 def asked_by_submit(
-    event: WebhookRequest, settings: AppSettings, vocabulary: Vocabulary | None = None
+    event: WebhookRequest, settings: PromptSettings, vocabulary: Vocabulary | None = None
 ) -> PromptRequest:
     """What a webhook's annotation asked for; nothing unless it was submitted just now.
 
@@ -73,14 +73,14 @@ def plan_task(
     where nothing would be looked for that it has a label for, RequestError where the task has none
     of the pictures to look at.
     """
-    planner = _Planner(config, settings, vocabulary or shipped_vocabulary())
-    return planner.plan(task, sources)
+    planner = _Planner(config, settings.prompts, vocabulary or shipped_vocabulary())
+    return planner.plan(task, sources, settings.detection)
 
 
 @dataclass(frozen=True, slots=True)
 class _Planner:
     config: LabelingConfig
-    settings: AppSettings
+    settings: PromptSettings
     vocabulary: Vocabulary
 
     def is_worth_keeping(self, text: str | None) -> bool:
@@ -94,10 +94,12 @@ class _Planner:
             return False
         return prompt.is_useful
 
-    def plan(self, task: Task, sources: PromptSources) -> TaskPlan:
+    def plan(self, task: Task, sources: PromptSources, detection: DetectionSettings) -> TaskPlan:
         prompt = self._prompt_that_applies(sources)
-        targets = PhraseTargets(self.config, prompt, sources, self.settings, self.vocabulary)
-        looks = self._looks(task, sources, targets)
+        targets = PhraseTargets(self.config, prompt, sources, detection, self.vocabulary)
+        text_threshold = sources.resolve(detection).text_threshold
+        assert text_threshold is not None  # the settings always give one
+        looks = self._looks(task, sources, targets, text_threshold)
         unreadable = (*(prompt.unreadable if prompt else ()), *targets.unreadable)
         if not looks:
             raise PromptError(_why_nothing(prompt, unreadable))
@@ -108,10 +110,11 @@ class _Planner:
             unreadable,
         )
 
-    def _looks(self, task: Task, sources: PromptSources, targets: PhraseTargets) -> list[LookPlan]:
+    def _looks(
+        self, task: Task, sources: PromptSources, targets: PhraseTargets, text_threshold: float
+    ) -> list[LookPlan]:
         looks: list[LookPlan] = []
         missing: list[str] = []
-        text_threshold = sources.resolve(self.settings).text_threshold
         for image in self.config.images:
             if not targets.concern(image):
                 continue
@@ -171,10 +174,9 @@ def _looks(
     image: ImageObject,
     uris: Sequence[str],
     aims: Sequence[Aim],
-    text_threshold: float | None,
+    text_threshold: float,
     present: Sequence[PresentRegion],
 ) -> Iterator[LookPlan]:
-    assert text_threshold is not None  # the settings always give one
     phrases, targets = zip(*aims, strict=True)
     lowest = min(target.min_score for target in targets if target is not None)
     thresholds = Thresholds(lowest, text_threshold)

@@ -16,7 +16,7 @@ from prelabel.phrases.matching import Step, nearest
 from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.phrases.words import normal_form, number_key, searched_words, to_words, without_marks
 from prelabel.prompts.parser import Wanted, split_prompt
-from prelabel.settings.application import AppSettings
+from prelabel.settings import PromptSettings
 from prelabel.types import PhraseMatch
 
 _LAST_SIGN = "\u2bff"  # behind it, what is no letter is a picture, or a sign in its stead
@@ -109,7 +109,7 @@ class PlannedPrompt:
 def read_prompt(
     text: str,
     config: LabelingConfig,
-    settings: AppSettings,
+    settings: PromptSettings,
     vocabulary: Vocabulary,
     *,
     typed: bool,
@@ -119,7 +119,7 @@ def read_prompt(
     Raises PromptError for one that is too long.
     """
     reader = _Reader(config, "drop" if _drops(settings, typed) else settings.unknown_phrases, typed)
-    wanted = split_prompt(text, settings.max_prompt_chars, config.names.all)
+    wanted = split_prompt(text, settings.max_chars, config.names.all)
     readable: list[PlannedPhrase] = []
     unread: list[PlannedPhrase] = []
     for each in wanted:
@@ -129,7 +129,7 @@ def read_prompt(
     return PlannedPrompt(text, tuple(readable), tuple(unread), unknown, frozenset(reader.excluded))
 
 
-def _drops(settings: AppSettings, typed: bool) -> bool:
+def _drops(settings: PromptSettings, typed: bool) -> bool:
     """Boxes without a label are for an annotator alone: Label Studio may refuse a whole batch of
     predictions for one of them.
     """
@@ -272,7 +272,7 @@ def label_searches(label: Label) -> tuple[Search, ...]:
     return searches_of(label.phrases)
 
 
-def check_known(prompt: PlannedPrompt, config: LabelingConfig, settings: AppSettings) -> None:
+def check_known(prompt: PlannedPrompt, config: LabelingConfig, settings: PromptSettings) -> None:
     """Raise PromptError, which names the labels that come nearest, for a prompt that says nothing
     that has a label, or, with `unknown_phrases: reject`, anything that has none.
     """

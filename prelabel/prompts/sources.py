@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.protocol import Context, Task, asked_in, boxes_in
 from prelabel.prompts.parser import what_applies
-from prelabel.settings.application import AppSettings
+from prelabel.settings import DetectionSettings
 from prelabel.types import PresentRegion, ProjectPrompts, PromptRequest
 
 _MOST_DRAFTS = 20  # of one task; each is another annotator's
@@ -57,7 +57,9 @@ class PromptSources:
             if asked.prompt is not None:
                 yield asked.prompt
 
-    def resolve(self, settings: AppSettings, score_threshold: float | None = None) -> PromptRequest:
+    def resolve(
+        self, settings: DetectionSettings, score_threshold: float | None = None
+    ) -> PromptRequest:
         """The thresholds that apply; both are given. score_threshold: that of the label or its
         control tag in the labeling config.
         """

@@ -23,7 +23,7 @@ from redis.retry import Retry
 
 from prelabel.checkpoints.cards import PROJECT_ROOT
 from prelabel.errors import PromptMemoryError
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import Environment, PromptSettings
 from prelabel.types import PromptRequest
 
 logger = logging.getLogger(__name__)
@@ -149,8 +149,8 @@ class FileStorage:
         except (OSError, sqlite3.Error) as error:
             raise PromptMemoryError(
                 "The file of remembered prompts cannot be used "
-                f"({type(error).__name__}). Set prompts_file to a place that can be written, or "
-                "remember_prompts to false."
+                f"({type(error).__name__}). Set prompts.file to a place that can be written, or "
+                "prompts.remember to false."
             ) from error
 
 
@@ -266,11 +266,11 @@ def _detail(cause: BaseException | None) -> str:
     return f" ({cause})" if isinstance(cause, OSError | sqlite3.Error) else ""
 
 
-def open_storage(settings: AppSettings, environment: Environment) -> PromptStorage:
+def open_storage(settings: PromptSettings, environment: Environment) -> PromptStorage:
     """Open the storage that settings and environment name. Raises PromptMemoryError."""
-    if not settings.remember_prompts:
+    if not settings.remember:
         return FileStorage(None)
     if environment.prompts_redis_url is not None:
         return RedisStorage(environment.prompts_redis_url.get_secret_value())
-    file = settings.prompts_file
+    file = settings.file
     return FileStorage(PROJECT_ROOT / Path(file).expanduser() if file else None)

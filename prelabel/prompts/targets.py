@@ -19,7 +19,7 @@ from prelabel.prompts.resolver import (
     searches_of,
 )
 from prelabel.prompts.sources import PromptSources
-from prelabel.settings.application import AppSettings
+from prelabel.settings import DetectionSettings
 from prelabel.types import Target
 
 Aim = tuple[str, Target | None]  # words, and the label that their boxes get
@@ -38,7 +38,7 @@ class PhraseTargets:
         config: LabelingConfig,
         prompt: PlannedPrompt | None,
         sources: PromptSources,
-        settings: AppSettings,
+        settings: DetectionSettings,
         vocabulary: Vocabulary,
     ) -> None:
         self.unreadable: dict[str, None] = {}

@@ -1,1 +1,29 @@
-"""The settings of the application and the variables of its environment."""
+"""Settings of the application (`args:` in serve_config.yaml) and environment variables."""
+
+from prelabel.settings.application import (
+    MAX_TASKS,
+    MIB,
+    AppSettings,
+    CacheSettings,
+    DetectionSettings,
+    ImageSettings,
+    LimitSettings,
+    ModelSettings,
+    PromptSettings,
+)
+from prelabel.settings.environment import Environment, ServeEnvironment, read_environment
+
+__all__ = [
+    "MAX_TASKS",
+    "MIB",
+    "AppSettings",
+    "CacheSettings",
+    "DetectionSettings",
+    "Environment",
+    "ImageSettings",
+    "LimitSettings",
+    "ModelSettings",
+    "PromptSettings",
+    "ServeEnvironment",
+    "read_environment",
+]

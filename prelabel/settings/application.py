@@ -1,383 +1,278 @@
-"""Every setting, declared once; and the only reader of the process environment.
-
-`AppSettings` are the values under `args:` in serve_config.yaml. `Environment` is what the
-tutorial's variables say; it is read where the application is built and travels to the replicas
-as an argument, so it does not matter how Ray starts them.
-"""
+"""Settings of the application: the values under `args:` in serve_config.yaml, in groups."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, model_validator
 
 from prelabel.net.allowed_hosts import to_hosts
-from prelabel.net.pasted_text import unquoted
-from prelabel.net.proxies import Proxies
-from prelabel.net.tls import Trust
-from prelabel.observability.spans import TraceSettings
-from prelabel.settings.values import (
-    to_label_studio_url,
-    to_log_level,
-    to_path,
-    to_share,
-    to_token,
-    to_true,
-)
+from prelabel.settings.fields import SettingsGroup, setting
+from prelabel.settings.flat_names import refuse_flat_names
+from prelabel.settings.values import to_log_level
 
-MIB = 1024 * 1024
-MOST_TASKS = 50_000  # that are read at all
-
-Share = Annotated[float | None, BeforeValidator(to_share)]
-FilePath = Annotated[str | None, BeforeValidator(to_path)]
+MIB: Final = 1024 * 1024
+MAX_TASKS: Final = 50_000  # of one request; the parser refuses more before it reads them
 
 
-class AppSettings(BaseModel):
-    """Values of serve_config.yaml, `args:`. Wrong names and values are refused when deploying."""
+class ModelSettings(SettingsGroup):
+    """The model, and how it runs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str = Field("demo", description="Name of the model's card, see `prelabel models`.")
-    models_dir: str = Field("models", description="Folder that holds the downloaded models.")
-    device: Literal["auto", "cpu", "cuda"] = Field(
+    name: str = setting(
+        "demo",
+        changes_predictions=True,
+        description="Name of the model's card, as `prelabel models` lists it, or the path of a "
+        "card of your own.",
+    )
+    folder: str = setting(
+        "models", changes_predictions=False, description="Folder of the downloaded models."
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting(
         "auto",
-        description="Where the model runs. `auto`: a GPU if the cluster has one when the "
+        changes_predictions=True,
+        description="Device of the model. `auto`: a GPU if the cluster has one when the "
         "application is deployed. A cluster that starts without GPU nodes must say `cuda`.",
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto",
+        changes_predictions=True,
         description="`auto`: bfloat16 autocast on recent NVIDIA GPUs, else float32. On CPUs with "
         "AMX bfloat16 is faster for large models, by a third, and moves boxes by some pixels.",
     )
-    max_batch_size: int = Field(
-        8, ge=1, le=256, description="Most pictures in one pass through the model."
-    )
-    box_threshold: float = Field(
-        0.3, ge=0, le=1, description="Lowest score of a box. 0 keeps every box."
-    )
-    text_threshold: float = Field(
-        0.25,
+
+
+class DetectionSettings(SettingsGroup):
+    """Thresholds, suppression of overlapping boxes, batches and tiles."""
+
+    box_threshold: float = setting(
+        0.3,
+        changes_predictions=True,
+        description="Lowest score of a box. 0 keeps every box.",
         ge=0,
         le=1,
-        description="Lowest mean score over all words of a box's phrase: higher values demand "
+    )
+    text_threshold: float = setting(
+        0.25,
+        changes_predictions=True,
+        description="Lowest mean score over all words of a box's phrase: a higher value demands "
         'that "red star" is both red and a star.',
-    )
-    nms_iou_threshold: float = Field(
-        0.7,
         ge=0,
         le=1,
-        description="Of two boxes that overlap by more than this (intersection over union), "
-        "only the better one is kept. 1 keeps all.",
     )
-    nms_class_agnostic: bool = Field(
-        False, description="Let boxes of different labels suppress each other, too."
-    )
-    max_boxes: int = Field(300, ge=1, le=10_000, description="Most boxes per picture, best first.")
-    min_box_px: float = Field(
-        1, ge=0, description="Least width and height of a box, in pixels of the original picture."
-    )
-    unknown_phrases: Literal["unlabelled", "drop", "first_label", "reject"] = Field(
-        "unlabelled",
-        description="What happens to phrases of a prompt that match no label of the project. "
-        "`unlabelled`: an annotator who types them gets boxes without a label, and predictions in "
-        "bulk leave them out; `drop`: they are looked for, so that their objects are not taken for "
-        "others, and left out; `first_label`: their boxes get the control's first label; `reject`: "
-        "the task fails with a sentence that names them.",
-    )
-    remember_prompts: bool = Field(
-        True,
-        description="Remember the prompt of each project's newest submitted annotation and use "
-        "it for tasks that come without one.",
-    )
-    prompts_file: str = Field(
-        "data/prompts.sqlite",
-        description="File that remembers them, also after a restart; empty: in memory only. A "
-        "cluster keeps them in Redis instead, see PROMPTS_REDIS_URL.",
-    )
-    max_prompt_chars: int = Field(4_000, ge=1, description="Longest prompt, in characters.")
-    max_labels: int = Field(1_000, ge=1, description="Most labels for one picture.")
-    max_image_bytes: int = Field(50 * MIB, ge=1, description="Largest picture, in bytes.")
-    max_image_pixels: int = Field(
-        64_000_000,
-        ge=1,
-        le=178_956_970,
-        description="Largest picture, in pixels; checked before decoding.",
-    )
-    tile_size: int = Field(
-        0,
+    nms_iou_threshold: float = setting(
+        0.7,
+        changes_predictions=True,
+        description="Of two boxes whose intersection over union is above this value, only the "
+        "one with the higher score is kept. 1 keeps all.",
         ge=0,
-        description="For small objects in large pictures: a picture with a longer side than this, "
-        "in pixels, is looked at in square tiles of this size, too. 0: only as a whole.",
+        le=1,
     )
-    tile_overlap: float = Field(
+    nms_class_agnostic: bool = setting(
+        False,
+        changes_predictions=True,
+        description="Let boxes of different labels suppress each other, too.",
+    )
+    max_boxes: int = setting(
+        300,
+        changes_predictions=True,
+        description="Most boxes per picture. Those with the highest scores are kept.",
+        ge=1,
+        le=10_000,
+    )
+    min_box_px: float = setting(
+        1.0,  # a float, so that its JSON in the model version is that of a YAML value
+        changes_predictions=True,
+        description="Least width and height of a box, in pixels of the original picture.",
+        ge=0,
+    )
+    max_batch_size: int = setting(
+        8,
+        changes_predictions=False,
+        description="Most pictures in one pass through the model.",
+        ge=1,
+        le=256,
+    )
+    tile_size: int = setting(
+        0,
+        changes_predictions=True,
+        description="For small objects in large pictures: a picture with a side longer than this, "
+        "in pixels, is also searched in square tiles of this size. 0: no tiles.",
+        ge=0,
+    )
+    tile_overlap: float = setting(
         0.25,
+        changes_predictions=True,
+        description="Share of its side that a tile has in common with the next one. Objects up to "
+        "that size are whole in one of the tiles; larger ones are found in the whole picture.",
         ge=0.05,
         le=0.5,
-        description="Share of its side that a tile has in common with the next. Objects up to that "
-        "size are whole in one of them; larger ones are seen on the whole picture.",
     )
-    max_tiles: int = Field(
+    max_tiles: int = setting(
         64,
+        changes_predictions=True,
+        description="Most tiles of a picture. The tiles of a picture that would need more are "
+        "made larger.",
         ge=1,
         le=1024,
-        description="Most tiles of a picture; where it would take more, they become larger.",
     )
-    result_cache_bytes: int = Field(
-        256 * MIB,
-        ge=0,
-        description="What the model said of a picture and a prompt is kept up to this size, in "
-        "bytes for each detector: other thresholds, or the task opened again, cost no second pass.",
+
+
+class PromptSettings(SettingsGroup):
+    """Prompts: the labels of their phrases, their storage and their limits."""
+
+    unknown_phrases: Literal["unlabelled", "drop", "first_label", "reject"] = setting(
+        "unlabelled",
+        changes_predictions=True,
+        description="Treatment of a prompt's phrases that match no label of the project. "
+        "`unlabelled`: a prompt that an annotator types gives boxes without a label, and bulk "
+        "predictions leave these phrases out; `drop`: the phrases are searched for, so that their "
+        "objects are not taken for others, and their boxes are left out; `first_label`: their "
+        "boxes get the control's first label; `reject`: the task fails with an error that names "
+        "the phrases.",
     )
-    picture_cache_bytes: int = Field(
-        128 * MIB,
-        ge=0,
-        description="Pictures are kept up to this size, in bytes, so that the next prompt for one "
-        "needs no fetching and decoding: encoded in each ingress, decoded in each detector.",
+    remember: bool = setting(
+        True,
+        changes_predictions=True,
+        description="Store the prompt of each project's newest submitted annotation and use it "
+        "for tasks that come without a prompt.",
     )
-    picture_cache_s: float = Field(
-        300, gt=0, description="For how long, in seconds: until then a changed picture is not seen."
+    file: str = setting(
+        "data/prompts.sqlite",
+        changes_predictions=False,
+        description="File that stores these prompts across restarts; empty: in memory only. A "
+        "cluster stores them in Redis instead (PROMPTS_REDIS_URL).",
     )
-    connect_timeout_s: float = Field(
-        5, gt=0, description="Longest wait for a picture's server to accept a connection, seconds."
+    max_chars: int = setting(
+        4_000, changes_predictions=True, description="Longest prompt, in characters.", ge=1
     )
-    fetch_timeout_s: float = Field(
-        30, gt=0, description="Longest time to fetch one picture, seconds, all redirects included."
+    max_labels: int = setting(
+        1_000, changes_predictions=True, description="Most labels for one picture.", ge=1
     )
-    request_deadline_s: float = Field(
-        90,
-        gt=0,
-        description="Time for a whole request, seconds; tasks not done by then are answered as "
-        "errors that can be retried. Label Studio itself gives up after 100 s.",
+
+
+class ImageSettings(SettingsGroup):
+    """Limits on pictures, and the hosts that may serve them."""
+
+    max_bytes: int = setting(
+        50 * MIB, changes_predictions=True, description="Largest picture, in bytes.", ge=1
     )
-    task_concurrency: int = Field(
-        32,
+    max_pixels: int = setting(
+        64_000_000,
+        changes_predictions=True,
+        description="Largest picture, in pixels; checked before decoding.",
         ge=1,
-        description="Pictures that are worked on at the same time, of all bulk requests to an "
-        "ingress together; a request of one task waits for no other.",
+        le=178_956_970,  # above it Pillow refuses a picture as a decompression bomb
     )
-    max_tasks: int = Field(5_000, ge=1, le=MOST_TASKS, description="Most tasks in one request.")
-    max_body_bytes: int = Field(64 * MIB, ge=1, description="Largest request body, in bytes.")
-    allowed_image_hosts: Annotated[tuple[str, ...], BeforeValidator(to_hosts)] = Field(
+    connect_timeout_s: float = setting(
+        5,
+        changes_predictions=False,
+        description="Longest time for a connection to a picture's server, in seconds.",
+        gt=0,
+    )
+    fetch_timeout_s: float = setting(
+        30,
+        changes_predictions=False,
+        description="Longest time to fetch one picture, in seconds, redirects included.",
+        gt=0,
+    )
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(to_hosts)] = setting(
         (),
+        changes_predictions=False,
         description="Hosts that may serve pictures although their address is private: `host`, "
         "`host:port`, `*.example.com` (all names under a domain) or `10.0.0.0/8` (all addresses of "
         "a network). Label Studio itself is always allowed.",
     )
-    proxy_resolves_names: bool = Field(
+    proxy_resolves_names: bool = setting(
         False,
-        description="Where pictures are fetched through a proxy: whether hosts are asked for whose "
-        "names are not known here, but to the proxy alone. Only here can be checked that a name "
-        "does not lead to an inside address; switch it on where the proxy itself lets nothing "
-        "through to inside addresses.",
+        changes_predictions=False,
+        description="Let the proxy fetch pictures from hosts whose names only the proxy can "
+        "resolve. The service cannot check then that a name does not lead to a private address: "
+        "set it only where the proxy itself refuses private addresses.",
     )
+
+
+class LimitSettings(SettingsGroup):
+    """Limits on requests and on concurrent work."""
+
+    max_tasks: int = setting(
+        5_000,
+        changes_predictions=False,
+        description="Most tasks in one request.",
+        ge=1,
+        le=MAX_TASKS,
+    )
+    max_body_bytes: int = setting(
+        64 * MIB, changes_predictions=False, description="Largest request body, in bytes.", ge=1
+    )
+    request_deadline_s: float = setting(
+        90,
+        changes_predictions=False,
+        description="Longest time for a whole request, in seconds. Tasks that are not done by "
+        "then are answered with errors that can be retried. Label Studio gives up after 100 s.",
+        gt=0,
+    )
+    task_concurrency: int = setting(
+        32,
+        changes_predictions=False,
+        description="Pictures that an ingress works on at the same time, over all bulk requests. "
+        "A request of one task does not wait for bulk requests.",
+        ge=1,
+    )
+
+
+class CacheSettings(SettingsGroup):
+    """Caches of results and of pictures. A size of 0 keeps nothing."""
+
+    result_bytes: int = setting(
+        256 * MIB,
+        changes_predictions=False,
+        description="Size of the cache of the model's results per picture and prompt, in bytes "
+        "for each detector. With it, other thresholds and a task that is opened again cost no "
+        "second pass.",
+        ge=0,
+    )
+    picture_bytes: int = setting(
+        128 * MIB,
+        changes_predictions=False,
+        description="Size of the caches of pictures, in bytes: encoded in each ingress, decoded "
+        "in each detector. With them, the next prompt for a picture needs no fetching and "
+        "decoding.",
+        ge=0,
+    )
+    picture_s: float = setting(
+        300,
+        changes_predictions=False,
+        description="Longest time that a picture is cached, in seconds. A picture that changes at "
+        "its address is seen after this time.",
+        gt=0,
+    )
+
+
+class AppSettings(SettingsGroup):
+    """Values under `args:` in serve_config.yaml. Unknown names and wrong values are refused."""
+
+    model: ModelSettings = ModelSettings()
+    detection: DetectionSettings = DetectionSettings()
+    prompts: PromptSettings = PromptSettings()
+    images: ImageSettings = ImageSettings()
+    limits: LimitSettings = LimitSettings()
+    cache: CacheSettings = CacheSettings()
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(to_log_level)
-    ] = Field("INFO", description="Least severity of log lines.")
-    release: str = Field(
+    ] = setting("INFO", changes_predictions=False, description="Least severity of log lines.")
+    release: str = setting(
         "",
+        changes_predictions=False,
+        description="Any text. Serve rolls out a config that has changed, and does not look at "
+        "the code: another text here starts a rollout. `make cluster-deploy` writes a digest of "
+        "the code.",
         max_length=200,
-        description="Any word. Serve rolls out a changed config, and no changed code: another word "
-        "here does it. `make cluster-deploy` writes a digest of the code.",
     )
 
-
-class Environment(BaseSettings):
-    """The variables of Label Studio's tutorial, and those of proxies and certificates that other
-    programs read, too. Secrets live here and nowhere else.
-    """
-
-    # Case-sensitive, so that of `https_proxy` and `HTTPS_PROXY` the first one counts, as for curl.
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="ignore",
-        env_ignore_empty=True,
-        hide_input_in_errors=True,
-        case_sensitive=True,
-    )
-
-    label_studio_url: str | None = Field(
-        None,
-        validation_alias=AliasChoices("LABEL_STUDIO_HOST", "LABEL_STUDIO_URL"),
-        description="Label Studio's address; uploads and local files are fetched from it.",
-    )
-    label_studio_token: SecretStr | None = Field(
-        None,
-        validation_alias=AliasChoices("LABEL_STUDIO_ACCESS_TOKEN", "LABEL_STUDIO_API_KEY"),
-        description="Label Studio token, personal access token or legacy.",
-    )
-    basic_auth_user: str | None = Field(
-        None,
-        validation_alias="BASIC_AUTH_USER",
-        description="User name that Label Studio must send.",
-    )
-    basic_auth_pass: SecretStr | None = Field(
-        None, validation_alias="BASIC_AUTH_PASS", description="Password that it must send."
-    )
-    prompts_redis_url: SecretStr | None = Field(
-        None,
-        validation_alias="PROMPTS_REDIS_URL",
-        description="Redis that remembers prompts instead of a file: redis://host:6379/0.",
-    )
-    box_threshold: Share = Field(
-        None, validation_alias="BOX_THRESHOLD", description="Overrides box_threshold."
-    )
-    text_threshold: Share = Field(
-        None, validation_alias="TEXT_THRESHOLD", description="Overrides text_threshold."
-    )
-    allowed_image_hosts: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(to_hosts)] = (
-        Field(
-            None,
-            validation_alias="ALLOWED_IMAGE_HOSTS",
-            description="Comma-separated; overrides allowed_image_hosts.",
-        )
-    )
-    log_level: Annotated[str | None, BeforeValidator(to_log_level)] = Field(
-        None, validation_alias="LOG_LEVEL", description="Overrides log_level."
-    )
-    http_proxy: SecretStr | None = Field(
-        None,
-        validation_alias=AliasChoices("http_proxy", "HTTP_PROXY"),
-        description="Proxy for http addresses of pictures and of Label Studio: "
-        "http://user:password@proxy:3128. Never asked for loopback.",
-    )
-    https_proxy: SecretStr | None = Field(
-        None,
-        validation_alias=AliasChoices("https_proxy", "HTTPS_PROXY"),
-        description="The same for https addresses, which it connects to without reading along.",
-    )
-    all_proxy: SecretStr | None = Field(
-        None,
-        validation_alias=AliasChoices("all_proxy", "ALL_PROXY"),
-        description="Stands in for either of the two.",
-    )
-    no_proxy: str | None = Field(
-        None,
-        validation_alias=AliasChoices("no_proxy", "NO_PROXY"),
-        description="Hosts that are reached without a proxy, comma-separated: a host with all "
-        "names under it, an address or a network (10.0.0.0/8), a port behind it or not; `*`: all.",
-    )
-    ssl_cert_file: FilePath = Field(
-        None,
-        validation_alias="SSL_CERT_FILE",
-        description="File with certificates (PEM) of CAs, such as a company's own, that are "
-        "believed beside the usual ones.",
-    )
-    ssl_cert_dir: FilePath = Field(
-        None, validation_alias="SSL_CERT_DIR", description="Folder of such files."
-    )
-    requests_ca_bundle: FilePath = Field(
-        None,
-        validation_alias="REQUESTS_CA_BUNDLE",
-        description="The same as SSL_CERT_FILE, or a folder.",
-    )
-    curl_ca_bundle: FilePath = Field(
-        None, validation_alias="CURL_CA_BUNDLE", description="The same as SSL_CERT_FILE."
-    )
-    verify_ssl: Annotated[bool | None, BeforeValidator(to_true)] = Field(
-        None,
-        validation_alias="VERIFY_SSL",
-        description="Certificates are always verified: a false value is refused. For a CA of your "
-        "own set SSL_CERT_FILE.",
-    )
-
-    otlp_endpoint: str | None = Field(
-        None,
-        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="OpenTelemetry collector that traces of requests are sent to, by OTLP over "
-        "HTTP: http://collector:4318. Without it there are none.",
-    )
-    otlp_headers: SecretStr | None = Field(
-        None,
-        validation_alias="OTEL_EXPORTER_OTLP_HEADERS",
-        description="Headers that the collector wants, such as a key: name=value, comma-separated.",
-    )
-    otel_service_name: str = Field(
-        "prelabel",
-        validation_alias="OTEL_SERVICE_NAME",
-        description="Name of the service in traces.",
-    )
-
-    @field_validator("otlp_endpoint")
+    @model_validator(mode="before")
     @classmethod
-    def _is_a_collector(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        url = url.strip().rstrip("/")
-        if not re.match(r"https?://[^/?#\s]+[^?#\s]*$", url):
-            raise ValueError(
-                "OTEL_EXPORTER_OTLP_ENDPOINT is an address such as http://collector:4318. "
-                "Correct it, or unset it for no traces."
-            )
-        return url
-
-    @property
-    def traces(self) -> TraceSettings | None:
-        """Where traces go; None where there are none."""
-        if self.otlp_endpoint is None:
-            return None
-        return TraceSettings(self.otlp_endpoint, self.otel_service_name, self.otlp_headers)
-
-    @field_validator("label_studio_url")
-    @classmethod
-    def _is_an_address(cls, url: str | None) -> str | None:
-        return to_label_studio_url(url) if url and unquoted(url) else None
-
-    @field_validator("label_studio_token")
-    @classmethod
-    def _is_a_token(cls, token: SecretStr | None) -> SecretStr | None:
-        text = to_token("LABEL_STUDIO_ACCESS_TOKEN", token.get_secret_value()) if token else ""
-        return SecretStr(text) if text else None
-
-    @model_validator(mode="after")
-    def _has_proxies_that_can_be_asked(self) -> Self:
-        _ = self.proxies
-        return self
-
-    @property
-    def proxies(self) -> Proxies:
-        """The proxies that requests to Label Studio and for pictures go through."""
-        names = ("http_proxy", "https_proxy", "all_proxy")
-        given: dict[str, SecretStr | None] = {name: getattr(self, name) for name in names}
-        urls = {name.upper(): url.get_secret_value() for name, url in given.items() if url}
-        return Proxies.of(urls, self.no_proxy)
-
-    @property
-    def trust(self) -> Trust:
-        """Whose certificates are believed beside the usual ones."""
-        names = ("ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle", "curl_ca_bundle")
-        return Trust(tuple((n.upper(), getattr(self, n)) for n in names if getattr(self, n)))
-
-    def override(self, settings: AppSettings) -> AppSettings:
-        """The settings, with those values that the environment gives in place of the YAML's."""
-        given: dict[str, object] = {
-            "box_threshold": self.box_threshold,
-            "text_threshold": self.text_threshold,
-            "log_level": self.log_level,
-            "allowed_image_hosts": self.allowed_image_hosts,
-        }
-        changed = {name: value for name, value in given.items() if value is not None}
-        return AppSettings.model_validate(settings.model_dump() | changed)
-
-
-class ServeEnvironment(BaseSettings):
-    """What Serve itself reads of the environment, as far as it decides which ports are taken; see
-    deploy/ray.env.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="RAY_SERVE_", frozen=True)
-
-    enable_ha_proxy: bool = False
-    fallback_proxy_http_port: int = 8500
-    haproxy_metrics_port: int = 9101
-    haproxy_stats_port: int = 8404
+    def _refuse_flat_names(cls, args: object) -> object:
+        if isinstance(args, Mapping):
+            refuse_flat_names(args)
+        return args

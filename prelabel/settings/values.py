@@ -1,6 +1,7 @@
-"""Values as people write them into a shell, a .env file or a YAML: with quotes, spaces, a percent
-sign or the rest of what was copied. Each function returns the plain form, or raises ValueError with
-a sentence that gives the right one. No sentence repeats a value that may hold a secret.
+"""Parsers of values from a shell, a .env file or YAML, with the quotes and spaces of pasted text.
+
+Each parser returns the plain value, or raises ValueError with a message that shows the correct
+form. No message repeats a value that may be a secret.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from prelabel.net.origin import Origin
 from prelabel.net.pasted_text import named, unquoted
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
-# Pages that a browser's address bar shows. A path of another form may be the prefix under which
-# Label Studio is served.
+# Pages of Label Studio's user interface, as copied from a browser's address bar. Other paths stay,
+# because they may be the prefix under which Label Studio is served.
 LABEL_STUDIO_PAGE: Final = re.compile(
     r"/(projects/?|projects/\d+(/.*)?|user/(login|signup|account)(/.*)?)([?#].*)?$"
 )
+# The parts of a header "Authorization: Token ..." that are copied along with a token.
 AUTHORIZATION: Final = re.compile(r"^(authorization\s*:\s*)?((token|bearer)\s+)?", re.IGNORECASE)
 
 
 def to_share(value: object, field: ValidationInfo) -> object:
-    """A number from 0 to 1: `0.3`, `0,3` or `30%`; None for an empty text."""
+    """Parse a number from 0 to 1, written `0.3`, `0,3` or `30%`. Return None for an empty text."""
     if not isinstance(value, str):
         return value
     text = unquoted(value)
@@ -36,54 +38,60 @@ def to_share(value: object, field: ValidationInfo) -> object:
         share = -1.0
     if not 0 <= share <= 1:
         raise ValueError(
-            f"{named(field)} is {text[:40]!r}, which is no number from 0 to 1. "
-            "Write it as in 0.3, or 30%."
+            f"{named(field)} is {text[:40]!r}, which is not a number from 0 to 1. "
+            "Write it as 0.3 or 30%."
         )
     return share
 
 
 def to_log_level(value: object, field: ValidationInfo) -> object:
-    """`DEBUG`, `INFO`, `WARNING` or `ERROR`, of any case; `warn` is WARNING. None for no text."""
+    """Parse `DEBUG`, `INFO`, `WARNING` (or `WARN`) or `ERROR` in any case.
+
+    Return None for an empty text.
+    """
     if not isinstance(value, str):
         return value
     text = unquoted(value)
     level = "WARNING" if text.upper() == "WARN" else text.upper()
     if level and level not in LOG_LEVELS:
-        raise ValueError(f"{named(field)} is {text[:40]!r}. Set it to {' or '.join(LOG_LEVELS)}.")
+        levels = " or ".join(LOG_LEVELS)
+        raise ValueError(
+            f"{named(field)} is {text[:40]!r}, which is not a log level. Set it to {levels}."
+        )
     return level or None
 
 
 def to_path(value: object) -> object:
-    """A path without quotes; None for an empty text."""
+    """Return a path without quotes, or None for an empty text."""
     return unquoted(value) or None if isinstance(value, str) else value
 
 
 def to_true(value: object, field: ValidationInfo) -> object:
-    """True, or None for an empty text. Raises ValueError for what would switch it off."""
+    """Return True for a true value and None for an empty text. Raise ValueError for any other."""
     text = unquoted(value).lower() if isinstance(value, str) else value
     if text in ("", None):
         return None
     if text in (True, "1", "true", "yes", "on", "t", "y"):
         return True
     raise ValueError(
-        f"{named(field)} would switch the verification of certificates off, which this service "
-        "does not do. Unset it, and set SSL_CERT_FILE to a file with your CA's certificate."
+        f"{named(field)} would switch off the verification of certificates, which this service "
+        "does not support. Unset it, and set SSL_CERT_FILE to a file with your CA's certificate."
     )
 
 
 def to_token(name: str, text: str) -> str:
-    """A token alone: without quotes, line breaks and the header's words around it."""
+    """Return the token without quotes, line breaks and the words of an HTTP header around it."""
     token = AUTHORIZATION.sub("", unquoted(text), count=1).strip()
     if not re.fullmatch(r"[\x21-\x7e]*", token):
         raise ValueError(
-            f"{name} has a space, a line break or a letter that no token has. Copy the token alone "
-            "from Label Studio's Account & Settings."
+            f"{name} has a space, a line break or a letter that tokens do not have. Copy only the "
+            "token from Label Studio's Account & Settings."
         )
     return token
 
 
 def to_label_studio_url(text: str) -> str:
-    """Label Studio's address, without the page that a browser shows of it."""
+    """Return Label Studio's address without the path of a page of its user interface."""
     url = unquoted(text)
     url = url if "://" in url else f"http://{url}"
     url = LABEL_STUDIO_PAGE.sub("", url).rstrip("/")
@@ -94,7 +102,7 @@ def to_label_studio_url(text: str) -> str:
         is_plain = False
     if not is_plain:
         raise ValueError(
-            "LABEL_STUDIO_HOST is an address such as https://host/path, without user, query "
-            "and fragment. Correct it; the token has a variable of its own."
+            "LABEL_STUDIO_HOST is not an address such as https://host/path, without user, query "
+            "and fragment. Correct it. The token belongs in LABEL_STUDIO_ACCESS_TOKEN."
         )
     return url

@@ -275,7 +275,8 @@ def production_config(
     config["http_options"] |= {"host": "127.0.0.1"}
     (application,) = config["applications"]
     application["import_path"] = import_path
-    application["args"] |= {"model": "demo", "prompts_file": ""} | dict(args or {})
+    application["args"]["model"]["name"] = "demo"
+    application["args"] |= {"prompts": {"file": ""}} | dict(args or {})
     for deployment in application["deployments"]:
         deployment["graceful_shutdown_timeout_s"] = 20
         if deployment["name"] == "Detector":

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from ray.serve import Application
 
 from prelabel.checkpoints.cards import ModelCard
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import Floats, ImageRGB, RawDetections
 from serve_app import bind_app
 

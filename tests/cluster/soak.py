@@ -47,7 +47,7 @@ LEAST_WINDOWS = 10  # in a third
 WARM_UP_SHARE = 0.2  # of the time, in addition
 ROUND_S = 0.5  # a share of what two cores can do, so that nothing queues
 # Full ones do not grow, and these are full after some seconds.
-CACHES = {"result_cache_bytes": MIB, "picture_cache_bytes": MIB}
+CACHES = {"result_bytes": MIB, "picture_bytes": MIB}
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 
 
@@ -233,7 +233,7 @@ def _config(import_path: str) -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     application = config["applications"][0]
     application["import_path"] = import_path
-    application["args"] |= {"prompts_file": "", **CACHES}
+    application["args"] |= {"prompts": {"file": ""}, "cache": CACHES}
     for deployment in application["deployments"]:
         if scaling := deployment.get("autoscaling_config"):
             scaling["max_replicas"] = scaling["min_replicas"]

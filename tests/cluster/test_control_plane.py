@@ -61,7 +61,7 @@ def control_plane() -> Iterator[ControlPlane]:
         home = Path(folder)
         config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
         port = config["http_options"]["port"] = free_port()
-        config["applications"][0]["args"] |= {"prompts_file": ""}
+        config["applications"][0]["args"] |= {"prompts": {"file": ""}}
         (home / "config.yaml").write_text(yaml.safe_dump(config))
         own = {"HOME": folder, **beside_others(home)}
         log = home / "log"

@@ -36,7 +36,7 @@ def scores(ray: Cluster) -> set[float]:
 
 def settings() -> tuple[dict[str, Any], dict[str, Any]]:
     """A config, and one that differs in a setting."""
-    return steady_config(), steady_config(args={"nms_iou_threshold": 0.6})
+    return steady_config(), steady_config(args={"detection": {"nms_iou_threshold": 0.6}})
 
 
 def code() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -190,7 +190,7 @@ def _application(
 def _applications(
     web: Web, foreign: Web, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    allowed = {"allowed_image_hosts": [foreign.url.removeprefix("http://")]}
+    allowed = {"images": {"allowed_hosts": [foreign.url.removeprefix("http://")]}}
     label_studio = {"LABEL_STUDIO_HOST": web.url, "LABEL_STUDIO_ACCESS_TOKEN": CANARY}
     auth = {"BASIC_AUTH_USER": USER, "BASIC_AUTH_PASS": PASSWORD, "BOX_THRESHOLD": "0.99"}
     prompts = tmp_path_factory.mktemp("prompts") / "prompts.sqlite"
@@ -198,16 +198,15 @@ def _applications(
         "http_options": {"host": "127.0.0.1", "port": 0},
         "applications": [
             _application(
-                "prelabel", "/", {"prompts_file": str(prompts)} | allowed, label_studio, 1
+                "prelabel", "/", {"prompts": {"file": str(prompts)}} | allowed, label_studio, 1
             ),
             _application(
                 "guarded",
                 "/guarded",
                 {
-                    "max_body_bytes": 1_000_000,
-                    "unknown_phrases": "reject",
-                    "prompts_file": "",
-                    "tile_size": 700,
+                    "limits": {"max_body_bytes": 1_000_000},
+                    "prompts": {"unknown_phrases": "reject", "file": ""},
+                    "detection": {"tile_size": 700},
                 }
                 | allowed,
                 label_studio | auth,

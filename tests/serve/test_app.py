@@ -6,13 +6,13 @@ import ray
 import requests
 
 from prelabel.errors import ModelError
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from serve_app import build_app
 from tests.serve.conftest import CONFIG, fresh
 
 
 def test_a_model_that_is_not_there_fails_at_start_with_the_command_that_fetches_it(tmp_path):
-    settings = AppSettings(model="llmdet-tiny", models_dir=str(tmp_path))
+    settings = AppSettings(model={"name": "llmdet-tiny", "folder": str(tmp_path)})
     with pytest.raises(ModelError, match="Run `prelabel download llmdet-tiny`"):
         build_app(settings)
 

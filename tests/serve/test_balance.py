@@ -15,7 +15,7 @@ def test_two_detectors_do_nearly_twice_the_work_of_one() -> None:
     config["http_options"] = {"host": "127.0.0.1", "port": free_port()}
     [application] = config["applications"]
     application["import_path"] = "benchmarks.cost_app:build_slow_app"
-    application["args"] |= {"prompts_file": "", "max_batch_size": 4}
+    application["args"] |= {"prompts": {"file": ""}, "detection": {"max_batch_size": 4}}
     fix_detectors(application, 2, 0.1)
     with serving(config):
         url = f"http://127.0.0.1:{config['http_options']['port']}"

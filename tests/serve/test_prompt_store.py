@@ -25,7 +25,7 @@ SENTENCE = "The file of remembered prompts cannot be used ("
 
 @pytest.fixture(scope="module")
 def blocker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file where prompts_file wants a folder: not even root can write there."""
+    """A file where prompts.file wants a folder: not even root can write there."""
     path = tmp_path_factory.mktemp("prompts") / "blocker"
     path.write_text("")
     return path
@@ -36,9 +36,12 @@ def running(blocker: Path) -> Iterator[Service]:
     config = shipped_config()
     config["http_options"]["port"] = free_port()
     [application] = config["applications"]
-    application["args"] |= {"prompts_file": f"{blocker}/prompts.sqlite", "device": "cpu"}
-    # As long as requests would wait, if they waited.
-    application["args"] |= {"request_deadline_s": 60}
+    application["args"] |= {
+        "prompts": {"file": f"{blocker}/prompts.sqlite"},
+        "model": {"device": "cpu"},
+        # As long as requests would wait, if they waited.
+        "limits": {"request_deadline_s": 60},
+    }
     with serving(config), requests.Session() as session:
         session.trust_env = False
         yield Service(f"http://127.0.0.1:{config['http_options']['port']}", session)

@@ -16,7 +16,7 @@ PUBLIC = "http://93.184.216.34/a.png"
 def test_deployments_call_each_other_past_the_proxy() -> None:
     config = shipped_config()
     port = config["http_options"]["port"] = free_port()
-    config["applications"][0]["args"]["prompts_file"] = ""
+    config["applications"][0]["args"]["prompts"] = {"file": ""}
     with serve(lambda exchange, _: exchange.answer(404)) as studio:
         variables = {"http_proxy": DEAD, "https_proxy": DEAD, "LABEL_STUDIO_HOST": studio.url}
         with serving(config, variables) as logs, requests.Session() as session:

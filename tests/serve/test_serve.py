@@ -51,7 +51,7 @@ def test_a_start_is_told_and_waited_for_and_sigterm_to_the_group_leaves_nothing(
 ) -> None:
     config = shipped_config()
     config["http_options"]["port"] = free_port()
-    config["applications"][0]["args"] |= {"prompts_file": f"{folder}/prompts.sqlite"}
+    config["applications"][0]["args"] |= {"prompts": {"file": f"{folder}/prompts.sqlite"}}
     url = f"http://127.0.0.1:{config['http_options']['port']}"
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     picture = folder / "scene.png"

@@ -155,7 +155,7 @@ def running(web: Web) -> Iterator[Running]:
         config["http_options"]["port"] = free_port()
         [application] = config["applications"]
         application["runtime_env"] = {"env_vars": label_studio | traces}
-        application["args"] |= {"prompts_file": "", "device": "cpu"}
+        application["args"] |= {"prompts": {"file": ""}, "model": {"device": "cpu"}}
         url = f"http://127.0.0.1:{config['http_options']['port']}"
         with serving(config) as logs, requests.Session() as session:
             session.trust_env = False
@@ -268,7 +268,7 @@ class TestTraces:
 def test_without_the_variable_the_exporter_is_not_imported() -> None:
     program = """
 import sys, serve_app
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from prelabel.observability.tracing import open_tracer
 tracer = open_tracer(Environment().traces, "ingress")
 with tracer.span("request", tasks=1):

@@ -11,7 +11,7 @@ from prelabel.labelstudio.interactive_request import labeling_config, prompt_req
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import AskControls, PredictRequest, asked_in
 from prelabel.service import Readiness
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings.application import Environment
 from prelabel.types import PromptRequest
 from tests.support.local_service import LocalService, running
 
@@ -113,7 +113,7 @@ def test_calibrate_proposes_what_the_config_takes():
     assert done.returncode == 0, done.stderr
     assert re.search(r"640x480 as 256x192: a batch of n takes \d+ \+ \d+ n ms", done.stdout)
     proposed = int(re.search(r"max_batch_size: (\d+)", done.stdout)[1])
-    assert AppSettings(max_batch_size=proposed).max_batch_size == proposed
+    assert DetectionSettings(max_batch_size=proposed).max_batch_size == proposed
     target = int(re.search(r"target_ongoing_requests: (\d+)", done.stdout)[1])
     assert proposed < target
 

@@ -12,7 +12,7 @@ from PIL import Image
 from prelabel.detection.batching import BatchGate
 from prelabel.detection.detector import PictureDetector
 from prelabel.errors import DetectionError, ImageDecodeError
-from prelabel.settings.application import AppSettings
+from prelabel.settings import MIB, CacheSettings, DetectionSettings
 from prelabel.types import DetectionQuery, RawDetections, Thresholds
 
 SCORES = np.array([0.9, 0.6, 0.4, 0.2], np.float32)
@@ -65,14 +65,17 @@ def query(image=None, phrases=("cat",), box=0.3, *, urgent=True):
     return DetectionQuery(image or encoded(), phrases, Thresholds(box, 0.0), urgent)
 
 
-def ask(*queries, at_once=False, engine=None, **settings):
+def ask(*queries, at_once=False, engine=None, cache_bytes=256 * MIB, **settings):
     """Outcomes, and the engine that was asked."""
     engine = engine or CountingEngine()
 
     async def run():
-        values = AppSettings(**settings)
+        values = DetectionSettings(**settings)
+        cache = CacheSettings(result_bytes=cache_bytes)
         gate = BatchGate(engine.detect, max_batch_size=values.max_batch_size)
-        detector = PictureDetector(values, engine, gate, preparing_threads=2)
+        detector = PictureDetector(
+            values, cache, engine, gate, max_pixels=1_000_000, preparing_threads=2
+        )
         if at_once:
             return await asyncio.gather(*(detector.detect(each) for each in queries))
         found = [await detector.detect(each) for each in queries]
@@ -118,7 +121,7 @@ def test_an_annotator_joins_no_bulk_s_wait():
 
 
 def test_without_room_for_results_each_is_a_pass():
-    _, engine = ask(query(), query(), result_cache_bytes=0)
+    _, engine = ask(query(), query(), cache_bytes=0)
     assert engine.seen == 2
 
 

@@ -4,7 +4,7 @@ import threading
 from deployments.detector import Detector
 from deployments.placement import DetectorPlace
 from prelabel.checkpoints.cards import load_card
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import Detections
 from tests.unit.test_detecting import CountingEngine, query
 

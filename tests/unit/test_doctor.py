@@ -234,7 +234,7 @@ def test_a_memory_of_prompts_that_cannot_be_used(world: World, tmp_path: Path) -
     for project in (3, None):
         sentence = assert_only(Status.FAULT, "prompts", world.findings(project=project))
         assert sentence.startswith("The file of remembered prompts cannot be used (")
-        assert "Set prompts_file" in sentence
+        assert "Set prompts.file" in sentence
         assert str(tmp_path) not in sentence
     answer = requests.get(f"{world.url}/prompts", timeout=5)
     assert answer.status_code == 503
@@ -485,7 +485,7 @@ def test_a_picture_without_boxes_is_a_warning(world: World) -> None:
     world.service.finds_nothing = True
     sentence = assert_only(Status.WARNING, "picture", world.findings())
     assert "task 7: 0, in" in sentence
-    assert "lower box_threshold and text_threshold" in sentence
+    assert "lower detection.box_threshold and detection.text_threshold" in sentence
 
 
 # The command ------------------------------------------------------------------------------------
@@ -550,7 +550,7 @@ def test_a_wrong_variable_is_named() -> None:
         env=os.environ | {"LABEL_STUDIO_HOST": "ftp://studio"},
     )
     assert done.returncode == 1
-    assert "LABEL_STUDIO_HOST is an address such as" in done.stderr
+    assert "LABEL_STUDIO_HOST is not an address such as" in done.stderr
 
 
 def test_labels_that_no_model_has_a_word_of(world: World) -> None:

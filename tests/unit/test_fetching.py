@@ -289,7 +289,7 @@ def test_a_larger_picture_is_refused_by_its_declared_length(network: Network) ->
 
     with serve(respond) as server:
         network.behind[PUBLIC] = server.port
-        with pytest.raises(ImageFetchError, match=r"larger than 1000 bytes.*max_image_bytes"):
+        with pytest.raises(ImageFetchError, match=r"larger than 1000 bytes.*images.max_bytes"):
             fetcher(network).fetch("http://pictures.example/")
         sent.set()
 

@@ -27,7 +27,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.placement import CPU_ENVIRONMENT
 from prelabel.checkpoints.cards import load_card
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from tests.unit import kuberay
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,12 +50,12 @@ PRODUCTION = yaml.safe_load((ROOT / "serve_config.production.yaml").read_text())
 
 # All that differs from serve_config.production.yaml, by path.
 CHANGES: dict[str, dict[str, Any]] = {
-    "gpu": {"proxy_location": "EveryNode", "args.models_dir": "/models"},
+    "gpu": {"proxy_location": "EveryNode", "args.model.folder": "/models"},
     "cpu": {
         "proxy_location": "EveryNode",
-        "args.model": "demo",
-        "args.device": "cpu",
-        "args.max_batch_size": 8,
+        "args.model.name": "demo",
+        "args.model.device": "cpu",
+        "args.detection.max_batch_size": 8,
         "Detector.autoscaling_config.min_replicas": 1,
         "Detector.ray_actor_options": {
             "num_cpus": 3,
@@ -256,7 +256,8 @@ class TestManifests:
         [
             ("proxy_location", "Everywhere"),
             ("args.modell", "demo"),
-            ("args.max_batch_size", 0),
+            ("args.model.nam", "demo"),
+            ("args.detection.max_batch_size", 0),
             ("Detector.max_ongoing_requests", -1),
         ],
     )
@@ -293,15 +294,15 @@ class TestServeConfig:
         assert sorted(commented) == sorted((leaves - {"ray_actor_options"}) | set(inside))
 
     def test_the_model_is_in_the_image_or_on_the_mounted_disk(self) -> None:
-        args = {name: serve_config(name)["applications"][0]["args"] for name in OVERLAYS}
-        assert load_card(args["cpu"]["model"]).source == "embedded"
-        folder = args["gpu"]["models_dir"]
+        models = {n: serve_config(n)["applications"][0]["args"]["model"] for n in OVERLAYS}
+        assert load_card(models["cpu"]["name"]).source == "embedded"
+        folder = models["gpu"]["folder"]
         mounted = [mount["mountPath"] for mount in self.model_mounts("gpu")]
         assert mounted == [folder] * (1 + len(groups("gpu")))
         assert self.model_mounts("cpu") == []
         (job,) = of_kind("Job", "models")
         (loader,) = job["spec"]["template"]["spec"]["containers"]
-        assert loader["command"][2:] == [args["gpu"]["model"], "--models-dir", folder]
+        assert loader["command"][2:] == [models["gpu"]["name"], "--models-dir", folder]
 
     @staticmethod
     def model_mounts(overlay: str) -> list[Manifest]:

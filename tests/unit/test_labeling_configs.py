@@ -13,7 +13,7 @@ from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regi
 from prelabel.labelstudio.protocol import Context, Task
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import Detections, ProjectPrompts
 from tests.entries import number, typed
 

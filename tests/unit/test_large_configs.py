@@ -11,11 +11,12 @@ from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Task
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import ProjectPrompts, PromptRequest
 from tests.entries import typed
 
 SETTINGS = AppSettings()
+MAX_LABELS = SETTINGS.prompts.max_labels
 MOST_S = 3  # a second at most on a laptop
 
 CAT = '<Label value="cat"/>'
@@ -93,7 +94,7 @@ def test_reading_a_config_takes_time_in_proportion_to_its_length(name):
     xml = CONFIGS[name]
     assert len(xml) <= MAX_CONFIG_CHARS
     assert xml.count("<") <= MAX_TAGS * 2
-    assert timed(lambda: parse_labeling_config.__wrapped__(xml, SETTINGS.max_labels)) < MOST_S
+    assert timed(lambda: parse_labeling_config.__wrapped__(xml, MAX_LABELS)) < MOST_S
 
 
 @pytest.mark.parametrize("picture", [{"i": "a.jpg"}, {}], ids=["with pictures", "without"])
@@ -105,7 +106,7 @@ def test_reading_a_config_takes_time_in_proportion_to_its_length(name):
 )
 def test_planning_takes_time_in_proportion_to_config_and_prompt(name, prompt, picture):
     try:
-        config = parse_labeling_config(CONFIGS[name], SETTINGS.max_labels).for_task(picture)
+        config = parse_labeling_config(CONFIGS[name], MAX_LABELS).for_task(picture)
     except LabelingConfigError:
         return
     task = Task.model_validate({"data": picture})
@@ -114,7 +115,7 @@ def test_planning_takes_time_in_proportion_to_config_and_prompt(name, prompt, pi
 
 
 def test_a_task_of_many_drafts_is_planned_soon():
-    config = parse_labeling_config(CONFIGS["words for some pictures"], SETTINGS.max_labels)
+    config = parse_labeling_config(CONFIGS["words for some pictures"], MAX_LABELS)
     unknown = PROMPT.removesuffix(".cat")
     drafts = [{"result": [typed(f"{unknown}.{n}")]} for n in range(1000)]
     task = Task.model_validate({"data": {"i": "a.jpg"}, "drafts": drafts})

@@ -12,7 +12,7 @@ from prelabel.labelstudio.protocol import Context, Task
 from prelabel.phrases.matching import nearest
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import ProjectPrompts
 from tests.entries import typed
 

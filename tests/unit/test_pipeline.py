@@ -41,7 +41,7 @@ class World:
     async def recall(self, project):
         self.recalled += 1
         if project == "9":
-            raise PromptMemoryError("Set prompts_file.")
+            raise PromptMemoryError("Set prompts.file.")
         if project == "8":
             await self.store_answers.wait()
         return ProjectPrompts(PromptRequest("cat") if project == "7" else PromptRequest())
@@ -99,7 +99,7 @@ def test_entries_keep_the_tasks_order_whatever_finishes_first():
 
 
 def test_tasks_are_worked_on_concurrently_within_the_limit():
-    entries, world = predict(request(["0.02"] * 10), task_concurrency=4)
+    entries, world = predict(request(["0.02"] * 10), limits={"task_concurrency": 4})
     assert len(entries) == 10
     assert world.most_running == 4
 
@@ -107,7 +107,7 @@ def test_tasks_are_worked_on_concurrently_within_the_limit():
 def test_a_request_of_one_task_does_not_wait_for_bulk_requests_and_these_share():
     world = World()
     steps = PipelinePorts(world.recall, world.fetch, world.detect, world.postprocess)
-    predictor = Predictor(AppSettings(task_concurrency=2), "v1", steps)
+    predictor = Predictor(AppSettings(limits={"task_concurrency": 2}), "v1", steps)
     finished = []
 
     async def predict_as(name, images):
@@ -145,7 +145,7 @@ def test_a_defect_of_ours_is_an_entry_too_and_tells_no_detail():
 
 
 def test_what_is_late_is_an_error_that_can_be_asked_again():
-    entries, _ = predict(request(["0.01", "5"]), request_deadline_s=0.2)
+    entries, _ = predict(request(["0.01", "5"]), limits={"request_deadline_s": 0.2})
     assert widths(entries) == [1, None]
     assert entries[1]["error_type"] == "DeadlineError"
     assert "result" not in entries[1]
@@ -163,7 +163,9 @@ def test_no_tasks_give_no_entries():
 
 def test_pictures_of_one_task_take_turns_too():
     config = CONFIG.replace('value="$image"', 'valueList="$image"')
-    entries, world = predict(request([["0.01"] * 12], config=config), task_concurrency=3)
+    entries, world = predict(
+        request([["0.01"] * 12], config=config), limits={"task_concurrency": 3}
+    )
     assert [region["item_index"] for region in entries[0]["result"]] == list(range(12))
     assert world.most_running == 3
 
@@ -183,7 +185,7 @@ def test_without_the_memory_the_config_s_labels_are_looked_for_and_the_journal_s
     assert report.counts == {"errors.PromptMemoryError": 1}
     [fault] = report.faults
     assert (fault.request_id, fault.project, fault.task) == ("request-1", "9", None)
-    assert (fault.error_type, fault.error) == ("PromptMemoryError", "Set prompts_file.")
+    assert (fault.error_type, fault.error) == ("PromptMemoryError", "Set prompts.file.")
     [line] = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert "Set prompts_file." in line
 
@@ -219,13 +221,13 @@ def test_a_typed_prompt_does_not_wait_for_the_store(numbers, entries):
 def test_what_was_left_open_is_waited_for(numbers, entries):
     config = CONFIG.replace("<Image", "".join(numbers) + "<Image")
     body = request(["0.01"], context=typed(*entries), project=8, config=config)
-    answered, _ = predict(body, request_deadline_s=0.2)
+    answered, _ = predict(body, limits={"request_deadline_s": 0.2})
     assert [entry["error_type"] for entry in answered] == ["DeadlineError"]
 
 
 def test_more_tasks_than_allowed_are_refused_as_a_whole():
-    with pytest.raises(PayloadTooLargeError, match="raise max_tasks"):
-        predict(request(["0.01"] * 3), max_tasks=2)
+    with pytest.raises(PayloadTooLargeError, match=r"raise limits\.max_tasks"):
+        predict(request(["0.01"] * 3), limits={"max_tasks": 2})
 
 
 def test_an_unusable_config_is_an_error_for_each_task():

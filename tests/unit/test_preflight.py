@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from prelabel.cli.preflight import PreflightError, preflight
-from prelabel.errors import ModelError
+from prelabel.errors import ModelError, SettingsError
 
 GOOD = """
 http_options: {{host: 127.0.0.1, port: {port}}}
@@ -38,7 +38,7 @@ def write(tmp_path):
 
 
 def test_a_good_config_on_a_free_port_passes(write, free):
-    preflight(write(GOOD.format(port=free, args="model: demo")))
+    preflight(write(GOOD.format(port=free, args="model: {name: demo}")))
 
 
 @pytest.mark.parametrize("name", ["FALLBACK_PROXY_HTTP", "HAPROXY_METRICS", "HAPROXY_STATS"])
@@ -60,7 +60,7 @@ def test_a_taken_port_is_named(write, taken):
 
 
 def test_a_model_that_is_not_there_names_the_command_that_fetches_it(write, free, tmp_path):
-    args = f"model: llmdet-tiny, models_dir: {tmp_path}"
+    args = f"model: {{name: llmdet-tiny, folder: {tmp_path}}}"
     with pytest.raises(ModelError, match="prelabel download llmdet-tiny"):
         preflight(write(GOOD.format(port=free, args=args)))
 
@@ -71,13 +71,22 @@ def test_a_model_that_is_not_there_names_the_command_that_fetches_it(write, free
         ("{", "not valid YAML"),
         ("applications: []", "applications"),
         ("5", "wrong at"),
-        (GOOD.format(port=9090, args="box_treshold: 0.5"), "box_treshold"),
-        (GOOD.format(port=9090, args="box_threshold: 5"), "box_threshold"),
+        (GOOD.format(port=9090, args="detection: {box_treshold: 0.5}"), "box_treshold"),
+        (GOOD.format(port=9090, args="detection: {box_threshold: 5}"), "box_threshold"),
     ],
 )
 def test_a_wrong_config_says_where(write, text, sentence):
     with pytest.raises(PreflightError, match=sentence):
         preflight(write(text))
+
+
+def test_a_flat_name_is_refused_with_its_new_place(write):
+    with pytest.raises(PreflightError) as refused:
+        preflight(write(GOOD.format(port=9090, args="box_threshold: 0.3")))
+    assert str(refused.value).endswith(
+        "config.yaml is wrong at applications.0.args: box_threshold is now "
+        "detection.box_threshold. Write it under args: detection: {box_threshold: 0.3}."
+    )
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -87,7 +96,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_wrong_variable_is_named(write, free, monkeypatch):
     monkeypatch.setenv("BOX_THRESHOLD", "high")
-    with pytest.raises(PreflightError, match="BOX_THRESHOLD"):
+    with pytest.raises(SettingsError, match="BOX_THRESHOLD"):
         preflight(write(GOOD.format(port=free, args="")))
 
 
@@ -105,17 +114,17 @@ def test_a_prompts_file_that_cannot_be_used_is_named(write, free, tmp_path, plac
     (tmp_path / "text").write_text("no base at all\n" * 100)
     file = place.format(folder=tmp_path)
     with pytest.raises(PreflightError) as refused:
-        preflight(write(GOOD.format(port=free, args=f"prompts_file: {file}")))
+        preflight(write(GOOD.format(port=free, args=f"prompts: {{file: {file}}}")))
     sentence = str(refused.value)
-    assert sentence.startswith(f"prompts_file is {file}, which cannot be used (")
+    assert sentence.startswith(f"prompts.file is {file}, which cannot be used (")
     assert reason in sentence
-    for cure in ("set prompts_file to", "remember_prompts to false", "PROMPTS_REDIS_URL"):
+    for cure in ("set prompts.file to", "prompts.remember to false", "PROMPTS_REDIS_URL"):
         assert cure in sentence
-    preflight(write(GOOD.format(port=free, args=f"remember_prompts: false, prompts_file: {file}")))
+    preflight(write(GOOD.format(port=free, args=f"prompts: {{remember: false, file: {file}}}")))
 
 
 def test_with_redis_the_prompts_file_does_not_count(write, free, monkeypatch):
-    config = write(GOOD.format(port=free, args="prompts_file: /proc/nope/prompts.sqlite"))
+    config = write(GOOD.format(port=free, args="prompts: {file: /proc/nope/prompts.sqlite}"))
     monkeypatch.setenv("PROMPTS_REDIS_URL", "redis://127.0.0.1:9/0")
     preflight(config)
     monkeypatch.setenv("PROMPTS_REDIS_URL", "rediss//wrong")

@@ -11,7 +11,7 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.placement import DetectorPlace, place_detector, threads_for
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
@@ -122,7 +122,7 @@ def test_the_environment_is_read_in_the_settings_alone():
         and not path.startswith(("tests/", "deploy/", "docs/", "benchmarks/"))
         and re.search(r"os\.(environ|getenv)", (ROOT / path).read_text())
     ]
-    assert set(readers) <= {"prelabel/settings/application.py"}
+    assert set(readers) <= {"prelabel/settings/environment.py"}
 
 
 def make(target, *variables, cwd=ROOT):

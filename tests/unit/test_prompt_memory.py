@@ -19,7 +19,7 @@ from prelabel.prompts.storage import (
     StoredPrompt,
     open_storage,
 )
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import Environment
 from prelabel.types import PromptRequest
 
 NOW = datetime.now(UTC)
@@ -210,7 +210,7 @@ def test_what_a_full_disk_holds_can_still_be_read(tmp_path):
         [sys.executable, "-c", NO_ROOM, file], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "Set prompts_file" in done.stdout
+    assert "Set prompts.file" in done.stdout
 
 
 def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_again(caplog):

@@ -20,7 +20,7 @@ from prelabel.phrases.vocabulary import shipped_vocabulary
 from prelabel.phrases.words import to_words
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import Detections, LookPlan, ProjectPrompts, Target, Thresholds
 
 reads = shipped_vocabulary().reads

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from prelabel.net.origin import Origin
 from prelabel.net.proxies import Proxies, Proxy
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 
 
 def proxies(no_proxy: str) -> Proxies:

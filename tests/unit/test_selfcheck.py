@@ -16,7 +16,7 @@ from prelabel.checkpoints.cards import load_card, model_folder
 from prelabel.detection.smoke_test import check_engine
 from prelabel.engines import load_engine
 from prelabel.errors import DetectionError, DeviceMemoryError, ModelError
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import RawDetections
 
 BOXES = np.tile(np.array([[0.1, 0.1, 0.5, 0.5]], np.float32), (3, 1))

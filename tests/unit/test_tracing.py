@@ -15,7 +15,7 @@ from prelabel.errors import DetectionError
 from prelabel.observability.request_context import NO_REQUEST, RequestContext, request_id_scope
 from prelabel.observability.spans import Tracer, TraceSettings
 from prelabel.observability.tracing import open_tracer
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 
 CALLER: ContextVar[str] = ContextVar("CALLER", default="nobody")
 
@@ -105,5 +105,5 @@ def test_what_is_no_address_is_refused_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
-    with pytest.raises(ValidationError, match="is an address such as"):
+    with pytest.raises(ValidationError, match="is not an address such as"):
         Environment()

@@ -18,7 +18,7 @@ from prelabel.checkpoints.version import model_version
 from prelabel.engines import EngineLoader, load_engine
 from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.service import ServedModel
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings, read_environment
 
 
 def build_app(settings: AppSettings) -> Application:
@@ -29,7 +29,7 @@ def build_app(settings: AppSettings) -> Application:
 
     Raises:
         ModelError: The model is not installed.
-        PreflightError: A variable of the environment is wrong.
+        SettingsError: A variable of the environment is wrong.
     """
     return bind_app(settings, load_engine)
 
@@ -59,7 +59,7 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
         environment,
         model,
         detector.bind(settings, card, place, load, traces=traces),
-        postprocessor.bind(settings, version, traces),
-        prompt_store.bind(settings, environment),
+        postprocessor.bind(settings.detection, version, settings.log_level, traces),
+        prompt_store.bind(settings.prompts, environment, settings.log_level),
         journal.bind(settings.log_level),
     )

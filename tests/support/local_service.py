@@ -31,7 +31,7 @@ from prelabel.pipeline import Entry
 from prelabel.prompts.repository import AsyncPromptRepository
 from prelabel.prompts.storage import PromptStorage, ReopeningStorage, open_storage
 from prelabel.service import Readiness, ServedModel, Service, ServicePorts
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment, ImageSettings, PromptSettings
 from prelabel.types import DetectionQuery, Detections, TaskPlan
 from tests.unit.http_server import Network
 
@@ -92,10 +92,8 @@ class LocalService:
         settings: AppSettings | None = None,
     ) -> None:
         settings = settings or AppSettings(
-            prompts_file="",
-            max_image_bytes=1_000_000,
-            connect_timeout_s=2,
-            fetch_timeout_s=5,
+            prompts=PromptSettings(file=""),
+            images=ImageSettings(max_bytes=1_000_000, connect_timeout_s=2, fetch_timeout_s=5),
         )
         self.finds_nothing = False
         self.failure: PrelabelError | None = None

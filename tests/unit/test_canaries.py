@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from prelabel.errors import PrelabelError
 from prelabel.service import image_download
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment
 from tests.support.local_service import LocalService
 from tests.unit.hostile_images import png
 from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve

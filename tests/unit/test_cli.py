@@ -11,7 +11,7 @@ from prelabel.labelstudio.interactive_request import labeling_config, prompt_req
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import AskControls, PredictRequest, asked_in
 from prelabel.service import Readiness
-from prelabel.settings.application import Environment
+from prelabel.settings import DetectionSettings, Environment
 from prelabel.types import PromptRequest
 from tests.support.local_service import LocalService, running
 

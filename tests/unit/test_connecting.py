@@ -16,7 +16,7 @@ from prelabel.cli.connect import (
 from prelabel.errors import LabelingConfigError, LabelStudioError, PrelabelError
 from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.origin import same_address
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from tests.support.local_service import VERSION, LocalService
 from tests.support.local_service import running as service_running
 from tests.unit.http_server import LocalServer

@@ -24,7 +24,7 @@ from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.rest import LabelStudioAPI, predict_request
 from prelabel.prompts.storage import FileStorage
 from prelabel.service import Readiness
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from prelabel.types import PromptRequest
 from tests.support.local_service import LocalService
 from tests.support.local_service import running as service_running

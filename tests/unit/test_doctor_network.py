@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from prelabel.cli.doctor import Examined, Finding, Status, examine
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from tests.support.local_service import LocalService
 from tests.support.local_service import running as service_running
 from tests.unit.authority import Authority

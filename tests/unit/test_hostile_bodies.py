@@ -15,7 +15,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from tests.support.local_service import LocalService
 from tests.unit.hostile_images import png
 from tests.unit.http_server import Network

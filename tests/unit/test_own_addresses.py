@@ -10,7 +10,7 @@ import pytest
 
 from prelabel.labelstudio.image_locator import LabelStudioClient
 from prelabel.labelstudio.image_urls import own_key, own_path, own_url
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from tests.support.local_service import LocalService
 from tests.unit.hostile_images import png
 from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve

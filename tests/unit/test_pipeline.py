@@ -12,7 +12,7 @@ from prelabel.observability.request_context import (
     request_id_scope,
 )
 from prelabel.pipeline import PipelinePorts, Predictor, failure_report, prediction_report
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 from prelabel.types import Detections, ProjectPrompts, PromptRequest
 
 CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>

@@ -19,7 +19,7 @@ from prelabel.prompts.storage import (
     StoredPrompt,
     open_storage,
 )
-from prelabel.settings import Environment
+from prelabel.settings import Environment, PromptSettings
 from prelabel.types import PromptRequest
 
 NOW = datetime.now(UTC)
@@ -149,10 +149,10 @@ def test_submits_at_the_same_time_lose_none(book):
 
 def test_a_file_that_cannot_be_written_says_which_setting_to_change(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(PromptMemoryError, match="Set prompts_file"):
+    with pytest.raises(PromptMemoryError, match="Set prompts.file"):
         FileStorage(tmp_path / "file" / "prompts.sqlite")
     (tmp_path / "no-base").write_bytes(b"x" * 4096)
-    with pytest.raises(PromptMemoryError, match="Set prompts_file"):
+    with pytest.raises(PromptMemoryError, match="Set prompts.file"):
         FileStorage(tmp_path / "no-base")
 
 
@@ -160,7 +160,7 @@ def test_redis_that_does_not_answer_says_so_and_not_its_password():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"redis://:secret@127.0.0.1:{closed.getsockname()[1]}/0"
-    memory = open_storage(AppSettings(), Environment(PROMPTS_REDIS_URL=SecretStr(url)))
+    memory = open_storage(PromptSettings(), Environment(PROMPTS_REDIS_URL=SecretStr(url)))
     with pytest.raises(PromptMemoryError, match="PROMPTS_REDIS_URL") as error:
         memory.get("1")
     assert "secret" not in str(error.value)
@@ -169,15 +169,15 @@ def test_redis_that_does_not_answer_says_so_and_not_its_password():
 
 
 def test_settings_say_where_prompts_are_kept(tmp_path):
-    settings = AppSettings(prompts_file=str(tmp_path / "p.sqlite"))
+    settings = PromptSettings(file=str(tmp_path / "p.sqlite"))
     memory = open_storage(settings, Environment())
     memory.put("1", StoredPrompt(CAT, PromptRequest(), NOW, NOW))
     assert open_storage(settings, Environment()).get("1").prompt == CAT
-    assert open_storage(AppSettings(prompts_file=""), Environment()).get("1") is None
+    assert open_storage(PromptSettings(file=""), Environment()).get("1") is None
 
 
 def test_a_disk_that_is_full_is_noticed_when_the_file_is_opened():
-    with pytest.raises(PromptMemoryError, match="Set prompts_file"):
+    with pytest.raises(PromptMemoryError, match="Set prompts.file"):
         FileStorage(Path("/dev/full"))
 
 
@@ -186,6 +186,7 @@ import pathlib, resource, sys
 from prelabel.errors import PromptMemoryError
 from prelabel.prompts.repository import PromptRepository
 from prelabel.prompts.storage import FileStorage
+from prelabel.settings import Environment, PromptSettings
 from prelabel.types import PromptRequest
 book = PromptRepository(FileStorage(pathlib.Path(sys.argv[1])))
 book.recall("known")
@@ -258,7 +259,7 @@ def test_a_redis_that_went_and_came_back_needs_no_restart():
 
 
 def test_where_prompts_are_not_remembered_no_file_is_opened():
-    settings = AppSettings(remember_prompts=False, prompts_file="/proc/nope/prompts.sqlite")
+    settings = PromptSettings(remember=False, file="/proc/nope/prompts.sqlite")
     assert open_storage(settings, Environment()).all() == {}
 
 

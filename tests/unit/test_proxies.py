@@ -20,7 +20,7 @@ from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.egress import Egress
 from prelabel.net.proxies import Proxies
 from prelabel.net.tls import Trust, tls_context
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from tests.support.local_service import LocalService
 from tests.support.local_service import running as service_running
 from tests.unit.authority import Authority

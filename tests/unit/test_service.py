@@ -12,7 +12,7 @@ import pytest
 
 from prelabel.errors import JournalError, PromptMemoryError
 from prelabel.observability.journal import Report
-from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings import AppSettings, Environment, PromptSettings
 from tests.support.local_service import LocalService
 
 CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>
@@ -143,7 +143,9 @@ def test_webhooks_change_the_prompts_of_known_projects_only(service: LocalServic
 
 
 def test_where_prompts_are_not_remembered_webhooks_are_accepted_and_ignored() -> None:
-    service = LocalService(Environment(), settings=AppSettings(remember_prompts=False))
+    service = LocalService(
+        Environment(), settings=AppSettings(prompts=PromptSettings(remember=False))
+    )
     post(service, "/setup", {"project": PROJECT, "schema": CONFIG})
     assert post(service, "/webhook", submit("cat")).status_code == 201
     assert prompts(service) == []

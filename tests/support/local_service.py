@@ -104,7 +104,9 @@ class LocalService:
         async def postprocess(plan: TaskPlan, detections: Sequence[Detections]) -> Prediction:
             return builder.build(plan, detections)
 
-        self.open_storage: Callable[[], PromptStorage] = lambda: open_storage(settings, environment)
+        self.open_storage: Callable[[], PromptStorage] = lambda: open_storage(
+            settings.prompts, environment
+        )
         self.prompts = AsyncPromptRepository(ReopeningStorage(lambda: self.open_storage()))
         ports = ServicePorts(
             detect=self._detect,

@@ -187,7 +187,7 @@ def test_without_the_memory_the_config_s_labels_are_looked_for_and_the_journal_s
     assert (fault.request_id, fault.project, fault.task) == ("request-1", "9", None)
     assert (fault.error_type, fault.error) == ("PromptMemoryError", "Set prompts.file.")
     [line] = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    assert "Set prompts_file." in line
+    assert "Set prompts.file." in line
 
 
 def typed(*entries):

@@ -149,10 +149,10 @@ def test_submits_at_the_same_time_lose_none(book):
 
 def test_a_file_that_cannot_be_written_says_which_setting_to_change(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(PromptMemoryError, match="Set prompts.file"):
+    with pytest.raises(PromptMemoryError, match=r"Set prompts\.file"):
         FileStorage(tmp_path / "file" / "prompts.sqlite")
     (tmp_path / "no-base").write_bytes(b"x" * 4096)
-    with pytest.raises(PromptMemoryError, match="Set prompts.file"):
+    with pytest.raises(PromptMemoryError, match=r"Set prompts\.file"):
         FileStorage(tmp_path / "no-base")
 
 
@@ -177,7 +177,7 @@ def test_settings_say_where_prompts_are_kept(tmp_path):
 
 
 def test_a_disk_that_is_full_is_noticed_when_the_file_is_opened():
-    with pytest.raises(PromptMemoryError, match="Set prompts.file"):
+    with pytest.raises(PromptMemoryError, match=r"Set prompts\.file"):
         FileStorage(Path("/dev/full"))
 
 

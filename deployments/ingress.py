@@ -24,18 +24,18 @@ from prelabel.concurrency.fairness import afterwards
 from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.errors import PromptMemoryError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
-from prelabel.labelstudio.image_locator import LabelStudioClient
+from prelabel.labelstudio.image_locator import ImageLocator
 from prelabel.labelstudio.protocol import PredictRequest, WebhookRequest, project_key
 from prelabel.labelstudio.responses import Prediction
 from prelabel.net.egress import Egress
 from prelabel.observability.journal import Fault, Report
 from prelabel.observability.timing import timed
 from prelabel.observability.tracing import open_tracer
+from prelabel.phrases.matching import load_words
 from prelabel.phrases.vocabulary import Vocabulary
-from prelabel.phrases.words import load_words
 from prelabel.pipeline import Entry, PipelinePorts, Predictor, report_on
-from prelabel.prompts.planner import asked_by_submit
 from prelabel.prompts.store import StoredPrompt
+from prelabel.prompts.submitted import submitted_prompt
 from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import DetectionQuery, Detections, PromptRequest, TaskPlan
 
@@ -95,7 +95,7 @@ class Ingress:
             total_timeout_s=settings.fetch_timeout_s,
         )
         egress = Egress.of(environment.trust, environment.proxies)
-        self._label_studio = LabelStudioClient(
+        self._label_studio = ImageLocator(
             environment.label_studio_url,
             environment.label_studio_token,
             max_image_bytes=settings.max_image_bytes,
@@ -220,7 +220,7 @@ class Ingress:
             return
         if not await self._recall.ask(self._prompts.knows, project):
             return
-        asked = await asyncio.to_thread(asked_by_submit, event, self.settings, self.vocabulary)
+        asked = await asyncio.to_thread(submitted_prompt, event, self.settings, self.vocabulary)
         if asked != PromptRequest():
             await self._recall.ask(self._prompts.remember, project, submitted_at, asked)
             self._recall.forget()

@@ -36,7 +36,8 @@ from prelabel.labelstudio.protocol import (
 from prelabel.observability.journal import Fault, Report
 from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.pipeline import Entry, report_on_failure
-from prelabel.prompts.resolver import unreadable_labels, unreadable_sentence
+from prelabel.prompts.messages import unreadable_message
+from prelabel.prompts.searches import unreadable_labels
 from prelabel.prompts.store import StoredPrompt
 from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import PromptRequest
@@ -152,9 +153,9 @@ def _add_status_routes(api: FastAPI, service: Service) -> None:
         if request.label_config is not None:
             config = parse_labeling_config(request.label_config, service.settings.max_labels)
             if unreadable := unreadable_labels(config, service.vocabulary):
-                sentence = unreadable_sentence(unreadable)
+                sentence = unreadable_message(unreadable)
                 logger.warning("project %s: %s", project_key(request.project), sentence)
-        await service.meet(request.project, request.asked)
+        await service.meet(request.project, request.prompt_request)
         return {"model_version": version}
 
     async def versions() -> Answer:

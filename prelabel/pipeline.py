@@ -27,19 +27,19 @@ from prelabel.errors import (
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
 from prelabel.labelstudio.predictions import to_prediction, to_task_error
 from prelabel.labelstudio.protocol import (
-    BadTask,
     Context,
+    InvalidTask,
     PredictRequest,
     Task,
-    asked_in,
     project_key,
 )
 from prelabel.labelstudio.responses import Prediction, TaskError
+from prelabel.labelstudio.result_entries import prompt_request_of
 from prelabel.observability.journal import Fault, Report
 from prelabel.observability.spans import Tracer
 from prelabel.phrases.vocabulary import Vocabulary
+from prelabel.prompts.messages import unreadable_message
 from prelabel.prompts.planner import plan_task
-from prelabel.prompts.resolver import unreadable_sentence
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
 from prelabel.types import DetectionQuery, Detections, LookPlan, ProjectPrompts, TaskPlan
@@ -127,11 +127,11 @@ class Predictor:
         run = _Run(request_id, turns, urgent)
         ground = asyncio.create_task(self._ground(request, request_id))
 
-        async def entry(task: Task | BadTask) -> Entry:
+        async def entry(task: Task | InvalidTask) -> Entry:
             try:
                 with self._tracer.span("task", task_id=task.id):
                     async with asyncio.timeout_at(deadline):
-                        if isinstance(task, BadTask):
+                        if isinstance(task, InvalidTask):
                             raise RequestError(
                                 f"This is no task of Label Studio's form ({task.fault}). "
                                 "Correct it."
@@ -235,7 +235,7 @@ class Predictor:
         new = [name for name in plan.unreadable if name not in run.unreadable]
         if new:
             run.unreadable.update(new)
-            sentence = unreadable_sentence(new)
+            sentence = unreadable_message(new)
             logger.warning("task %s: %s (request %s)", task_id, sentence, run.id)
             kind = PromptError.__name__
             self._steps.note(_report_on_fault(run.id, project, task_id, kind, sentence))
@@ -264,7 +264,8 @@ class Predictor:
 def _is_typed(context: Context | None, config: LabelingConfig) -> bool:
     """Whether the request brings a prompt of its own."""
     return context is not None and any(
-        asked_in([entry], config.ask_controls, strict=False).prompt for entry in context.result
+        prompt_request_of([entry], config.prompt_controls, strict=False).prompt
+        for entry in context.result
     )
 
 

@@ -22,7 +22,7 @@ from prelabel.checkpoints.cards import load_card
 from prelabel.errors import PromptMemoryError
 from prelabel.images.decode import decode_image
 from prelabel.images.fetch import FetchLimits, ImageFetcher
-from prelabel.labelstudio.image_locator import LabelStudioClient
+from prelabel.labelstudio.image_locator import ImageLocator
 from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
 from prelabel.labelstudio.protocol import PredictRequest, WebhookRequest, project_key
 from prelabel.labelstudio.responses import Prediction
@@ -30,8 +30,8 @@ from prelabel.net.egress import Egress
 from prelabel.observability.journal import Fault, Journal, Report
 from prelabel.phrases.vocabulary import shipped_vocabulary
 from prelabel.pipeline import Entry, PipelinePorts, Predictor
-from prelabel.prompts.planner import asked_by_submit
 from prelabel.prompts.store import PromptBook, StoredPrompt, open_memory
+from prelabel.prompts.submitted import submitted_prompt
 from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import DetectionQuery, Detections, ProjectPrompts, PromptRequest, TaskPlan
 from tests.unit.http_server import Network
@@ -60,7 +60,7 @@ class LocalService:
         self._journal = Journal()
         self._book = PromptBook(open_memory(self.settings, environment))
         egress = Egress.of(environment.trust, environment.proxies)
-        self._label_studio = LabelStudioClient(
+        self._label_studio = ImageLocator(
             environment.label_studio_url,
             environment.label_studio_token,
             max_image_bytes=LIMITS.max_bytes,
@@ -105,7 +105,7 @@ class LocalService:
 
     async def remember(self, event: WebhookRequest) -> None:
         submitted_at = event.annotation.updated_at if event.annotation else None
-        asked = asked_by_submit(event, self.settings)
+        asked = submitted_prompt(event, self.settings)
         if event.project_key is not None and submitted_at is not None and asked != PromptRequest():
             self._book.remember(event.project_key, submitted_at, asked)
 

@@ -47,6 +47,7 @@ def box_controls(
             continue
         drawn_on = [each for each in to_names(tag) if each in images]
         rectangle_of: dict[str, str | None] = dict.fromkeys(drawn_on)
+        # Labels have no shape of their own: they label the boxes of a Rectangle on the same Image.
         if tag.tag == "Labels":
             rectangle_of = {each: rectangles[each] for each in drawn_on if each in rectangles}
         new = {to: rectangle for to, rectangle in rectangle_of.items() if (name, to) not in seen}
@@ -116,9 +117,11 @@ def _labels(tag: Element) -> tuple[Label, ...]:
 
 def _label(tag: Element) -> Label:
     word = (tag.get("value") or "").strip()
+    # Not stripped: regions carry the label as it is spelled in the config.
     value = tag.get("alias") or tag.get("value") or ""
     predicted = _split_values(tag, "predicted_values")
     names = dict.fromkeys(map(tidy, predicted), Step.PREDICTED_VALUE)
+    # Later entries override earlier ones: an equal value is reported before an alias.
     names |= {tidy(value): Step.ALIAS, tidy(word): Step.SPELLED}
     return Label(
         value,

@@ -57,6 +57,7 @@ def describe_fault(tags: Sequence[Element], images: Collection[str]) -> str:
     rectangles = [tag for tag in tags if tag.tag == "Rectangle"]
     if any(not tag.get("name") for tag in rectangles):
         return 'has a Rectangle without a name. Write <Rectangle name="box" ...>.'
+    # Labels draw boxes only beside a Rectangle on the same Image.
     with_rectangle = {name for tag in rectangles for name in to_names(tag)}
     for tag in tags:
         if tag.tag == "Labels" and any(

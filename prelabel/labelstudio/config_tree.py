@@ -30,6 +30,7 @@ def parse_tree(xml: str) -> Element:
             f"The labeling config is longer than {MAX_CONFIG_CHARS} characters. Shorten it."
         )
     try:
+        # Without document types there are no entities, which can expand to gigabytes.
         root: Element = fromstring(xml, forbid_dtd=True)
     except ParseError as error:
         raise LabelingConfigError(
@@ -72,7 +73,7 @@ def fill_in(tree: Element, data: Mapping[str, JsonValue]) -> Element:
     Raises:
         LabelingConfigError: The copy is too long, or a Repeater repeats its tags too often.
     """
-    tree = copy.deepcopy(tree)
+    tree = copy.deepcopy(tree)  # the original is cached with its project's config
     budget = _SizeBudget()
     _expand_repeaters(tree, data, budget)
     for tag in list(tree.iter()):
@@ -125,7 +126,7 @@ def _expand_repeaters(tag: Element, data: Mapping[str, JsonValue], budget: _Size
     """Replace each Repeater by its children, once for each item of the list that it names."""
     children: list[Element] = []
     for child in tag:
-        _expand_repeaters(child, data, budget)
+        _expand_repeaters(child, data, budget)  # inner Repeaters first
         if child.tag == "Repeater":
             copies = list(_repeated_children(child, data, budget))
             children += copies or [Element("Repeater", child.attrib)]

@@ -89,6 +89,7 @@ class ImageLocator:
             ImageFetchError: The picture is Label Studio's, and its address is not configured.
         """
         address = address.strip()
+        # Label Studio's page completes "//host/path" by its own scheme.
         if address.startswith("//"):
             address = with_scheme(address, self._url)
         scheme = address.partition(":")[0].lower()
@@ -100,6 +101,7 @@ class ImageLocator:
             return self._locate_cloud_file(address, task_id)
         if scheme == "data":
             return decode_data_url(address, self._max_image_bytes)
+        # Last, because a bare key has no scheme and no leading slash to recognise it by.
         if path := path_of_key(address):
             return self._locate_path(path)
         raise ImageAddressError(
@@ -143,7 +145,7 @@ class ImageLocator:
                 "correct it in the task."
             )
         url = self._require_url()
-        if task_id is None:
+        if task_id is None:  # 0 is an id
             raise ImageFetchError(
                 "Cloud storage is read through Label Studio's tasks, and this task has no id; "
                 "save the task first."

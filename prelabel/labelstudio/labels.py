@@ -23,7 +23,7 @@ class Label:
 
     value: str
     phrases: tuple[str, ...]
-    names: Mapping[str, Step] = field(hash=False)
+    names: Mapping[str, Step] = field(hash=False)  # a dict is not hashable
     negatives: tuple[str, ...] = ()
     score_threshold: float | None = None
 
@@ -81,7 +81,7 @@ class LabelMatch:
 
     Attributes:
         targets: The label on each picture, by the name of the Image tag; empty without a match.
-        step: The step that found the closest of them.
+        step: The step that found the closest label.
         distinct_targets: The first target for each pair of label and name.
     """
 
@@ -129,6 +129,7 @@ class LabelNames:
                 new = [LabelTarget(control, label, name) for control in controls]
                 targets |= {target.control.to_name: target for target in new}
                 distinct.append(new[0])
+            # Later steps cannot change a target: the search is lazy, and this ends it.
             if len(targets) == self._image_count:
                 break
         return LabelMatch(targets, closest, distinct)

@@ -109,7 +109,7 @@ def _are_present(
     image_wh: tuple[int, int],
     suppression: Suppression,
 ) -> NDArray[np.bool_]:
-    """Return for each box [N] if the annotation already has it under the same label.
+    """Return a mask [N] of the boxes that the annotation already has under the same label.
 
     A box without a label is present under any label: the annotator may have assigned one to it.
     """
@@ -139,6 +139,7 @@ def to_prediction(
         echo: The prompt, if the prediction shows it.
         matches: The labels of the prompt's phrases.
     """
+    # "labels" repeats the score of its rectangle.
     scores = [region["score"] for region in regions if region["type"] != "labels"]
     texts = [_text_region(echo)] if echo else []
     prediction = Prediction(
@@ -185,6 +186,7 @@ def _box_entries(
         height=round(bottom - y, _PCT_DECIMALS),
         rotation=0,
     )
+    # A rectangle and its labels share this id, which is how Label Studio joins the two entries.
     region = Region(
         id=_new_id(),
         from_name=target.rectangle_name or target.from_name,

@@ -50,7 +50,7 @@ class Draft(WireModel):
 
 
 class Task(WireModel):
-    """One task. Only interactive requests contain `drafts`. An `id` that is no integer is None."""
+    """One task. Only interactive requests contain `drafts`. An invalid `id` is None."""
 
     id: Annotated[int | None, BeforeValidator(int_or_none)] = None
     data: dict[str, JsonValue]
@@ -76,6 +76,7 @@ def _parse_task(value: object) -> object:
     try:
         return Task.model_validate(value)
     except ValidationError as error:
+        # Without the input, because a task may have megabytes.
         [first, *_] = error.errors(include_url=False, include_input=False)
         path = ".".join(str(part) for part in first["loc"][:_FAULT_DEPTH])
         task_id = value.get("id") if isinstance(value, dict) else None
@@ -135,6 +136,7 @@ class SetupRequest(WireModel):
         params = self.extra_params
         # The form sends JSON as a text.
         params = _parse_json(params) if isinstance(params, str) else params
+        # Names are typed by hand, so that case and spaces are ignored.
         by_name = (
             {name.strip().lower(): value for name, value in params.items()}
             if isinstance(params, dict)
@@ -201,6 +203,7 @@ class WebhookAnnotation(WireModel):
     """The annotation of a webhook; `updated_at` orders the submits."""
 
     result: Entries = ()
+    # The prediction matters only for its prompt, so that an invalid one does not fail the webhook.
     prediction: Annotated[WebhookPrediction | None, WrapValidator(_none_if_invalid)] = None
     updated_at: AwareDatetime | None = None
     was_cancelled: bool | None = None

@@ -6,7 +6,7 @@ from typing import Literal, NotRequired, final
 
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
-_BOX_TYPES = ("rectanglelabels", "rectangle")
+_BOX_TYPES = ("rectanglelabels", "rectangle")  # without "labels", which repeats its rectangle's box
 
 
 class RegionValue(TypedDict):
@@ -97,5 +97,5 @@ class TaskError(TypedDict):
 
 
 def count_boxes(prediction: Prediction) -> int:
-    """Return the number of boxes. A `rectangle` and its `labels` are one box; a prompt is none."""
+    """Return the number of boxes. A `rectangle` and its `labels` count as one."""
     return sum(region["type"] in _BOX_TYPES for region in prediction["result"])

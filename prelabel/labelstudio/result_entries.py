@@ -30,6 +30,7 @@ def null_as_empty(value: object) -> object:
 
 def int_or_none(value: object) -> object:
     """Return None for any value that is not an integer."""
+    # bool is a subclass of int.
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
@@ -89,7 +90,7 @@ def prompt_request_of(
         RequestError: A threshold is not a number from 0 to 1, and `strict` is True.
     """
     merged = PromptRequest()
-    for entry in entries:
+    for entry in entries:  # later entries have precedence
         merged = _request_of_entry(entry, controls, strict).or_else(merged)
     return merged
 
@@ -164,6 +165,7 @@ def _box_pct(entry: ResultEntry) -> tuple[float, float, float, float] | None:
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     width_px, height_px = entry.original_width or 0, entry.original_height or 0
     has_size = 0 < width_px <= _MOST_PIXELS and 0 < height_px <= _MOST_PIXELS
+    # Width and height have different units in percent, so that rotating mixes them by the aspect.
     aspect = height_px / width_px if has_size else 1.0
     xs = [x, x + width * cos, x - height * aspect * sin, x + width * cos - height * aspect * sin]
     ys = [y, y + width / aspect * sin, y + height * cos, y + width / aspect * sin + height * cos]

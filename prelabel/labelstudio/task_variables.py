@@ -29,6 +29,7 @@ def resolve(value: str, data: Mapping[str, JsonValue]) -> JsonValue:
     Raises:
         RequestError: The text repeats the task's values too often.
     """
+    # A variable alone keeps the type of its value, because lists and objects are values, too.
     if _VARIABLE.fullmatch(value):
         return _look_up(data, value[1:])
     _check_length(value, data)

@@ -28,7 +28,7 @@ from prelabel.net.transport import DialingAdapter, watchdog_for
 _JSON_WEB_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 _MAX_RESPONSE_BYTES: Final = 64 * 1024
 _RENEW_BEFORE_EXPIRY_S: Final = 30.0  # or half the lifetime, if that is less
-# The threads of one request wait for the same token. They share a refusal for so long, so that
+# The threads of one request wait for the same token. They share a refusal for this long, so that
 # they do not repeat the refused exchange one after the other.
 _REFUSAL_VALID_S: Final = 5.0
 _DEFAULT_LIFETIME_S: Final = 60.0  # of an access token whose claims cannot be read
@@ -107,6 +107,7 @@ class PersonalAccessToken:
         """
         with self._lock:
             now = time.monotonic()
+            # Another thread may have replaced the refused token while this one waited for the lock.
             if self._header is not None and self._header != refused and now < self._renew_at:
                 return self._header
             if now < self._refused_until:
@@ -193,6 +194,7 @@ def _access_token_of(response: requests.Response) -> str:
             f"Label Studio gives no access token (HTTP {response.status_code}); check "
             "LABEL_STUDIO_HOST."
         )
+    # Bounded, because LABEL_STUDIO_HOST may be the address of another server by mistake.
     body = response.raw.read(_MAX_RESPONSE_BYTES, decode_content=True)
     return _RefreshResponse.model_validate_json(body).access
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from prelabel.errors import PromptError
 
-SEPARATOR = " . "
+SEPARATOR = " . "  # the spelling of the captions that the models were trained on
 _SPECIAL_TOKENS = 2  # [CLS] and [SEP]
 _SEPARATOR_TOKENS = 1
 # Characters in NFD. BERT reads 256 tokens, of which captions need three for themselves, and a token

@@ -33,7 +33,7 @@ def singular_and_plural_forms(normal: str) -> frozenset[str]:
     """
     words = normal.split()
     nouns = {len(words) - 1} if words else set()
-    if "of" in words[1:-1]:
+    if "of" in words[1:-1]:  # the noun before "of" has the number, the last one may have it, too
         nouns.add(words.index("of", 1) - 1)
     return frozenset(
         " ".join([*words[:noun], form, *words[noun + 1 :]])

@@ -25,6 +25,7 @@ def strip_marks(phrase: str) -> str:
     A phrase of marks alone is returned whole.
     """
     text = tidy(phrase)
+    # Repeatedly, because marks are nested: '("dog").'
     while text != (stripped := _strip_once(text)):
         text = stripped
     return text or tidy(phrase)

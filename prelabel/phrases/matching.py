@@ -32,6 +32,7 @@ _LONGEST_COMPARED = 60
 class Step(StrEnum):
     """The steps by which phrases find labels, closest first. docs/prompts.md explains them."""
 
+    # The steps by the spelling of a name. The values occur in answers and in docs/prompts.md.
     SPELLED = "as spelled"
     ALIAS = "alias"
     PREDICTED_VALUE = "predicted_values"
@@ -40,9 +41,11 @@ class Step(StrEnum):
     NORMAL_FORM = "normal form"
     SINGULAR_PLURAL = "singular and plural"
     JOINED = "written together"
+    # The label does not depend on the spelling of the phrase.
     NAMED_IN_PROMPT = "said in the prompt"
     ONLY_LABEL = "the only label"
     FIRST_LABEL = "first_label"
+    # There is no label.
     UNLABELLED = "no label"
     LEFT_OUT = "left out"
     NEGATIVE = "negative"

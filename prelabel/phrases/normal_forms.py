@@ -22,6 +22,7 @@ _SPACE_NOT_BETWEEN_DIGITS: Final = re.compile(r"(?<!\d) | (?!\d)")
 @lru_cache(maxsize=65_536)
 def normal_form(name: str) -> str:
     """Return the name in plain words and one case, without accents and marks."""
+    # NFKC maps full-width letters and ligatures to plain ones. NFD separates letters and accents.
     text = fold(to_words(strip_marks(unicodedata.normalize("NFKC", name))))
     text = _ACCENTS.sub("", unicodedata.normalize("NFD", text))
     chars = (c if _is_significant(c) else " " for c in unicodedata.normalize("NFC", text))

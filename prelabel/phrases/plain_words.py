@@ -22,7 +22,7 @@ _HYPHENS: Final = re.compile("[-\u2010\u2011\u2012\u2013\u2014\u2212]")
 _COLOURS: Final = tuple(
     "black blue brown gray green grey orange pink purple red white yellow".split()  # noqa: SIM905
 )
-# Words of the vocabulary that are only an ending behind a colour: "blackish", "greyling".
+# Words of the vocabulary that are only an ending behind a colour: "blackness", "greyling".
 _SUFFIXES: Final = frozenset({"ing", "ish", "ling", "ness", "est", "ate", "ed", "er"})
 _SHORTEST_COMPOUND: Final = 6  # letters
 _SHORTEST_PART: Final = 3  # letters

@@ -33,6 +33,7 @@ class Vocabulary:
     def from_folder(cls, folder: Path) -> Vocabulary:
         """Read the tokenizer in a folder. Raises ModelError as `read_tokenizer` does."""
         tokenizer = read_tokenizer(folder)
+        # BERT's tokenizer.json configures both: it pads and truncates phrases to 128 tokens.
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return cls(tokenizer)
@@ -72,6 +73,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
     if not path.is_file() and vocabulary.is_file():
         return _from_vocabulary_file(vocabulary)
+    # Checked here, because the tokenizers library raises a bare Exception for damaged files.
     try:
         content = json.loads(path.read_text())
         if not content["model"]["vocab"]:

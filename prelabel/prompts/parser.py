@@ -82,6 +82,7 @@ def split_prompt(
         for segment in _Segment.parse(text, separator, label_names)
     ]
     phrases = [segment for segment in segments if segment.phrase]
+    # A dash before every phrase is a list, not a prompt of negatives alone.
     if all(segment.has_bullet or segment.negative for segment in phrases):
         segments = [
             replace(segment, negative=segment.negative and segment.has_bullet)

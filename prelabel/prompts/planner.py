@@ -74,6 +74,7 @@ class _Planner:
         missing_fields: list[str] = []
         text_threshold = sources.thresholds(self.settings).text
         for image in self.config.images:
+            # Checked first: a task need not have pictures that nothing is looked for on.
             if not targets.has_searches(image):
                 continue
             if uris := image.uris(task.data):

@@ -68,6 +68,7 @@ class ResolvedPhrase:
         The name of a label stands for the label's `predicted_values`. A compound that is typed
         without its spaces is searched for in the label's spelling.
         """
+        # The label was not matched by its name: the phrase describes its objects.
         if target.label is None or not target.name:
             return self.own_searches
         if target.name not in target.label.phrases:
@@ -156,6 +157,7 @@ def resolve_prompt(
     resolver = _PhraseResolver(config, unknown_phrases, typed)
     readable: list[ResolvedPhrase] = []
     unreadable: list[ResolvedPhrase] = []
+    # One unreadable phrase must not fail the others, so that both kinds are returned.
     for parsed in split_prompt(text, settings.max_prompt_chars, config.names.all):
         for phrase in resolver.resolve(parsed):
             (readable if phrase.is_readable(vocabulary) else unreadable).append(phrase)

@@ -55,6 +55,7 @@ class PromptSources:
         Raises:
             RequestError: A threshold that was just typed is not a number from 0 to 1.
         """
+        # Timestamps in ISO 8601 sort as texts.
         drafts = sorted(task.drafts, key=lambda draft: draft.updated_at or "", reverse=True)
         controls = config.prompt_controls
         entries = context.result if context else ()

@@ -43,10 +43,12 @@ def submitted_prompt(
     controls = config.prompt_controls
     predicted = annotation.prediction.result if annotation.prediction else ()
     predicted_prompt = prompt_request_of(predicted, controls, strict=False).prompt
+    # Label Studio changes the origin once the annotator edits an entry of the prediction.
     typed = [entry for entry in annotation.result if entry.origin != "prediction"]
     submitted = prompt_request_of(typed, controls, strict=False)
     if submitted.prompt is None or submitted.prompt in (task_prompt, predicted_prompt):
         return replace(submitted, prompt=None)
+    # The thresholds of the annotation are stored in either case.
     if not _is_reusable(submitted.prompt, config, settings, vocabulary or shipped_vocabulary()):
         return replace(submitted, prompt=None)
     return submitted

@@ -18,7 +18,7 @@ from benchmarks.models import write_full_size
 from benchmarks.servers import flask_server, replicas_rss, service
 from benchmarks.timing import Client, Load, closed_loop, in_turns, open_loop, percentile, seconds
 from prelabel.images.decode import decode_image
-from prelabel.labelstudio.image_locator import LabelStudioClient
+from prelabel.labelstudio.image_locator import ImageLocator
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
 from prelabel.labelstudio.protocol import PredictRequest, Task
@@ -143,7 +143,7 @@ def overhead_parts(encoded: bytes) -> dict[str, Callable[[], object]]:
     asked = PredictRequest.model_validate(json.loads(body))
     [task] = asked.tasks
     assert isinstance(task, Task)
-    client = LabelStudioClient(None, None, max_image_bytes=10**8, connect_timeout_s=1, timeout_s=1)
+    client = ImageLocator(None, None, max_image_bytes=10**8, connect_timeout_s=1, timeout_s=1)
     sources = partial(PromptSources.of, task, asked.context, ProjectPrompts())
 
     def plan() -> TaskPlan:

@@ -26,20 +26,20 @@ from prelabel.errors import (
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
 from prelabel.labelstudio.predictions import to_prediction, to_task_error
 from prelabel.labelstudio.protocol import (
-    BadTask,
     Context,
+    InvalidTask,
     PredictRequest,
     Task,
-    asked_in,
     project_key,
 )
 from prelabel.labelstudio.responses import Prediction, TaskError
+from prelabel.labelstudio.result_entries import prompt_request_of
 from prelabel.observability.journal import Fault, Report
 from prelabel.observability.request_context import current_request_id
 from prelabel.observability.spans import Tracer
 from prelabel.phrases.vocabulary import Vocabulary
+from prelabel.prompts.messages import unreadable_message
 from prelabel.prompts.planner import plan_task
-from prelabel.prompts.resolver import unreadable_sentence
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings import AppSettings
 from prelabel.types import DetectionQuery, Detections, LookPlan, ProjectPrompts, TaskPlan
@@ -171,7 +171,7 @@ class Predictor:
             shared=asyncio.create_task(self._load_shared(request)),
         )
 
-    async def _entry(self, task: Task | BadTask, run: _Run) -> Entry:
+    async def _entry(self, task: Task | InvalidTask, run: _Run) -> Entry:
         try:
             with self._tracer.span("task", task_id=task.id):
                 async with asyncio.timeout_at(run.deadline):
@@ -193,8 +193,8 @@ class Predictor:
         logger.warning("task %s: %s: %s", task.id, kind, error, extra={"task": task.id})
         return to_task_error(error, current_request_id())
 
-    async def _predict_task(self, task: Task | BadTask, run: _Run) -> Prediction:
-        if isinstance(task, BadTask):
+    async def _predict_task(self, task: Task | InvalidTask, run: _Run) -> Prediction:
+        if isinstance(task, InvalidTask):
             raise RequestError(
                 f"The task does not have the form that Label Studio sends ({task.fault}). "
                 "Correct it."
@@ -256,7 +256,7 @@ class Predictor:
         new = [name for name in plan.unreadable if name not in run.unreadable]
         if new:
             run.unreadable.update(new)
-            sentence = unreadable_sentence(new)
+            sentence = unreadable_message(new)
             logger.warning("task %s: %s", task_id, sentence)
             project = project_key(run.request.project)
             self._ports.report(_fault_report(project, task_id, PromptError.__name__, sentence))
@@ -271,7 +271,8 @@ class Predictor:
 
 def _has_prompt(context: Context | None, config: LabelingConfig) -> bool:
     return context is not None and any(
-        asked_in([entry], config.ask_controls, strict=False).prompt for entry in context.result
+        prompt_request_of([entry], config.prompt_controls, strict=False).prompt
+        for entry in context.result
     )
 
 

@@ -16,7 +16,7 @@ from prelabel.checkpoints.cards import ModelCard
 from prelabel.errors import PrelabelError, PromptMemoryError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.images.source import ImageSource
-from prelabel.labelstudio.image_locator import LabelStudioClient
+from prelabel.labelstudio.image_locator import ImageLocator
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import (
     PredictRequest,
@@ -31,8 +31,8 @@ from prelabel.observability.journal import Fault, JournalPort, JournalWriter, Re
 from prelabel.observability.request_context import current_request_id
 from prelabel.observability.spans import Tracer
 from prelabel.observability.timing import timed
+from prelabel.phrases.matching import load_words
 from prelabel.phrases.vocabulary import Vocabulary
-from prelabel.phrases.words import load_words
 from prelabel.pipeline import (
     Entry,
     PipelinePorts,
@@ -40,10 +40,11 @@ from prelabel.pipeline import (
     failure_report,
     prediction_report,
 )
-from prelabel.prompts.planner import asked_by_submit
+from prelabel.prompts.messages import unreadable_message
 from prelabel.prompts.repository import PromptPort
-from prelabel.prompts.resolver import unreadable_labels, unreadable_sentence
+from prelabel.prompts.searches import unreadable_labels
 from prelabel.prompts.storage import StoredPrompt
+from prelabel.prompts.submitted import submitted_prompt
 from prelabel.settings import AppSettings, Environment
 from prelabel.types import DetectionQuery, Detections, PromptRequest, TaskPlan
 
@@ -244,13 +245,13 @@ class Service:
         if request.label_config is not None:
             config = parse_labeling_config(request.label_config, self.settings.prompts.max_labels)
             if unreadable := unreadable_labels(config, self.model.vocabulary):
-                logger.warning("project %s: %s", key, unreadable_sentence(unreadable))
+                logger.warning("project %s: %s", key, unreadable_message(unreadable))
         if key is None:
             return
-        registration = asyncio.create_task(self._register(key, request.asked))
+        registration = asyncio.create_task(self._register(key, request.prompt_request))
         self._registrations.add(registration)
         registration.add_done_callback(self._registrations.discard)
-        if self._registered.get(key) != request.asked:
+        if self._registered.get(key) != request.prompt_request:
             await asyncio.wait({registration}, timeout=_REGISTRATION_WAIT_S)
 
     async def remember(self, event: WebhookRequest) -> None:
@@ -270,7 +271,7 @@ class Service:
         if not await prompts.knows(project):
             return
         prompt = await asyncio.to_thread(
-            asked_by_submit, event, self.settings.prompts, self.model.vocabulary
+            submitted_prompt, event, self.settings.prompts, self.model.vocabulary
         )
         if prompt != PromptRequest():
             await prompts.remember(project, submitted_at, prompt)
@@ -316,7 +317,7 @@ def image_download(
 ) -> Callable[[str, int | None], bytes]:
     """Return the blocking download of a picture by its address and the id of its task."""
     egress = Egress.of(environment.trust, environment.proxies)
-    label_studio = LabelStudioClient(
+    locator = ImageLocator(
         environment.label_studio_url,
         environment.label_studio_token,
         max_image_bytes=settings.images.max_bytes,
@@ -340,7 +341,7 @@ def image_download(
     )
 
     def download(address: str, task_id: int | None) -> bytes:
-        located = label_studio.locate(address, task_id)
+        located = locator.locate(address, task_id)
         if isinstance(located, bytes):
             return located
         return fetcher.fetch(located.url, located.credentials, located.hint)

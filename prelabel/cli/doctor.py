@@ -31,15 +31,16 @@ from prelabel.cli.service_client import (
 )
 from prelabel.cli.service_start import check_state
 from prelabel.errors import PrelabelError
-from prelabel.labelstudio.image_locator import expiry_of, is_personal
 from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.responses import count_boxes
 from prelabel.labelstudio.rest import LabelStudioAPI, Project, predict_request
+from prelabel.labelstudio.tokens import expiry_of, is_personal
 from prelabel.net.egress import Egress, reach_proxy
 from prelabel.net.origin import SERVICE_URL, Origin
 from prelabel.net.proxies import DIRECT
 from prelabel.phrases.vocabulary import shipped_vocabulary
-from prelabel.prompts.resolver import unreadable_labels, unreadable_sentence
+from prelabel.prompts.messages import unreadable_message
+from prelabel.prompts.searches import unreadable_labels
 from prelabel.settings import Environment
 
 EMBEDDED = "embedded"
@@ -321,7 +322,7 @@ def _project(studio: LabelStudioAPI, number: int) -> _Seen[Project]:
 def _config(project: Project) -> _Seen[LabelingConfig]:
     config = read_config(project)
     if unreadable := unreadable_labels(config, shipped_vocabulary()):
-        return _Seen(config, unreadable_sentence(unreadable), is_warning=True)
+        return _Seen(config, unreadable_message(unreadable), is_warning=True)
     labels = sum(len(control.labels) for control in config.controls)
     prompt = "a prompt" if config.prompt_area else "no prompt: the labels are looked for"
     return _Seen(config, f"Can be served: {labels} labels, and {prompt}.")

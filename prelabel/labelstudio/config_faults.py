@@ -1,4 +1,4 @@
-"""Why a labeling config cannot be served, and what to add to it."""
+"""The error messages about labeling configs that draw no labelled boxes on a picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HOW_TO_ADD_BOXES = (
     'Add <Image name="image" value="$image"/> and '
     '<RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels>.'
 )
-_NOT_BOXES = (
+_OTHER_CONTROL_TAGS = (
     "BrushLabels",
     "PolygonLabels",
     "EllipseLabels",
@@ -19,41 +19,59 @@ _NOT_BOXES = (
     "BitmaskLabels",
     "VectorLabels",
 )
-_NOT_PICTURES = ("Text", "HyperText", "Audio", "Video", "Paragraphs", "TimeSeries", "Pdf", "Chat")
+_OTHER_OBJECT_TAGS = (
+    "Text",
+    "HyperText",
+    "Audio",
+    "Video",
+    "Paragraphs",
+    "TimeSeries",
+    "Pdf",
+    "Chat",
+)
 
 
-def what_is_missing(tags: Sequence[Element], images: Collection[str]) -> str:
-    """Why a config cannot be served, and what to add."""
-    # Of a config that is filled in, only those are left whose list the task does not have.
+def describe_fault(tags: Sequence[Element], images: Collection[str]) -> str:
+    """Return why a config draws no labelled boxes, and what to add to it.
+
+    Args:
+        tags: All tags of the config.
+        images: Names of its valid Image tags.
+
+    Returns:
+        The message without its subject, "The labeling config".
+    """
+    # In a config that is filled in, the empty Repeaters are those whose list the task lacks.
     repeater = next((tag for tag in tags if tag.tag == "Repeater" and not len(tag)), None)
     if not images:
         if repeater is not None:
-            return _what_to_repeat(repeater)
+            return _describe_repeater(repeater)
         if any(tag.tag == "Image" for tag in tags):
             return 'has an Image without name or value. Write <Image name="image" value="$image"/>.'
-        shown = next((tag.tag for tag in tags if tag.tag in _NOT_PICTURES), None)
+        shown = next((tag.tag for tag in tags if tag.tag in _OTHER_OBJECT_TAGS), None)
         shows = f" (it shows {shown})" if shown else ""
         return f"has no Image{shows}, and boxes need a picture. {_HOW_TO_ADD_BOXES}"
     for tag in tags:
         if tag.tag == "RectangleLabels":
-            return _what_is_wrong(tag, images)
+            return _describe_control(tag, images)
     rectangles = [tag for tag in tags if tag.tag == "Rectangle"]
     if any(not tag.get("name") for tag in rectangles):
         return 'has a Rectangle without a name. Write <Rectangle name="box" ...>.'
-    framed = {name for tag in rectangles for name in to_names(tag)}
+    # Labels draw boxes only beside a Rectangle on the same Image.
+    with_rectangle = {name for tag in rectangles for name in to_names(tag)}
     for tag in tags:
         if tag.tag == "Labels" and any(
-            name in images for name in framed.intersection(to_names(tag))
+            name in images for name in with_rectangle.intersection(to_names(tag))
         ):
-            return _what_is_wrong(tag, images)
+            return _describe_control(tag, images)
     if repeater is not None:
-        return _what_to_repeat(repeater)
-    if framed:
+        return _describe_repeater(repeater)
+    if with_rectangle:
         return (
             "has a Rectangle, but no Labels for the same Image. Add "
             f'<Labels name="label" toName="{next(iter(images))}"><Label value="cat"/></Labels>.'
         )
-    other = next((tag.tag for tag in tags if tag.tag in _NOT_BOXES), None)
+    other = next((tag.tag for tag in tags if tag.tag in _OTHER_CONTROL_TAGS), None)
     has = f"has {other}, but no RectangleLabels" if other else "has no RectangleLabels"
     return (
         f"{has} for boxes on its Image. Add "
@@ -62,7 +80,7 @@ def what_is_missing(tags: Sequence[Element], images: Collection[str]) -> str:
     )
 
 
-def _what_to_repeat(repeater: Element) -> str:
+def _describe_repeater(repeater: Element) -> str:
     source = repeater.get("on") or ""
     return (
         f'repeats its tags for each item of <Repeater on="{source}">, where the task has none. '
@@ -70,8 +88,8 @@ def _what_to_repeat(repeater: Element) -> str:
     )
 
 
-def _what_is_wrong(tag: Element, images: Collection[str]) -> str:
-    """Why a control tag draws nothing."""
+def _describe_control(tag: Element, images: Collection[str]) -> str:
+    """Return why a control tag draws no labelled boxes."""
     kind, name = tag.tag, tag.get("name")
     if not name:
         return f'has {kind} without a name. Write <{kind} name="label" ...>.'

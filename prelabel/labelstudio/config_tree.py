@@ -1,4 +1,4 @@
-"""The labeling config's XML: read safely, and filled in with what a task brings."""
+"""The labeling config's XML: safe parsing, and the tags and labels that a task's data adds."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ from prelabel.errors import LabelingConfigError
 from prelabel.labelstudio.task_variables import resolve
 
 MAX_CONFIG_CHARS = 1_000_000
-MAX_DEPTH = 100
+MAX_DEPTH = 100  # nested tags, because the functions here and copy.deepcopy recurse
 MAX_TAGS = 50_000
-_MOST_REPEATS = 1_000
+_MOST_REPEATS = 1_000  # of one Repeater
 
 
 def parse_tree(xml: str) -> Element:
-    """The root tag. Raises LabelingConfigError for what is not XML, too long, or too deep."""
+    """Parse a labeling config and return its root tag.
+
+    Raises:
+        LabelingConfigError: The text is not XML, is too long, or is nested too deep.
+    """
     if len(xml) > MAX_CONFIG_CHARS:
         raise LabelingConfigError(
             f"The labeling config is longer than {MAX_CONFIG_CHARS} characters. Shorten it."
         )
     try:
+        # Without document types there are no entities, which can expand to gigabytes.
         root: Element = fromstring(xml, forbid_dtd=True)
     except ParseError as error:
         raise LabelingConfigError(
@@ -42,81 +47,97 @@ def parse_tree(xml: str) -> Element:
 
 
 def to_names(tag: Element) -> tuple[str, ...]:
-    """Names of the object tags that a control tag belongs to."""
+    """Return the names of the object tags that a control tag belongs to."""
     return tuple(name.strip() for name in (tag.get("toName") or "").split(",") if name.strip())
 
 
-def needs_task(tree: Element) -> bool:
-    """Whether tags depend on a task's data: labels from `value="$field"`, or a Repeater."""
-    return any(tag.tag == "Repeater" or _takes_labels(tag) for tag in tree.iter())
+def fraction_of(tag: Element | None, attribute: str) -> float | None:
+    """Return an attribute's value if it is a number from 0 to 1, else None."""
+    try:
+        number = float(tag.get(attribute, "")) if tag is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and 0 <= number <= 1 else None
+
+
+def depends_on_task(tree: Element) -> bool:
+    """Return True if a task's data adds tags: labels by `value="$field"`, or a Repeater's."""
+    return any(tag.tag == "Repeater" or _has_task_labels(tag) for tag in tree.iter())
 
 
 def fill_in(tree: Element, data: Mapping[str, JsonValue]) -> Element:
-    """A copy in which Repeaters are repeated and labels from the task's data are Label tags.
+    """Return a copy with expanded Repeaters, and Label tags for the labels in the task's data.
 
-    A Repeater without a list stays, empty. Raises LabelingConfigError where it would be longer
-    than a config may be, or repeat its tags too often.
+    A Repeater whose list the task does not have stays in the copy, without children.
+
+    Raises:
+        LabelingConfigError: The copy is too long, or a Repeater repeats its tags too often.
     """
-    tree = copy.deepcopy(tree)
-    room = _Room()
-    _repeat(tree, data, room)
+    tree = copy.deepcopy(tree)  # the original is cached with its project's config
+    budget = _SizeBudget()
+    _expand_repeaters(tree, data, budget)
     for tag in list(tree.iter()):
-        if _takes_labels(tag):
-            listed = resolve(tag.attrib["value"], data)
-            for item in listed if isinstance(listed, list) else []:
+        if _has_task_labels(tag):
+            items = resolve(tag.attrib["value"], data)
+            for item in items if isinstance(items, list) else []:
                 if isinstance(item, dict):
-                    attributes = {k: v for k, v in item.items() if isinstance(v, str)}
-                    attributes |= _threshold(item)
-                    room.take(SubElement(tag, "Label", attributes))
+                    budget.spend(SubElement(tag, "Label", _label_attributes(item)))
     return tree
 
 
-def _threshold(item: Mapping[str, JsonValue]) -> Mapping[str, str]:
-    """A label's threshold that is a number, as an attribute; another one is seen to be none."""
+def _label_attributes(item: Mapping[str, JsonValue]) -> dict[str, str]:
+    attributes = {name: value for name, value in item.items() if isinstance(value, str)}
+    # Also of other types than numbers, so that an invalid threshold is reported.
     threshold = item.get("model_score_threshold")
-    return {} if threshold is None else {"model_score_threshold": str(threshold)}
+    return (
+        attributes if threshold is None else attributes | {"model_score_threshold": str(threshold)}
+    )
 
 
-class _Room:
-    """How much a config may grow. Repeaters in Repeaters multiply, and so does what a task lists
-    for many tags.
+class _SizeBudget:
+    """The characters that a task's data may add to a config.
+
+    Nested Repeaters multiply their tags, and a task's list of labels may belong to many tags.
     """
 
     def __init__(self) -> None:
         self._left = MAX_CONFIG_CHARS
 
-    def take(self, tag: Element) -> Element:
-        """The same tag; its characters are taken off."""
+    def spend(self, tag: Element) -> Element:
+        """Subtract the characters of a tag, and return the tag. Raises LabelingConfigError."""
         for each in tag.iter():
             attributes = sum(len(name) + len(value) + 4 for name, value in each.items())
             self._left -= len("<></>") + len(each.tag) + attributes
         if self._left < 0:
             raise LabelingConfigError(
-                "With what the task brings, the labeling config is longer than "
+                "With the task's labels and repeated tags, the labeling config is longer than "
                 f"{MAX_CONFIG_CHARS} characters. Shorten the lists in the task."
             )
         return tag
 
 
-def _takes_labels(tag: Element) -> bool:
-    """Where a tag has labels of its own, Label Studio's validation accepts no others."""
-    drawn = tag.tag in ("RectangleLabels", "Labels") and "$" in tag.get("value", "")
-    return drawn and next(tag.iter("Label"), None) is None
+def _has_task_labels(tag: Element) -> bool:
+    names_field = tag.tag in ("RectangleLabels", "Labels") and "$" in tag.get("value", "")
+    # If a tag has Label tags, Label Studio's validation accepts no labels of the task.
+    return names_field and next(tag.iter("Label"), None) is None
 
 
-def _repeat(tag: Element, data: Mapping[str, JsonValue], room: _Room) -> None:
+def _expand_repeaters(tag: Element, data: Mapping[str, JsonValue], budget: _SizeBudget) -> None:
     """Replace each Repeater by its children, once for each item of the list that it names."""
     children: list[Element] = []
     for child in tag:
-        _repeat(child, data, room)
+        _expand_repeaters(child, data, budget)  # inner Repeaters first
         if child.tag == "Repeater":
-            children += list(_repeated(child, data, room)) or [Element("Repeater", child.attrib)]
+            copies = list(_repeated_children(child, data, budget))
+            children += copies or [Element("Repeater", child.attrib)]
         else:
             children.append(child)
     tag[:] = children
 
 
-def _repeated(repeater: Element, data: Mapping[str, JsonValue], room: _Room) -> Iterator[Element]:
+def _repeated_children(
+    repeater: Element, data: Mapping[str, JsonValue], budget: _SizeBudget
+) -> Iterator[Element]:
     items = resolve(repeater.get("on", ""), data)
     count = len(items) if isinstance(items, list) and len(repeater) else 0
     if count > _MOST_REPEATS:
@@ -124,15 +145,15 @@ def _repeated(repeater: Element, data: Mapping[str, JsonValue], room: _Room) -> 
             f"The task has more than {_MOST_REPEATS} items under {repeater.get('on')!r}, for which "
             "the labeling config repeats its tags. Split it into several tasks."
         )
-    flag = repeater.get("indexFlag") or "{{idx}}"
-    for number in range(count):
-        for part in repeater:
-            yield room.take(_numbered(copy.deepcopy(part), flag, str(number)))
+    placeholder = repeater.get("indexFlag") or "{{idx}}"
+    for index in range(count):
+        for child in repeater:
+            yield budget.spend(_with_index(copy.deepcopy(child), placeholder, str(index)))
 
 
-def _numbered(tag: Element, flag: str, number: str) -> Element:
+def _with_index(tag: Element, placeholder: str, index: str) -> Element:
     for each in tag.iter():
-        each.attrib.update({k: v.replace(flag, number) for k, v in each.attrib.items()})
+        each.attrib.update({k: v.replace(placeholder, index) for k, v in each.attrib.items()})
     return tag
 
 

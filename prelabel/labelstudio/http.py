@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
 from prelabel.errors import LabelStudioError
-from prelabel.labelstudio.image_locator import credentials_for, is_personal
+from prelabel.labelstudio.tokens import credentials_for, is_personal
 from prelabel.net.egress import Egress
 from prelabel.net.tls import tls_fault
 

@@ -1,8 +1,8 @@
-"""Label Studio's addresses for its own pictures, in the spellings that tasks have.
+"""Label Studio's addresses for its own pictures, in the spellings that tasks contain.
 
-Label Studio writes them as it sees itself: under a prefix, by an external name, by another name of
-loopback, or as the bare key of an upload. They all mean the same picture at LABEL_STUDIO_HOST,
-which alone is asked and alone gets the token.
+Label Studio writes the addresses as it sees itself: under a path prefix, by an external host name,
+by another name of loopback, or as the bare key of an upload. All of them denote one picture at
+LABEL_STUDIO_HOST, the only address that is sent the token.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 from prelabel.net.origin import Origin, is_loopback
 
-# What Label Studio writes for files of its own, relative to its address: uploads and local files,
-# and cloud files that it resolves.
-OWN_PATHS: Final = ("/data/", "/storage-data/", "/tasks/")
-# Those of them, with their query, that no other server has: `/data/` alone is a usual folder.
-UNMISTAKABLE: Final = re.compile(
+# Paths of Label Studio's files, relative to its address: uploads and local files, proxied files,
+# and cloud files that it presigns.
+_STUDIO_PATHS: Final = ("/data/", "/storage-data/", "/tasks/")
+# Those of them, with their query, that no other server has: `/data/` alone is a common folder.
+_UNMISTAKABLE: Final = re.compile(
     r"(?:/[^/?#]+)*?"
     r"(?P<own>/data/upload/\d+/[^?]+(?:\?.*)?"
     r"|/data/local-files/?\?d=.+"
@@ -26,92 +26,108 @@ UNMISTAKABLE: Final = re.compile(
     r"|/tasks/\d+/(?:presign|resolve)/?\?fileuri=.+)",
     re.DOTALL,
 )
-RAW_KEY: Final = re.compile(r"(?:data/)?(upload/\d+/[^?#]+)")
-# Without user, backslash, escapes and spaces in the host, which parsers read differently.
-ABSOLUTE: Final = re.compile(r"https?://[^/?#\\@%\s]+(/[^#]*)(#.*)?", re.IGNORECASE | re.DOTALL)
+_UPLOAD_KEY: Final = re.compile(r"(?:data/)?(upload/\d+/[^?#]+)")
+# The host has no user, backslash, escape or space, because URL parsers disagree about these.
+_ABSOLUTE_URL: Final = re.compile(
+    r"https?://[^/?#\\@%\s]+(/[^#]*)(#.*)?", re.IGNORECASE | re.DOTALL
+)
+# A reverse proxy in front of Label Studio may decode a path once more than Label Studio does.
+_MOST_DECODINGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class OwnAddress:
-    """Where a picture of Label Studio is asked for, at LABEL_STUDIO_HOST.
+class StudioURL:
+    """The URL of one of Label Studio's pictures, at LABEL_STUDIO_HOST.
 
-    foreign: `host:port` in the task that is not that of LABEL_STUDIO_HOST, if there is one.
+    foreign_host: `host:port` in the task if it is not that of LABEL_STUDIO_HOST; else "".
     """
 
     url: str
-    foreign: str = ""
+    foreign_host: str = ""
 
 
-def own_path(path: str, studio: str) -> str | None:
-    """The path (with query) below Label Studio's address that a path means; None for a foreign one.
+def studio_path(path: str, studio: str) -> str | None:
+    """Return the path, with its query, relative to Label Studio's address.
 
-    studio: LABEL_STUDIO_HOST. Its prefix may be there, be missing, or be another one.
+    Args:
+        path: A path without a host. It may have LABEL_STUDIO_HOST's prefix, another one, or none.
+        studio: LABEL_STUDIO_HOST.
+
+    Returns:
+        None if the path is not one of Label Studio's pictures.
     """
     prefix = urlsplit(studio).path
     inner = path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
-    if not inner.startswith(OWN_PATHS):
-        return unmistakable(inner)
-    return None if climbs(inner) else inner
+    if not inner.startswith(_STUDIO_PATHS):
+        return unmistakable_path(inner)
+    return None if has_parent_segment(inner) else inner
 
 
-def own_key(value: str) -> str | None:
-    """The path of an upload that exports call by its bare key, such as upload/4/x.png."""
-    found = RAW_KEY.fullmatch(value)
-    return None if found is None or climbs(value) else f"/data/{found[1]}"
+def path_of_key(value: str) -> str | None:
+    """Return the path of an upload's bare key (upload/4/x.png, as exports have it), or None."""
+    match = _UPLOAD_KEY.fullmatch(value)
+    return None if match is None or has_parent_segment(value) else f"/data/{match[1]}"
 
 
-def own_url(url: str, studio: str) -> OwnAddress | None:
-    """The address at Label Studio (without a slash at its end) that an absolute http(s) URL means.
-    None for a picture that is not Label Studio's.
+def studio_url(url: str, studio: str) -> StudioURL | None:
+    """Return the URL at Label Studio that an absolute http(s) URL of a task denotes.
+
+    Args:
+        url: The URL in the task.
+        studio: LABEL_STUDIO_HOST, without a slash at its end.
+
+    Returns:
+        None if the URL is not one of Label Studio's pictures.
     """
-    found = ABSOLUTE.fullmatch(url)
-    if found is None:
+    match = _ABSOLUTE_URL.fullmatch(url)
+    if match is None:
         return None
     try:
-        origin, own = Origin.of(url), Origin.of(studio)
+        origin, studio_origin = Origin.of(url), Origin.of(studio)
     except ValueError:
         return None
-    path, prefix = found[1], urlsplit(studio).path
+    path, prefix = match[1], urlsplit(studio).path
     inner = path.removeprefix(prefix)
-    is_below = path.startswith(f"{prefix}/") and inner.startswith(OWN_PATHS) and not climbs(inner)
-    if is_below and origin == own:
-        return OwnAddress(url)
-    if is_below and _is_the_same_loopback(origin, own):
-        return OwnAddress(studio + inner)
-    elsewhere = unmistakable(path)
-    if elsewhere is None:
+    is_below = path.startswith(f"{prefix}/") and inner.startswith(_STUDIO_PATHS)
+    if is_below and not has_parent_segment(inner):
+        if origin == studio_origin:
+            return StudioURL(url)
+        if _is_same_loopback(origin, studio_origin):
+            return StudioURL(studio + inner)
+    own_path = unmistakable_path(path)
+    if own_path is None:
         return None
-    return OwnAddress(studio + elsewhere, "" if origin == own else str(origin))
+    return StudioURL(studio + own_path, "" if origin == studio_origin else str(origin))
 
 
-def unmistakable(path: str) -> str | None:
-    """The part of a path (with query) that is Label Studio's own, whatever host it is asked of."""
+def unmistakable_path(path: str) -> str | None:
+    """Return the part of a path, with its query, that only Label Studio has; None without one."""
     path = path.partition("#")[0]
-    found = UNMISTAKABLE.fullmatch(path)
-    return None if found is None or climbs(path) else found["own"]
+    match = _UNMISTAKABLE.fullmatch(path)
+    return None if match is None or has_parent_segment(path) else match["own"]
 
 
 def is_unmistakable(url: str) -> bool:
-    """Return whether an http(s) URL is one of Label Studio's pictures, whatever its host."""
-    found = ABSOLUTE.fullmatch(url)
-    return found is not None and unmistakable(found[1]) is not None
+    """Return True if an http(s) URL is one of Label Studio's pictures, whatever its host."""
+    match = _ABSOLUTE_URL.fullmatch(url)
+    return match is not None and unmistakable_path(match[1]) is not None
 
 
 def with_scheme(address: str, studio: str | None) -> str:
-    """`//host/path`, which a page completes by its own scheme, as the URL that it means."""
+    """Return `//host/path` with the scheme of Label Studio's page, as a browser completes it."""
     scheme = urlsplit(studio).scheme if studio else "https"
     return f"{scheme}:{address}"
 
 
-def climbs(path: str) -> bool:
-    """Return whether a path has a `..`, however it is written, and so may end elsewhere."""
+def has_parent_segment(path: str) -> bool:
+    """Return True if a path has a `..` segment in any spelling: a server may leave its folder."""
     path = path.partition("?")[0]
-    for _ in range(3):  # a server in front of Label Studio may decode it once more
+    for _ in range(_MOST_DECODINGS):
         path = unquote(path)
     return ".." in path.replace("\\", "/").split("/")
 
 
-def _is_the_same_loopback(one: Origin, other: Origin) -> bool:
-    """Return whether two origins differ only in the name of this machine's loopback."""
-    same = (one.scheme, one.port) == (other.scheme, other.port)
-    return same and is_loopback(one.host) and is_loopback(other.host)
+def _is_same_loopback(one: Origin, other: Origin) -> bool:
+    """Return True if two origins differ only in their names of this machine's loopback."""
+    has_same_port = (one.scheme, one.port) == (other.scheme, other.port)
+    return has_same_port and is_loopback(one.host) and is_loopback(other.host)

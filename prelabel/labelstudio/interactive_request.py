@@ -1,4 +1,4 @@
-"""The request that Label Studio's page sends when an annotator typed a prompt, made from Python."""
+"""The predict request that Label Studio's page sends for a typed prompt, created from Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 
 def labeling_config(labels: Sequence[str]) -> str:
-    """A labeling config with a prompt, both thresholds, and a rectangle label for each word."""
+    """Return a labeling config with a prompt, both thresholds, and one rectangle label per word."""
     tags = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
     return (
         '<View><TextArea name="prompt" toName="image"/>'
@@ -24,9 +24,13 @@ def labeling_config(labels: Sequence[str]) -> str:
 def prompt_request(
     image: bytes, prompt: str, labels: Sequence[str], thresholds: Mapping[str, float | None]
 ) -> dict[str, JsonValue]:
-    """Body of POST /predict for one picture, which travels in the request itself.
+    """Return the body of POST /predict for one picture, which is inside of the request.
 
-    thresholds: by their names, `box_threshold` and `text_threshold`; None leaves the service's.
+    Args:
+        image: The encoded picture.
+        prompt: What to look for.
+        labels: The labels of the labeling config.
+        thresholds: `box_threshold` and `text_threshold`; with None, the service's own apply.
     """
     numbers: list[JsonValue] = [
         _entry("number", name, {"number": value})

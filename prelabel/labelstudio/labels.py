@@ -1,4 +1,4 @@
-"""The labels of a labeling config, and what a prompt may call them."""
+"""The labels of a labeling config, and the names by which a prompt can refer to them."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ from prelabel.phrases.matching import NameIndex, Step
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A value of a control tag.
+    """A label of a control tag.
 
-    value: what regions carry (the alias, where there is one, as Label Studio does);
-    phrases: what to look for when there is no prompt; negatives: what to look for beside it and
-    leave out, its `negative_values`; names: what a prompt may call it, tidy, each with how an equal
-    spelling is called; score_threshold: its `model_score_threshold`.
+    Attributes:
+        value: The label in regions; the alias if there is one, as in Label Studio.
+        phrases: What to look for if there is no prompt: its `predicted_values`, or its value.
+        names: The tidy names by which a prompt can refer to it, each with the step that an equal
+            spelling is reported as.
+        negatives: Its `negative_values`: searched for beside it, and their boxes dropped.
+        score_threshold: Its `model_score_threshold`.
     """
 
     value: str
     phrases: tuple[str, ...]
-    names: Mapping[str, Step] = field(hash=False)
+    names: Mapping[str, Step] = field(hash=False)  # a dict is not hashable
     negatives: tuple[str, ...] = ()
     score_threshold: float | None = None
 
     def merged_with(self, other: Label) -> Label:
-        """One label of two that have the same value."""
-        own = self.score_threshold
+        """Return one label for two that have the same value."""
         return Label(
             self.value,
             tuple(dict.fromkeys(self.phrases + other.phrases)),
             {**other.names, **self.names},
             tuple(dict.fromkeys(self.negatives + other.negatives)),
-            other.score_threshold if own is None else own,
+            other.score_threshold if self.score_threshold is None else self.score_threshold,
         )
 
 
@@ -40,8 +42,14 @@ class Label:
 class BoxControl:
     """A control tag that draws labelled boxes on one object tag.
 
-    RectangleLabels; or Labels beside a Rectangle, whose name is `rectangle_name` then.
-    score_threshold: its `model_score_threshold`; negatives: its `negative_values`.
+    Attributes:
+        from_name: Name of the RectangleLabels or Labels tag.
+        to_name: Name of the Image tag.
+        labels: The labels in it.
+        score_threshold: Its `model_score_threshold`.
+        rectangle_name: Name of the Rectangle tag that draws the boxes of a Labels tag; None for
+            RectangleLabels.
+        negatives: Its `negative_values`.
     """
 
     from_name: str
@@ -54,9 +62,12 @@ class BoxControl:
 
 @dataclass(frozen=True, slots=True)
 class LabelTarget:
-    """Where boxes go: to a label of a control tag.
+    """The label and control tag that boxes are assigned to.
 
-    label: None for boxes without one; name: the one of the label's names that the phrase means.
+    Attributes:
+        control: The control tag.
+        label: None for boxes without a label.
+        name: The name of the label that the phrase matched; "" if the phrase is not its name.
     """
 
     control: BoxControl
@@ -66,23 +77,29 @@ class LabelTarget:
 
 @dataclass(frozen=True, slots=True)
 class LabelMatch:
-    """The label that a phrase means, by the name of the picture; empty where it means none.
+    """The label that a phrase refers to.
 
-    step: how the closest of them was found; named: of targets of one label and name, the first.
+    Attributes:
+        targets: The label on each picture, by the name of the Image tag; empty without a match.
+        step: The step that found the closest label.
+        distinct_targets: The first target for each pair of label and name.
     """
 
     targets: Mapping[str, LabelTarget]
     step: Step
-    named: Sequence[LabelTarget] = ()
+    distinct_targets: Sequence[LabelTarget] = ()
 
 
 class LabelNames:
-    """Finds labels by what a prompt calls them. all: every name of every label.
+    """The labels of a config, by the names that a prompt can use.
 
-    tags: the controls of each control tag, one for each picture that it draws on.
+    Attributes:
+        all: Every name of every label.
+        values: The distinct values of the labels, in the order of the config.
     """
 
     def __init__(self, tags: Sequence[Sequence[BoxControl]]) -> None:
+        """tags: for each control tag its controls, one for each picture that it draws on."""
         self._tags = tags
         self._index = NameIndex(
             (name, step, (number, label, name))
@@ -90,34 +107,35 @@ class LabelNames:
             for label in controls[0].labels
             for name, step in label.names.items()
         )
-        self._pictures = len({control.to_name for controls in tags for control in controls})
+        self._image_count = len({control.to_name for controls in tags for control in controls})
         labels = [label for controls in tags for label in controls[0].labels]
         self.all = frozenset(name for label in labels for name in label.names)
         self.values = tuple(dict.fromkeys(label.value for label in labels))
 
     @property
     def has_one_label(self) -> bool:
-        """Whether the project has exactly one label, which every phrase means then."""
+        """True if the config has exactly one label, which then matches every phrase of a prompt."""
         return len(self.values) == 1
 
-    def called(self, phrase: str) -> LabelMatch:
-        """The label that a prompt means by this phrase, on each picture the closest one."""
+    def find(self, phrase: str) -> LabelMatch:
+        """Return the closest label for a phrase on each picture."""
         targets: dict[str, LabelTarget] = {}
-        named: list[LabelTarget] = []
+        distinct: list[LabelTarget] = []
         closest = Step.UNLABELLED
         for step, (number, label, name) in self._index.find(phrase):
-            new = [each for each in self._tags[number] if each.to_name not in targets]
-            if new:
+            controls = [each for each in self._tags[number] if each.to_name not in targets]
+            if controls:
                 closest = closest if targets else step
-                found = [LabelTarget(control, label, name) for control in new]
-                targets |= {target.control.to_name: target for target in found}
-                named.append(found[0])
-            if len(targets) == self._pictures:
+                new = [LabelTarget(control, label, name) for control in controls]
+                targets |= {target.control.to_name: target for target in new}
+                distinct.append(new[0])
+            # Later steps cannot change a target: the search is lazy, and this ends it.
+            if len(targets) == self._image_count:
                 break
-        return LabelMatch(targets, closest, named)
+        return LabelMatch(targets, closest, distinct)
 
-    def first(self, step: Step) -> LabelMatch:
-        """The first label of each picture, in its first control that has one."""
+    def first_labels(self, step: Step) -> LabelMatch:
+        """Return the first label on each picture, of its first control tag that has labels."""
         targets: dict[str, LabelTarget] = {}
         for controls in self._tags:
             for control in controls:
@@ -127,7 +145,7 @@ class LabelNames:
         return LabelMatch(targets, step)
 
     def unlabelled(self) -> LabelMatch:
-        """Boxes without a label, in each picture's first control."""
+        """Return targets for boxes without a label, in each picture's first control tag."""
         targets: dict[str, LabelTarget] = {}
         for controls in self._tags:
             for control in controls:

@@ -1,4 +1,8 @@
-"""Detections -> regions -> one prediction. The only place that writes boxes for Label Studio."""
+"""Detections -> regions -> one prediction. No other module creates Label Studio's regions.
+
+In: a look plan and its detections in pixels. Out: regions in percent with labels of the labeling
+config, and the prediction of a task, which has the regions of all its pictures.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +34,21 @@ from prelabel.types import (
 )
 
 _PCT_DECIMALS = 4  # a hundredth of a pixel in a picture of 10,000
-_SMALLEST_PX = 1e-3  # less is nothing: Label Studio could not show it
+_SCORE_DECIMALS = 4
+_SMALLEST_PX = 1e-3  # a smaller side would be 0 after rounding, and Label Studio could not show it
+_ID_BYTES = 5  # Label Studio's own ids of regions have 10 characters, too
 
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """How overlapping boxes are thinned out; see the settings of the same names."""
+    """The limits of non-maximum suppression and of box sizes.
+
+    Attributes:
+        iou_threshold: Of two boxes that overlap by more than this, the better one is kept.
+        class_agnostic: True suppresses boxes of different labels, too.
+        max_boxes: The most boxes for one picture.
+        min_box_px: The least width and height of a box, in pixels.
+    """
 
     iou_threshold: float
     class_agnostic: bool
@@ -43,59 +56,73 @@ class Suppression:
     min_box_px: float = 0
 
 
-def to_regions(plan: LookPlan, found: Detections, suppression: Suppression) -> list[Region]:
-    """The regions of one picture, best first, each with one label of the labeling config."""
-    targets = [plan.targets[phrase] for phrase in found.phrase_index]
-    clipped = clip_xyxy(found.boxes_xyxy, found.image_wh)
-    large_enough = (clipped[:, 2:] - clipped[:, :2]).min(axis=1, initial=np.inf) >= max(
-        suppression.min_box_px, _SMALLEST_PX
-    )
-    rows = np.array(
-        [
-            row
-            for row, target in enumerate(targets)
-            if target is not None and found.scores[row] >= target.min_score and large_enough[row]
-        ],
-        dtype=np.int64,
-    )
-    boxes, scores = clipped[rows], found.scores[rows]
-    kept_targets = [target for row in rows if (target := targets[row]) is not None]
-    phrases = [plan.phrases[phrase] for phrase in found.phrase_index[rows]]
-    groups = _groups(kept_targets, suppression.class_agnostic)
+def to_regions(plan: LookPlan, detections: Detections, suppression: Suppression) -> list[Region]:
+    """Return the regions of one picture, best first.
+
+    Boxes are clipped to the picture. Dropped are the boxes that are too small, that are below their
+    target's threshold, that have no target, that a better box suppresses, or that the annotation
+    already has.
+    """
+    clipped = clip_xyxy(detections.boxes_xyxy, detections.image_wh)
+    rows, targets = _candidates(plan, detections, clipped, suppression)
+    boxes, scores = clipped[rows], detections.scores[rows]
+    phrases = [plan.phrases[phrase] for phrase in detections.phrase_index[rows]]
+    groups = _suppression_groups(targets, suppression.class_agnostic)
+    # With present boxes, the limit must not count the ones that they replace.
     most = len(boxes) if plan.present else suppression.max_boxes
-    kept = nms(boxes, scores, groups, suppression.iou_threshold, most)
+    best = nms(boxes, scores, groups, suppression.iou_threshold, most)
     if plan.present:
-        new = ~_present(boxes, kept_targets, plan.present, found.image_wh, suppression)
-        kept = kept[new[kept]]
-    kept = kept[: suppression.max_boxes]
-    pct = px_to_pct(boxes[kept].astype(np.float64), found.image_wh).round(_PCT_DECIMALS)
+        is_new = ~_are_present(boxes, targets, plan.present, detections.image_wh, suppression)
+        best = best[is_new[best]]
+    best = best[: suppression.max_boxes]
+    pct = px_to_pct(boxes[best].astype(np.float64), detections.image_wh).round(_PCT_DECIMALS)
     return [
         region
-        for box, row in zip(pct.tolist(), kept, strict=True)
-        for region in _regions(
-            box, float(scores[row]), kept_targets[row], phrases[row], plan, found.image_wh
+        for box, row in zip(pct.tolist(), best, strict=True)
+        for region in _box_entries(
+            box, float(scores[row]), targets[row], phrases[row], plan, detections.image_wh
         )
     ]
 
 
-def _present(
+def _candidates(
+    plan: LookPlan, detections: Detections, clipped_xyxy: Floats, suppression: Suppression
+) -> tuple[Ints, list[Target]]:
+    """Return the rows [K] of boxes with a target and a sufficient score and size; the targets."""
+    sizes = (clipped_xyxy[:, 2:] - clipped_xyxy[:, :2]).min(axis=1, initial=np.inf)
+    is_large = sizes >= max(suppression.min_box_px, _SMALLEST_PX)
+    candidates = [
+        (row, target)
+        for row, phrase in enumerate(detections.phrase_index)
+        if (target := plan.targets[phrase]) is not None
+        and detections.scores[row] >= target.min_score
+        and is_large[row]
+    ]
+    rows = np.array([row for row, _ in candidates], dtype=np.int64)
+    return rows, [target for _, target in candidates]
+
+
+def _are_present(
     boxes_xyxy: Floats,
     targets: Sequence[Target],
     present: Sequence[PresentRegion],
     image_wh: tuple[int, int],
     suppression: Suppression,
 ) -> NDArray[np.bool_]:
-    """Which boxes [N] the annotation has already: under the same label, or, for a box without one,
-    under any, because the annotator may have given it one since.
+    """Return a mask [N] of the boxes that the annotation already has under the same label.
+
+    A box without a label is present under any label: the annotator may have assigned one to it.
     """
-    have = pct_to_px(np.array([region.box_pct for region in present]), image_wh)
-    same = np.array(
+    present_xyxy = pct_to_px(np.array([region.box_pct for region in present]), image_wh)
+    has_same_label = np.array(
         [[target.label in (None, region.label) for region in present] for target in targets],
         dtype=bool,
     ).reshape(len(targets), len(present))
-    overlap = iou_xyxy(boxes_xyxy.astype(np.float64), have) > suppression.iou_threshold
-    found: NDArray[np.bool_] = (overlap & same).any(axis=1)
-    return found
+    iou = iou_xyxy(boxes_xyxy.astype(np.float64), present_xyxy)
+    are_present: NDArray[np.bool_] = ((iou > suppression.iou_threshold) & has_same_label).any(
+        axis=1
+    )
+    return are_present
 
 
 def to_prediction(
@@ -104,9 +131,15 @@ def to_prediction(
     echo: PromptEcho | None = None,
     matches: Sequence[PhraseMatch] = (),
 ) -> Prediction:
-    """All regions of a task, the prompt that they come from where it is to be shown, and what
-    became of its phrases.
+    """Return the prediction of a task.
+
+    Args:
+        regions: The regions of all its pictures.
+        model_version: The version that Label Studio stores with the prediction.
+        echo: The prompt, if the prediction shows it.
+        matches: The labels of the prompt's phrases.
     """
+    # "labels" repeats the score of its rectangle.
     scores = [region["score"] for region in regions if region["type"] != "labels"]
     texts = [_text_region(echo)] if echo else []
     prediction = Prediction(
@@ -123,11 +156,12 @@ def to_prediction(
 
 
 def to_task_error(error: Exception, request_id: str) -> TaskError:
-    """The entry of a task that failed."""
+    """Return the answer for a task that failed."""
     return TaskError(error=str(error), error_type=type(error).__name__, request_id=request_id)
 
 
-def _groups(targets: Sequence[Target], class_agnostic: bool) -> Ints:
+def _suppression_groups(targets: Sequence[Target], class_agnostic: bool) -> Ints:
+    """Return the group of each box; boxes suppress only boxes of their own group."""
     if class_agnostic:
         return np.zeros(len(targets), dtype=np.int64)
     numbers: dict[tuple[str, str | None], int] = {}
@@ -135,7 +169,7 @@ def _groups(targets: Sequence[Target], class_agnostic: bool) -> Ints:
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
 
 
-def _regions(
+def _box_entries(
     box_pct: list[float],
     score: float,
     target: Target,
@@ -143,7 +177,7 @@ def _regions(
     plan: LookPlan,
     image_wh: tuple[int, int],
 ) -> list[Region]:
-    """The entries of one box: one, or two where the rectangle is another tag's than the label."""
+    """Return one entry, or two if the rectangle and the label belong to different control tags."""
     x, y, right, bottom = box_pct
     box = RegionValue(
         x=x,
@@ -152,6 +186,7 @@ def _regions(
         height=round(bottom - y, _PCT_DECIMALS),
         rotation=0,
     )
+    # A rectangle and its labels share this id, which is how Label Studio joins the two entries.
     region = Region(
         id=_new_id(),
         from_name=target.rectangle_name or target.from_name,
@@ -160,7 +195,7 @@ def _regions(
         original_width=image_wh[0],
         original_height=image_wh[1],
         image_rotation=0,
-        score=round(score, 4),
+        score=round(score, _SCORE_DECIMALS),
         value=box,
     )
     if plan.item_index is not None:
@@ -187,4 +222,4 @@ def _text_region(echo: PromptEcho) -> TextRegion:
 
 
 def _new_id() -> str:
-    return secrets.token_hex(5)
+    return secrets.token_hex(_ID_BYTES)

@@ -1,4 +1,4 @@
-"""The wire models: what Label Studio is answered."""
+"""The wire models of the answers to Label Studio."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Literal, NotRequired, final
 
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
-_BOX_TYPES = ("rectanglelabels", "rectangle")
+_BOX_TYPES = ("rectanglelabels", "rectangle")  # without "labels", which repeats its rectangle's box
 
 
 class RegionValue(TypedDict):
-    """Percent of the upright picture; rotation in degrees. What the labels are called depends on
-    the control tag.
+    """A box in percent of the upright picture; rotation in degrees.
+
+    The key of the labels depends on the type of the control tag.
     """
 
     x: float
@@ -30,10 +31,10 @@ class RegionMeta(TypedDict):
 
 
 class Region(TypedDict):
-    """A box: one entry, or a `rectangle` and its `labels` under one id.
+    """A box: one entry, or two entries with one id (a `rectangle` and its `labels`).
 
-    Without a label it has no `rectanglelabels`, or no `labels` beside it, and notes in `meta` what
-    was looked for. Label Studio's page shows a grey box then.
+    A box without a label has no `rectanglelabels` or `labels`. Its `meta` notes the phrase that was
+    looked for, and Label Studio's page shows it grey.
     """
 
     id: str
@@ -51,7 +52,7 @@ class Region(TypedDict):
 
 
 class TextRegion(TypedDict):
-    """A text of the whole picture: the prompt, echoed."""
+    """A text that belongs to the whole picture: the echoed prompt."""
 
     id: str
     from_name: str
@@ -61,7 +62,7 @@ class TextRegion(TypedDict):
 
 
 class Match(TypedDict):
-    """One phrase of the prompt with its label, see PhraseMatch. Label Studio does not read it."""
+    """One phrase of the prompt with its label, as in `PhraseMatch`. Label Studio ignores it."""
 
     phrase: str
     searched: list[str]
@@ -71,9 +72,13 @@ class Match(TypedDict):
 
 @final
 class Prediction(TypedDict):
-    """The answer for a task: `score` is the mean of its boxes' scores, 0 without any.
+    """The answer for a task.
 
-    matches: how the phrases of the prompt found their labels, where there was a prompt.
+    Attributes:
+        result: The echoed prompt, if any, and the regions.
+        score: The mean of the boxes' scores; 0 without boxes.
+        model_version: The checkpoint and the settings that the prediction depends on.
+        matches: The phrases of the prompt with their labels, if there is a prompt.
     """
 
     result: list[Region | TextRegion]
@@ -84,7 +89,7 @@ class Prediction(TypedDict):
 
 @final
 class TaskError(TypedDict):
-    """The answer for a task that failed. Without `result`, Label Studio asks for it again later."""
+    """The answer for a task that failed. Without a `result`, Label Studio retries it later."""
 
     error: str
     error_type: str
@@ -92,5 +97,5 @@ class TaskError(TypedDict):
 
 
 def count_boxes(prediction: Prediction) -> int:
-    """Number of boxes in a prediction; a `rectangle` and its `labels` are one, a prompt none."""
+    """Return the number of boxes. A `rectangle` and its `labels` count as one."""
     return sum(region["type"] in _BOX_TYPES for region in prediction["result"])

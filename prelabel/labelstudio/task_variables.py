@@ -1,4 +1,4 @@
-"""What a labeling config's `$field` means in a task, as Label Studio's page reads it."""
+"""The variables of a labeling config (`$field`), resolved in a task as Label Studio's page does."""
 
 from __future__ import annotations
 
@@ -10,54 +10,64 @@ from pydantic import JsonValue
 from prelabel.errors import RequestError
 
 _VARIABLE = re.compile(r"\$[\w\[\].{}-]+")
-_PART = re.compile(r"[^.\[\]]+")
-_LONGEST_NUMBER = 9  # digits; Python refuses to read very long ones
-_LONGEST_TEXT = 10_000  # characters of a text with variables in it, its longest value not counted
+_PATH_PART = re.compile(r"[^.\[\]]+")
+_MOST_INDEX_DIGITS = 9  # int() raises ValueError for numbers of several thousand digits
+_LONGEST_TEXT = 10_000  # characters of a text with its values, without the longest value
 
 
 def resolve(value: str, data: Mapping[str, JsonValue]) -> JsonValue:
-    """The value of "$field", "$list[0].url" or "https://host/$file"; None where there is none.
+    """Return the value of "$field", "$list[0].url" or "https://host/$file" in a task.
 
-    A lone variable keeps its type, inside a longer text it becomes part of it. Raises RequestError
-    for a text that would be out of all proportion to what the task brings.
+    Args:
+        value: An attribute of a tag.
+        data: The task's data.
+
+    Returns:
+        The task's value with its type if the attribute is one variable, and None if the task has
+        none. Else the text with the values in it.
+
+    Raises:
+        RequestError: The text repeats the task's values too often.
     """
+    # A variable alone keeps the type of its value, because lists and objects are values, too.
     if _VARIABLE.fullmatch(value):
         return _look_up(data, value[1:])
     _check_length(value, data)
-    return _VARIABLE.sub(lambda found: _text(_look_up(data, found[0][1:])), value)
+    return _VARIABLE.sub(lambda match: _as_text(_look_up(data, match[0][1:])), value)
 
 
 def _check_length(text: str, data: Mapping[str, JsonValue]) -> None:
-    """One value may be a whole picture; but a config can name it a hundred thousand times."""
+    # The longest value is not counted, because it may be a whole picture in a data: URL. A config
+    # has room to repeat it a hundred thousand times.
     length, longest = len(text), 0
     for variable in _VARIABLE.finditer(text):
-        size = len(_text(_look_up(data, variable[0][1:])))
+        size = len(_as_text(_look_up(data, variable[0][1:])))
         length, longest = length + size, max(longest, size)
         if length - longest > _LONGEST_TEXT:
             raise RequestError(
-                f"The labeling config makes more than {_LONGEST_TEXT} characters of the task's "
-                "values in one place. Let it name fewer of them there."
+                f"One attribute of the labeling config has more than {_LONGEST_TEXT} characters "
+                "with the task's values. Use fewer variables in it."
             )
 
 
 def _look_up(data: Mapping[str, JsonValue], key: str) -> JsonValue:
-    if key in data:  # a name may hold dots
+    if key in data:  # the name of a field may contain dots
         return data[key]
-    first, *rest = _PART.findall(key) or [""]
-    found = data.get(first)
+    first, *rest = _PATH_PART.findall(key) or [""]
+    value = data.get(first)
     for part in rest:
-        if isinstance(found, dict):
-            found = found.get(part)
-        elif isinstance(found, list) and _is_place(part, found):
-            found = found[int(part)]
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and _is_index(part, value):
+            value = value[int(part)]
         else:
             return None
-    return found
+    return value
 
 
-def _is_place(part: str, items: Sequence[JsonValue]) -> bool:
-    return part.isdecimal() and len(part) <= _LONGEST_NUMBER and int(part) < len(items)
+def _is_index(part: str, items: Sequence[JsonValue]) -> bool:
+    return part.isdecimal() and len(part) <= _MOST_INDEX_DIGITS and int(part) < len(items)
 
 
-def _text(found: JsonValue) -> str:
-    return str(found) if isinstance(found, str | int | float) else ""
+def _as_text(value: JsonValue) -> str:
+    return str(value) if isinstance(value, str | int | float) else ""

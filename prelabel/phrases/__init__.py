@@ -1,1 +1,1 @@
-"""Phrases: normal forms, plain words, captions, and matching to labels."""
+"""Phrases: spellings and normal forms of names, captions for the model, and matching to labels."""

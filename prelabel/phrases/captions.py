@@ -1,7 +1,7 @@
-"""Phrases to captions: "Red Star", "St. Bernard" -> "red star . st bernard ."
+"""Phrases -> captions: "Red Star", "St. Bernard" -> "red star . st bernard ."
 
 A Grounding DINO caption is lower-case text in which "." ends a phrase; tokens of different phrases
-do not see each other. So a phrase must not contain "." or "?" itself, and the caption must end in
+do not attend to each other. So a phrase must not contain "." or "?", and the caption must end in
 ".": without it, the last phrase's tokens attend differently from all others.
 """
 
@@ -14,20 +14,23 @@ from functools import lru_cache
 
 from prelabel.errors import PromptError
 
-SEPARATOR = " . "
+SEPARATOR = " . "  # the spelling of the captions that the models were trained on
 _SPECIAL_TOKENS = 2  # [CLS] and [SEP]
 _SEPARATOR_TOKENS = 1
-# Characters: a token has one at least, and BERT reads 256 tokens. It takes letters apart before it
-# counts (one of Hangul is up to three).
-_SURELY_FITS = 250
+# Characters in NFD. BERT reads 256 tokens, of which captions need three for themselves, and a token
+# has at least one character. BERT decomposes letters first (one of Hangul into up to three).
+_SAFE_LENGTH = 250
+_MOST_QUOTED = 60  # characters of a phrase in an error message
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
     """A chunk of the phrases as model input.
 
-    text: the caption; spans: [start, end) of each phrase in characters of it;
-    first_phrase: index of the chunk's first phrase among all phrases.
+    Attributes:
+        text: The caption.
+        spans: [start, end) of each phrase, in characters of the text.
+        first_phrase: Index of the chunk's first phrase among all phrases.
     """
 
     text: str
@@ -37,28 +40,33 @@ class Caption:
 
 @lru_cache(maxsize=4096)
 def normalise_phrase(phrase: str) -> str:
-    """The phrase as it stands in a caption; empty if nothing is left to look for."""
+    """Return the phrase as it stands in a caption; "" if no character of it is left."""
     text = unicodedata.normalize("NFC", phrase).lower()
-    return " ".join("".join(c if _belongs(c) else " " for c in text).split())
+    return " ".join("".join(c if _is_caption_char(c) else " " for c in text).split())
 
 
 def can_be_read(phrase: str) -> bool:
-    """Whether a caption surely has room for the phrase, and the phrase a letter or digit in it."""
-    return has_room_for(phrase) and any(char.isalnum() for char in normalise_phrase(phrase))
+    """Return True if the phrase has a letter or digit, and fits in a caption in any case."""
+    return fits_in_caption(phrase) and any(char.isalnum() for char in normalise_phrase(phrase))
 
 
-def has_room_for(phrase: str) -> bool:
-    """Whether a caption surely has room for the phrase."""
-    return len(unicodedata.normalize("NFD", normalise_phrase(phrase))) <= _SURELY_FITS
+def fits_in_caption(phrase: str) -> bool:
+    """Return True if the phrase is short enough for a caption, whatever its tokens are."""
+    return len(unicodedata.normalize("NFD", normalise_phrase(phrase))) <= _SAFE_LENGTH
 
 
 def build_captions(
     phrases: Sequence[str], count_tokens: Callable[[str], int], max_tokens: int
 ) -> list[Caption]:
-    """Captions of at most `max_tokens` tokens, cut between phrases only, in order.
+    """Build captions of at most `max_tokens` tokens from the phrases, in their order.
 
-    count_tokens: tokens of a normalised phrase, without special tokens.
-    Raises PromptError for a phrase that is empty, or too long for a caption of its own.
+    Args:
+        phrases: What to look for.
+        count_tokens: Returns the number of tokens of a normalised phrase, without special tokens.
+        max_tokens: The longest caption that the model reads.
+
+    Raises:
+        PromptError: A phrase is empty, or too long for a caption of its own.
     """
     captions: list[Caption] = []
     chunk: list[str] = []
@@ -76,7 +84,7 @@ def build_captions(
     return captions
 
 
-def _belongs(char: str) -> bool:
+def _is_caption_char(char: str) -> bool:
     return char not in ".?" and unicodedata.category(char)[0] not in "CZ"
 
 
@@ -84,12 +92,12 @@ def _phrase_tokens(
     text: str, phrase: str, count_tokens: Callable[[str], int], max_tokens: int
 ) -> int:
     size = count_tokens(text) + _SEPARATOR_TOKENS if text else 0
-    shown = phrase if len(phrase) <= 60 else phrase[:60] + "..."
+    quoted = phrase if len(phrase) <= _MOST_QUOTED else phrase[:_MOST_QUOTED] + "..."
     if size <= _SEPARATOR_TOKENS:
-        raise PromptError(f"The phrase {shown!r} has no word to look for. Use plain words.")
+        raise PromptError(f"The phrase {quoted!r} has no word to look for. Use plain words.")
     if _SPECIAL_TOKENS + size > max_tokens:
         raise PromptError(
-            f"The phrase {shown!r} is longer than the model can read ({max_tokens} tokens). "
+            f"The phrase {quoted!r} is longer than the model can read ({max_tokens} tokens). "
             'Shorten it, or split it with ".".'
         )
     return size

@@ -1,4 +1,4 @@
-"""Names that people type: of labels, in configs and in prompts."""
+"""Normalised spellings of names, as they stand in labeling configs and prompts."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import unicodedata
 
 
 def tidy(name: str) -> str:
-    """The name as it is spelled, with its spaces evened out, and its accents written one way."""
+    """Return the name in Unicode NFC with single spaces between its words."""
     return " ".join(unicodedata.normalize("NFC", name).split())
 
 
 def fold(name: str) -> str:
-    """The name with its case evened out, too, to compare it with others."""
+    """Return the name tidy and case-folded, for comparisons."""
     return tidy(tidy(name).casefold())

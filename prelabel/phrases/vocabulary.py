@@ -1,4 +1,4 @@
-"""Which words a model can read: those that its tokenizer does not turn into "[UNK]" alone."""
+"""The vocabulary of a text encoder: the words that its tokenizer does not map to "[UNK]"."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ from prelabel.errors import ModelError
 from prelabel.phrases.captions import can_be_read, normalise_phrase
 
 _UNKNOWN = "[UNK]"
-_MOST_KNOWN = 20_000
+_MOST_CACHED = 20_000
+_USE_BERT = (
+    "Write `text_encoder: bert-base-uncased` into its card, or put the file beside its weights"
+)
 
 
 class Vocabulary:
-    """The words of a model's text encoder. Can be sent to other processes, and asked by threads."""
+    """The words that a model can read. It can be pickled, and called from several threads."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._known: dict[str, bool] = {}  # each task asks for the same words again
+        self._readable: dict[str, bool] = {}  # a cache: the tasks of a project share their phrases
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_tokenizer": self._tokenizer, "_known": {}}
+        return {"_tokenizer": self._tokenizer, "_readable": {}}
 
     @classmethod
     def from_folder(cls, folder: Path) -> Vocabulary:
-        """Read the tokenizer of that folder, see `read_tokenizer`."""
+        """Read the tokenizer in a folder. Raises ModelError as `read_tokenizer` does."""
         tokenizer = read_tokenizer(folder)
+        # BERT's tokenizer.json configures both: it pads and truncates phrases to 128 tokens.
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return cls(tokenizer)
 
     def reads(self, phrase: str) -> bool:
-        """Return whether a caption has room for the phrase, and the model a token for a part of it.
+        """Return True if the phrase fits in a caption, and any of its words is in the vocabulary.
 
-        Signs do not count: of "猫!", the "!" alone would be read.
+        Signs do not count as words: the "!" of "猫!" is in the vocabulary, but says nothing.
         """
-        known = self._known.get(phrase)
-        if known is None:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            known = can_be_read(phrase) and self._has_a_token(phrase)
-            self._known[phrase] = known
-        return known
+        readable = self._readable.get(phrase)
+        if readable is None:
+            if len(self._readable) >= _MOST_CACHED:
+                self._readable.clear()
+            readable = can_be_read(phrase) and self._has_known_token(phrase)
+            self._readable[phrase] = readable
+        return readable
 
-    def _has_a_token(self, phrase: str) -> bool:
+    def _has_known_token(self, phrase: str) -> bool:
         encoding = self._tokenizer.encode(normalise_phrase(phrase), add_special_tokens=False)
         return any(
             token != _UNKNOWN and any(char.isalnum() for char in token) for token in encoding.tokens
@@ -56,44 +60,39 @@ class Vocabulary:
 
 @cache
 def shipped_vocabulary() -> Vocabulary:
-    """That of BERT in English, which the embedded and all known checkpoints read."""
+    """Return the vocabulary of English BERT, the text encoder of all checkpoints with a card."""
     return Vocabulary.from_folder(TEXT_ENCODERS_FOLDER / "bert-base-uncased")
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of tokenizer.json, or of vocab.txt where that is missing.
+    """Read the tokenizer of tokenizer.json; or of vocab.txt if there is no tokenizer.json.
 
-    Raises ModelError where there is neither, and for a damaged file.
+    Raises:
+        ModelError: Both files are missing, or the file is damaged.
     """
     path, vocabulary = folder / "tokenizer.json", folder / "vocab.txt"
     if not path.is_file() and vocabulary.is_file():
-        return _from_vocabulary(vocabulary)
+        return _from_vocabulary_file(vocabulary)
+    # Checked here, because the tokenizers library raises a bare Exception for damaged files.
     try:
         content = json.loads(path.read_text())
         if not content["model"]["vocab"]:
             raise ValueError("no vocabulary")
     except FileNotFoundError as error:
-        raise ModelError(
-            "The model has no tokenizer.json. Say `text_encoder: bert-base-uncased` in its "
-            "card, or put the file beside its weights."
-        ) from error
+        raise ModelError(f"The model has no tokenizer.json. {_USE_BERT}.") from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(
-            "The model's tokenizer.json is damaged, or none. Say `text_encoder: "
-            "bert-base-uncased` in its card, or put the file beside its weights again."
+            f"The model's tokenizer.json is damaged, or not a tokenizer. {_USE_BERT} again."
         ) from error
     return Tokenizer.from_file(str(path))
 
 
-def _from_vocabulary(path: Path) -> Tokenizer:
-    """The tokenizer of bert-base-uncased with the tokens of vocab.txt, one a line."""
+def _from_vocabulary_file(path: Path) -> Tokenizer:
+    """Create the tokenizer of bert-base-uncased with the tokens of vocab.txt, one per line."""
     vocab = {token: index for index, token in enumerate(path.read_text().splitlines())}
-    if any(token not in vocab for token in ("[CLS]", "[SEP]", "[UNK]")):
-        raise ModelError(
-            "The model's vocab.txt is damaged, or not of BERT. Say `text_encoder: "
-            "bert-base-uncased` in its card, or put the file beside its weights again."
-        )
-    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))  # noqa: S106
+    if any(token not in vocab for token in ("[CLS]", "[SEP]", _UNKNOWN)):
+        raise ModelError(f"The model's vocab.txt is damaged, or not of BERT. {_USE_BERT} again.")
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=_UNKNOWN))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.BertProcessing(

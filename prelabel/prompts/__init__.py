@@ -1,1 +1,1 @@
-"""Prompts: parsed, resolved against a labeling config, planned, and remembered."""
+"""Prompts: parse them, resolve their phrases to labels, plan a task's searches, store them."""

@@ -1,4 +1,10 @@
-"""Which prompt and thresholds apply, and what a prompt says."""
+"""Prompt text -> the phrases that it states, before any label is resolved.
+
+In: the text that an annotator typed, and the names of the project's labels, because a label such
+as "St. Bernard" contains a separator. Out: `ParsedPhrase` values in the order of the prompt, each
+with the label that the prompt names for it, or marked as a negative. `resolver` finds their labels.
+docs/prompts.md describes the syntax for users.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +15,35 @@ from dataclasses import dataclass, replace
 
 from prelabel.errors import PromptError
 from prelabel.phrases.names import fold, tidy
-from prelabel.types import PromptRequest
 
-_PHRASE_END = ",，、،|•"  # within a line of a prompt
-_LINE_END = ".;。；؛۔।．\n"
-_LABEL_END = ":："
-_ENDS = _PHRASE_END + _LINE_END + _LABEL_END
+_PHRASE_SEPARATORS = ",，、،|•"  # separate the phrases of one line
+_LINE_SEPARATORS = ".;。；؛۔।．\n"
+_LABEL_SEPARATORS = ":："
+_SEPARATORS = _PHRASE_SEPARATORS + _LINE_SEPARATORS + _LABEL_SEPARATORS
 _DASHES = ("-", "\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212")
-_SIGNS = (*_DASHES, "!")  # in front of a negative
-_SIGN_INSIDE = re.compile(r"(?<=\S)\s+(?=[-!][^\W\d_])")
-# Bullets; boxes to tick; "1." "2)" "(3)" "4 -" "a)" and numbers in circles or keys.
-_LINE_MARK = re.compile(
+_NEGATION_SIGNS = (*_DASHES, "!")
+_INNER_NEGATION = re.compile(r"(?<=\S)\s+(?=[-!][^\W\d_])")  # "cat -dog" has no separator
+# Bullets; checkboxes; "1." "2)" "(3)" "4 -" "a)"; enclosed numbers and keycap emoji.
+_LIST_MARKER = re.compile(
     r"\s*(?:([-\u2010-\u2014\u2212*•·‣▪●◦○+]|\[[ xX✓]?\]|[\u2460-\u2473]"
     r"|\d\ufe0f?\u20e3|\(?\d{1,3}\)|\d{1,3}\s?-|[a-z]\))\s+(?=\S)"
     r"|(\d{1,3}[.．)]\s*)(?=[^\W\d]|\s))"
 )
-_BULLET, _POINT = "\u2043", "\u2219"  # in place of a dash that is a bullet, and of other marks
-_NOT = frozenset({"not", "no", "without", "except", "exclude", "excluding"})
+# Placeholders for list markers. They are rare in prompts, and no separator or negation sign.
+_DASH_BULLET, _OTHER_MARKER = "\u2043", "\u2219"
+_NEGATION_WORDS = frozenset({"not", "no", "without", "except", "exclude", "excluding"})
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A phrase to look for. label: the name of the label that its boxes get, where the prompt
-    says so; else the phrase itself may be one. negative: it is looked for and left out, so that its
-    objects are not taken for others.
+class ParsedPhrase:
+    """A phrase to search for.
+
+    Attributes:
+        phrase: The phrase as it was typed.
+        label: The label that the prompt names for the phrase's boxes. Without one, the phrase
+            itself may be the name of a label.
+        negative: True if the boxes are dropped. A negative is searched for, so that its objects
+            are not detected as other phrases.
     """
 
     phrase: str
@@ -40,192 +51,215 @@ class Wanted:
     negative: bool = False
 
 
-def what_applies(
-    *,
-    context: PromptRequest,
-    drafts: PromptRequest,
-    task: PromptRequest,
-    remembered: PromptRequest,
-    project: PromptRequest,
-    config: PromptRequest,
-    settings: PromptRequest,
-) -> PromptRequest:
-    """The one precedence, value by value.
+def split_prompt(
+    prompt: str, max_chars: int, names: Collection[str] = ()
+) -> tuple[ParsedPhrase, ...]:
+    """Split a prompt into distinct phrases.
 
-    What the annotator just typed, what stands in the task's drafts, what the task was imported
-    with, what the project's newest annotation said, what the extra parameters of the project's
-    model say, what the labeling config says, the service's settings.
-    """
-    asked = context.or_else(drafts).or_else(task).or_else(remembered).or_else(project)
-    return asked.or_else(config).or_else(settings)
+    "cat . red star" has two phrases. "car: sedan, pickup . cat" has three, and the label of the
+    first two is "car". "brown cat_cats" has one, whose label is "cats". "cat . -dog" and
+    "cat . not: dog" have two, and the second is a negative.
 
+    A phrase ends at ".", ",", ";" or the end of a line. A label's name ends at ":", and its list of
+    phrases at any other separator but ",". List markers at the start of a line are removed. Dashes
+    are list markers if every phrase has one.
 
-def split_prompt(prompt: str, max_chars: int, names: Collection[str] = ()) -> tuple[Wanted, ...]:
-    """What a prompt says: "cat . red star" two phrases; "car: sedan, pickup . cat" three, the first
-    two of which are to become "car"; "brown cat_cats" one, which is to become "cats"; "cat . -dog"
-    and "cat . not: dog" two, the second of them a negative.
+    Args:
+        prompt: The text.
+        max_chars: The longest text that is accepted.
+        names: Names of labels. Separators inside of a name do not count: with the label
+            "St. Bernard", "st. bernard, cat" has two phrases.
 
-    Phrases end at ".", ",", ";" and line ends, a label's name at ":", and what it is said of at
-    the next of these but ",". Inside one of the `names` none of them counts: with the label
-    "St. Bernard", "st. bernard, cat" has two phrases. Bullets and numbers at the start of lines are
-    left out; dashes are bullets, too, where every phrase has one. Raises PromptError for a prompt
-    that is too long.
+    Raises:
+        PromptError: The prompt is longer than `max_chars`.
     """
     if len(prompt) > max_chars:
         raise PromptError(f"The prompt is longer than {max_chars} characters. Shorten it.")
-    known = frozenset(fold(name) for name in names) - {""}
-    pieces = [
-        piece
-        for phrase, end in _pieces(prompt, names, known)
-        for piece in _Piece.all_of(phrase, end, known)
+    label_names = frozenset(fold(name) for name in names) - {""}
+    segments = [
+        segment
+        for text, separator in _split_at_separators(prompt, names, label_names)
+        for segment in _Segment.parse(text, separator, label_names)
     ]
-    phrases = [piece for piece in pieces if piece.phrase]
-    if all(piece.bulleted or piece.negative for piece in phrases):
-        pieces = [replace(piece, negative=piece.negative and piece.bulleted) for piece in pieces]
-    reader = _Reader(known)
-    for piece in pieces:
-        reader.take(piece)
-    return tuple(dict.fromkeys(reader.wanted))
+    phrases = [segment for segment in segments if segment.phrase]
+    # A dash before every phrase is a list, not a prompt of negatives alone.
+    if all(segment.has_bullet or segment.negative for segment in phrases):
+        segments = [
+            replace(segment, negative=segment.negative and segment.has_bullet)
+            for segment in segments
+        ]
+    assembler = _PhraseAssembler(label_names)
+    for segment in segments:
+        assembler.feed(segment)
+    return tuple(dict.fromkeys(assembler.phrases))
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    """A phrase, which may be empty, and what it ends with; nothing at the prompt's end.
+class _Segment:
+    """The text between two separators.
 
-    bulleted: a dash and a space stood in front of it, at the start of a line; negative: a dash
-    besides; listed: it stands in a line with a bullet or number of any kind.
+    Attributes:
+        phrase: The text without list marker and negation sign; may be empty.
+        separator: The separator that ends it; "" at the end of the prompt.
+        has_bullet: True if a dash followed by a space precedes it at the start of a line.
+        negative: True if a negation sign precedes it.
+        listed: True if its line has a list marker of any kind.
     """
 
     phrase: str
-    end: str
-    bulleted: bool = False
+    separator: str
+    has_bullet: bool = False
     negative: bool = False
     listed: bool = False
 
     @classmethod
-    def all_of(cls, phrase: str, end: str, known: Collection[str]) -> Iterator[_Piece]:
-        """One piece, or several where negatives follow without a separator: "cat -dog"."""
-        if fold(phrase) in known:
-            yield cls(phrase, end)
+    def parse(cls, text: str, separator: str, label_names: Collection[str]) -> Iterator[_Segment]:
+        """Yield one segment, or several if negatives follow without a separator: "cat -dog"."""
+        if fold(text) in label_names:
+            yield cls(text, separator)
             return
-        parts = _SIGN_INSIDE.split(phrase)
+        parts = _INNER_NEGATION.split(text)
         for number, part in enumerate(parts, start=1):
-            text, bulleted = part.lstrip(_BULLET + _POINT), part.startswith(_BULLET)
-            rest = text.lstrip("".join(_SIGNS) + " ") if text.startswith(_SIGNS) else text
-            last = number == len(parts)
-            # Dashes may all be bullets; an exclamation mark is none.
-            marked = bulleted or text.startswith("!")
-            yield cls(rest, end if last else ",", marked, rest != text, listed=text != part)
+            unmarked = part.lstrip(_DASH_BULLET + _OTHER_MARKER)
+            signs = "".join(_NEGATION_SIGNS) + " "
+            phrase = unmarked.lstrip(signs) if unmarked.startswith(_NEGATION_SIGNS) else unmarked
+            # A dash may turn out to be a bullet, see split_prompt. An exclamation mark never does.
+            has_bullet = part.startswith(_DASH_BULLET) or unmarked.startswith("!")
+            yield cls(
+                phrase,
+                separator if number == len(parts) else ",",
+                has_bullet,
+                negative=phrase != unmarked,
+                listed=unmarked != part,
+            )
 
 
-class _Reader:
-    """Reads a prompt piece by piece. known: the labels' names, folded."""
+class _PhraseAssembler:
+    """Assembles phrases from segments; its state is the label whose list is being read.
 
-    def __init__(self, known: Collection[str]) -> None:
-        self.wanted: list[Wanted] = []
-        self._known = known
+    label_names: the folded names of the labels.
+    """
+
+    def __init__(self, label_names: Collection[str]) -> None:
+        self.phrases: list[ParsedPhrase] = []
+        self._label_names = label_names
         self._label: str | None = None
-        self._negative = False  # of all that is said of the label
-        self._is_alone = False  # nothing was said yet of what becomes the label
-        self._line_ended = False  # right behind the label's ":"
-        self._listed = False  # the label's phrases stand below it, with bullets
+        self._negative = False  # the whole list is negative, as in "not: cat, dog"
+        self._is_empty = False  # the list has no phrase yet that gets the label
+        self._at_line_end = False  # the line ended directly after the label's ":"
+        self._is_bullet_list = False  # the list stands below its label, with list markers
 
-    def take(self, piece: _Piece) -> None:
-        """Read the next piece."""
-        phrase, end = piece.phrase, piece.end
-        if self._listed and not piece.listed:
-            self._close()
-        if phrase and end and end in _LABEL_END:
-            self._close()
-            negated = fold(phrase) in _NOT and fold(phrase) not in self._known
-            self._label, self._negative = (None if negated else phrase), negated or piece.negative
-            self._is_alone = True
+    def feed(self, segment: _Segment) -> None:
+        """Consume the next segment."""
+        phrase, separator = segment.phrase, segment.separator
+        if self._is_bullet_list and not segment.listed:
+            self._end_list()
+        if phrase and separator and separator in _LABEL_SEPARATORS:
+            self._begin_list(segment)
             return
         if phrase:
-            self._take_phrase(piece)
-        if end == "\n" and (self._listed or (self._is_alone and not self._line_ended)):
-            self._line_ended = True  # its phrases may stand in the next line
-        elif not end or end in _LINE_END:
-            self._close()
+            self._add_phrase(segment)
+        if separator == "\n" and (
+            self._is_bullet_list or (self._is_empty and not self._at_line_end)
+        ):
+            self._at_line_end = True  # the list may continue in the next line
+        elif not separator or separator in _LINE_SEPARATORS:
+            self._end_list()
 
-    def _take_phrase(self, piece: _Piece) -> None:
-        if self._line_ended:
-            # A label in a line of its own, not one of the last one's phrases.
-            own_line = not (self._negative or piece.listed) and fold(piece.phrase) in self._known
-            if own_line:
-                self._close()
-            self._listed = piece.listed and (self._label is not None or self._negative)
-        self.wanted.append(self._said(piece.phrase, piece.negative))
-        self._is_alone = self._is_alone and piece.negative and not self._negative
-        self._line_ended = False
+    def _begin_list(self, segment: _Segment) -> None:
+        self._end_list()
+        name = fold(segment.phrase)
+        is_negation = name in _NEGATION_WORDS and name not in self._label_names
+        self._label = None if is_negation else segment.phrase
+        self._negative = is_negation or segment.negative
+        self._is_empty = True
 
-    def _said(self, phrase: str, negative: bool) -> Wanted:
+    def _add_phrase(self, segment: _Segment) -> None:
+        if self._at_line_end:
+            # The name of a label in a line of its own does not belong to the list above it.
+            is_label = fold(segment.phrase) in self._label_names
+            if is_label and not (self._negative or segment.listed):
+                self._end_list()
+            in_list = self._label is not None or self._negative
+            self._is_bullet_list = segment.listed and in_list
+        self.phrases.append(self._parsed(segment.phrase, segment.negative))
+        self._is_empty = self._is_empty and segment.negative and not self._negative
+        self._at_line_end = False
+
+    def _parsed(self, phrase: str, negative: bool) -> ParsedPhrase:
         if negative or self._negative:
-            return Wanted(phrase, negative=True)
-        return Wanted(phrase, self._label) if self._label else self._underscored(phrase)
+            return ParsedPhrase(phrase, negative=True)
+        if self._label:
+            return ParsedPhrase(phrase, self._label)
+        return self._split_underscore(phrase)
 
-    def _close(self) -> None:
-        if self._label and self._is_alone:  # "car:" and nothing behind it
-            self.wanted.append(Wanted(self._label, negative=self._negative))
-        self._label, self._negative, self._listed = None, False, False
-        self._is_alone, self._line_ended = False, False
+    def _end_list(self) -> None:
+        if self._label and self._is_empty:  # "car:" without a list searches for the label itself
+            self.phrases.append(ParsedPhrase(self._label, negative=self._negative))
+        self._label, self._negative, self._is_bullet_list = None, False, False
+        self._is_empty, self._at_line_end = False, False
 
-    def _underscored(self, phrase: str) -> Wanted:
-        """Label Studio's own example backend writes "phrase_label": "brown cat_cats". A phrase
-        without spaces is an identifier, such as "traffic_light".
+    def _split_underscore(self, phrase: str) -> ParsedPhrase:
+        """Split "brown cat_cats" into phrase and label, as Label Studio's example backend does.
+
+        A phrase without spaces, such as "traffic_light", is an identifier and stays whole.
         """
         start, _, label = phrase.rpartition("_")
-        is_pair = " " in phrase and start.strip() and fold(label) in self._known
-        if is_pair and fold(phrase) not in self._known:
-            return Wanted(start.strip(), label.strip())
-        return Wanted(phrase)
+        is_pair = " " in phrase and start.strip() and fold(label) in self._label_names
+        if is_pair and fold(phrase) not in self._label_names:
+            return ParsedPhrase(start.strip(), label.strip())
+        return ParsedPhrase(phrase)
 
 
-def _pieces(
-    prompt: str, names: Collection[str], known: Collection[str]
+def _split_at_separators(
+    prompt: str, names: Collection[str], label_names: Collection[str]
 ) -> Iterator[tuple[str, str]]:
-    """Phrases, or nothing, and what each ends with."""
+    """Yield each text, which may be empty, with the separator that ends it."""
     lines = unicodedata.normalize("NFC", prompt).splitlines()
-    marked = tuple(name for name in known if _LINE_MARK.match(f"{name} x"))
-    # A tab stands between the cells of a table.
-    cells = (_without_mark(line, marked).strip().replace("\t", ",") for line in lines)
-    text = "\n".join(" ".join(line.split()) for line in cells)
-    # Characters can become several when their case is evened out: "ß" is "ss".
+    marker_names = tuple(name for name in label_names if _LIST_MARKER.match(f"{name} x"))
+    # Tabs separate the cells of a pasted table.
+    lines = [_mark_list_item(line, marker_names).strip().replace("\t", ",") for line in lines]
+    text = "\n".join(" ".join(line.split()) for line in lines)
+    # casefold() changes the length of some texts ("ß" becomes "ss"), so that offsets are mapped.
     folded = text.casefold()
-    place = [number for number, char in enumerate(text) for _ in char.casefold()]
-    part = "|".join([*_with_separators(names, folded), f"[^{_ENDS}]"])
-    for found in re.finditer(rf"[^\S\n]*((?:{part})*)([{_ENDS}]|\Z)", folded):
-        start, stop = (place[at] if at < len(place) else len(text) for at in found.span(1))
-        yield " ".join(text[start:stop].split()), found[2]
+    offsets = [offset for offset, char in enumerate(text) for _ in char.casefold()]
+    part = "|".join([*_separator_name_patterns(names, folded), f"[^{_SEPARATORS}]"])
+    for match in re.finditer(rf"[^\S\n]*((?:{part})*)([{_SEPARATORS}]|\Z)", folded):
+        start, stop = (offsets[at] if at < len(offsets) else len(text) for at in match.span(1))
+        yield " ".join(text[start:stop].split()), match[2]
 
 
-def _without_mark(line: str, marked: tuple[str, ...]) -> str:
-    """The line with a sign in place of its bullet or number: "1. dog", "2) cat".
+def _mark_list_item(line: str, marker_names: tuple[str, ...]) -> str:
+    """Replace the line's list marker ("1.", "2)", "*") by a placeholder.
 
-    marked: labels that begin like that, folded.
+    marker_names: folded names of labels that begin like a list marker, such as "1. FC Köln".
     """
-    mark = _LINE_MARK.match(line)
-    if mark is None or (marked and fold(line).startswith(marked)):
+    marker = _LIST_MARKER.match(line)
+    if marker is None or (marker_names and fold(line).startswith(marker_names)):
         return line
-    return (_BULLET if (mark[1] or "").startswith(_DASHES) else _POINT) + line[mark.end() :]
+    is_dash = (marker[1] or "").startswith(_DASHES)
+    return (_DASH_BULLET if is_dash else _OTHER_MARKER) + line[marker.end() :]
 
 
-def _with_separators(names: Collection[str], folded: str) -> Iterator[str]:
-    """Patterns of those names in a prompt that must stay whole, the longest first. A plural "s" may
-    follow, and spaces may be left out.
+def _separator_name_patterns(names: Collection[str], folded: str) -> Iterator[str]:
+    """Yield patterns of the prompt's label names that contain separators, the longest first.
+
+    A plural "s" may follow a name, and its spaces may be missing.
     """
-    close = "".join(folded.split())
-    odd = {tidy(name).casefold() for name in names if re.search(f"[{_ENDS}]", name)}
-    there = (name for name in odd if "".join(name.split()) in close)
-    # Literals: patterns with optional spaces take seconds to compile for hundreds of names.
-    spelled = {each for name in there for each in _spaced(name) if each in folded}
-    for name in sorted(spelled, key=len, reverse=True):
+    compact = "".join(folded.split())
+    candidates = {tidy(name).casefold() for name in names if re.search(f"[{_SEPARATORS}]", name)}
+    present = (name for name in candidates if "".join(name.split()) in compact)
+    # Literals, because patterns with optional spaces take seconds to compile for hundreds of names.
+    literals = {
+        literal for name in present for literal in _space_variants(name) if literal in folded
+    }
+    for name in sorted(literals, key=len, reverse=True):
         before = r"(?<![^\W_])" if name[0].isalnum() else ""
         after = r"(?:e?s)?(?![^\W_])" if name[-1].isalnum() else ""
         yield before + re.escape(name) + after
 
 
-def _spaced(name: str) -> tuple[str, str, str]:
-    """A name as it is spelled, without the spaces at its separators, and without any."""
-    tight = re.sub(rf"\s*([{_ENDS}])\s*", r"\1", name)
+def _space_variants(name: str) -> tuple[str, str, str]:
+    """Return the name as spelled, without spaces around its separators, and without any space."""
+    tight = re.sub(rf"\s*([{_SEPARATORS}])\s*", r"\1", name)
     return name, tight, "".join(name.split())

@@ -1,47 +1,54 @@
-"""A prompt, read with a labeling config in hand: what to look for, and which label it is for."""
+"""Parsed phrases -> phrases with their labels in one labeling config.
+
+In: the prompt's text, the labeling config, the settings and the model's vocabulary. Out: a
+`ResolvedPrompt`: for each phrase its searches, its label on each picture, and the step that found
+the label. `planner` decides which prompt is resolved; `targets` turns the result into the searches
+of a picture.
+"""
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from prelabel.errors import PromptError
 from prelabel.labelstudio.labeling_config import LabelingConfig
-from prelabel.labelstudio.labels import Label, LabelMatch, LabelTarget
-from prelabel.phrases.captions import has_room_for, normalise_phrase
-from prelabel.phrases.matching import Step, nearest
+from prelabel.labelstudio.labels import LabelMatch, LabelTarget
+from prelabel.phrases.marks import strip_marks, strip_marks_and_article
+from prelabel.phrases.matching import Step
+from prelabel.phrases.normal_forms import normal_form
+from prelabel.phrases.plain_words import to_words
 from prelabel.phrases.vocabulary import Vocabulary
-from prelabel.phrases.words import normal_form, number_key, searched_words, to_words, without_marks
-from prelabel.prompts.parser import Wanted, split_prompt
+from prelabel.prompts.messages import unknown_phrases_message, unreadable_message
+from prelabel.prompts.parser import ParsedPhrase, split_prompt
+from prelabel.prompts.searches import Search, prompt_searches
 from prelabel.settings import PromptSettings
 from prelabel.types import PhraseMatch
 
-_LAST_SIGN = "\u2bff"  # behind it, what is no letter is a picture, or a sign in its stead
-_MOST_NAMES_SHOWN = 8
-_MOST_MATCHES = 200  # that an answer says
-_MOST_JOINED = 8  # labels that are joined by "and"
+_MOST_MATCHES = 200  # in an answer, because a prompt can have thousands of phrases
+_MOST_CONJUNCTS = 8  # labels that are joined by "and"
 _CONJUNCTION = re.compile(r"\s+(?:and|or|&)\s+", re.IGNORECASE)
-_EXACT = {Step.SPELLED, Step.ALIAS, Step.PREDICTED_VALUE, Step.CASE, Step.MARKS}
-
-Search = tuple[str, str]  # the key by which phrases are told apart, and the words
+_EXACT_STEPS = {Step.SPELLED, Step.ALIAS, Step.PREDICTED_VALUE, Step.CASE, Step.MARKS}
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedPhrase:
-    """One phrase of a prompt. match: the label of its boxes; of no picture where they are left out.
-    searches: what the model is asked for, where the label says nothing else.
+class ResolvedPhrase:
+    """One phrase of a prompt with its label.
+
+    Attributes:
+        phrase: The phrase as it was typed.
+        own_searches: The searches for the phrase's own words; see `searches_for`.
+        match: The label of its boxes on each picture. It is empty if the boxes are dropped.
     """
 
     phrase: str
-    searches: tuple[Search, ...]
+    own_searches: tuple[Search, ...]
     match: LabelMatch
 
     @property
     def targets(self) -> Mapping[str, LabelTarget]:
-        """Where its boxes go, by the name of the picture."""
+        """The labels of its boxes, by the name of the Image tag."""
         return self.match.targets
 
     @property
@@ -49,294 +56,241 @@ class PlannedPhrase:
         """The step that found its label, or the reason why it has none."""
         return self.match.step
 
-    def searches_for(self, target: LabelTarget) -> tuple[Search, ...]:
-        """The searches for this phrase where it means this label.
+    @property
+    def first_searches(self) -> tuple[Search, ...]:
+        """The searches on the first picture that has its label."""
+        target = next(iter(self.targets.values()), None)
+        return self.searches_for(target) if target else self.own_searches
 
-        A label's own name stands for what is looked for without a prompt, its `predicted_values`.
-        A name that is written together is looked for as the label has it.
+    def searches_for(self, target: LabelTarget) -> tuple[Search, ...]:
+        """Return the searches for this phrase where `target` is its label.
+
+        The name of a label stands for the label's `predicted_values`. A compound that is typed
+        without its spaces is searched for in the label's spelling.
         """
+        # The label was not matched by its name: the phrase describes its objects.
         if target.label is None or not target.name:
-            return self.searches
+            return self.own_searches
         if target.name not in target.label.phrases:
-            return _prompt_searches(target.label.phrases)
-        if self.step == Step.TOGETHER and target.name.count(" ") > self.phrase.count(" "):
-            return _prompt_searches((target.name,))
-        return self.searches
+            return prompt_searches(target.label.phrases)
+        if self.step == Step.JOINED and target.name.count(" ") > self.phrase.count(" "):
+            return prompt_searches((target.name,))
+        return self.own_searches
+
+    def is_readable(self, vocabulary: Vocabulary) -> bool:
+        """Return True if any of the phrase's searches has a word in the model's vocabulary."""
+        searches = [s for t in self.match.distinct_targets for s in self.searches_for(t)]
+        return any(vocabulary.reads(search.words) for search in searches or self.own_searches)
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedPrompt:
-    """A prompt as a labeling config lets it be read.
+class ResolvedPrompt:
+    """A prompt, resolved against one labeling config.
 
-    phrases: those that can be looked for; unread: those that the model has no word of; unknown:
-    phrases, or names of labels in the prompt, that match no label; excluded: values of the labels
-    that negatives name.
+    Attributes:
+        text: The prompt.
+        phrases: The phrases that the model can read.
+        unreadable_phrases: The phrases that have no word in the model's vocabulary.
+        unknown: The phrases, or names of labels in the prompt, that match no label.
+        excluded_labels: Values of the labels that the prompt's negatives name.
     """
 
     text: str
-    phrases: tuple[PlannedPhrase, ...]
-    unread: tuple[PlannedPhrase, ...] = ()
+    phrases: tuple[ResolvedPhrase, ...]
+    unreadable_phrases: tuple[ResolvedPhrase, ...] = ()
     unknown: tuple[str, ...] = ()
-    excluded: frozenset[str] = field(default_factory=frozenset)
+    excluded_labels: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def is_useful(self) -> bool:
-        """Whether any phrase has a label, or all are negatives."""
+        """True if any phrase has a label, or if all phrases are negatives."""
         return bool(self.phrases) and (self.is_negative or any(p.targets for p in self.phrases))
 
     @property
     def is_negative(self) -> bool:
-        """Whether all phrases are negatives: the labels are looked for then."""
+        """True if all phrases are negatives. The labels themselves are searched for then."""
         return bool(self.phrases) and all(p.step == Step.NEGATIVE for p in self.phrases)
+
+    @property
+    def has_negatives(self) -> bool:
+        """True if any phrase is a negative."""
+        return any(phrase.step == Step.NEGATIVE for phrase in self.phrases)
 
     @property
     def matches(self) -> tuple[PhraseMatch, ...]:
         """The label and the step of each phrase, for the answer."""
-        unread = (PhraseMatch(p.phrase, (), None, Step.UNREADABLE) for p in self.unread)
-        return (*map(_match, self.phrases), *unread)[:_MOST_MATCHES]
+        unreadable = (
+            PhraseMatch(p.phrase, (), None, Step.UNREADABLE) for p in self.unreadable_phrases
+        )
+        return (*map(_phrase_match, self.phrases), *unreadable)[:_MOST_MATCHES]
 
     @property
     def unreadable(self) -> tuple[str, ...]:
-        """Phrases that the model has no word of, as they were typed."""
-        return tuple(dict.fromkeys(phrase.phrase for phrase in self.unread))
-
-    @property
-    def has_negatives(self) -> bool:
-        """Whether any phrase is a negative."""
-        return any(phrase.step == Step.NEGATIVE for phrase in self.phrases)
+        """The distinct phrases that have no word in the model's vocabulary, as they were typed."""
+        return tuple(dict.fromkeys(phrase.phrase for phrase in self.unreadable_phrases))
 
 
-def read_prompt(
+def resolve_prompt(
     text: str,
     config: LabelingConfig,
     settings: PromptSettings,
     vocabulary: Vocabulary,
     *,
     typed: bool,
-) -> PlannedPrompt:
-    """Read a prompt. typed: just now, so that an annotator waits for its boxes.
+) -> ResolvedPrompt:
+    """Parse a prompt and resolve its phrases.
 
-    Raises PromptError for one that is too long.
+    Args:
+        text: The prompt.
+        config: The labeling config, filled in with the task's data.
+        settings: `unknown_phrases` and `max_chars` apply.
+        vocabulary: The words that the model can read.
+        typed: True if an annotator has just typed the prompt and waits for its boxes.
+
+    Raises:
+        PromptError: The prompt is too long.
     """
-    reader = _Reader(config, "drop" if _drops(settings, typed) else settings.unknown_phrases, typed)
-    wanted = split_prompt(text, settings.max_chars, config.names.all)
-    readable: list[PlannedPhrase] = []
-    unread: list[PlannedPhrase] = []
-    for each in wanted:
-        for phrase in reader.read(each):
-            (readable if _is_readable(phrase, vocabulary) else unread).append(phrase)
-    unknown = tuple(dict.fromkeys(reader.unknown))
-    return PlannedPrompt(text, tuple(readable), tuple(unread), unknown, frozenset(reader.excluded))
+    unknown_phrases = settings.unknown_phrases
+    if unknown_phrases == "unlabelled" and not typed:
+        # Label Studio may refuse a whole batch of predictions for one box without a label.
+        unknown_phrases = "drop"
+    resolver = _PhraseResolver(config, unknown_phrases, typed)
+    readable: list[ResolvedPhrase] = []
+    unreadable: list[ResolvedPhrase] = []
+    # One unreadable phrase must not fail the others, so that both kinds are returned.
+    for parsed in split_prompt(text, settings.max_chars, config.names.all):
+        for phrase in resolver.resolve(parsed):
+            (readable if phrase.is_readable(vocabulary) else unreadable).append(phrase)
+    return ResolvedPrompt(
+        text,
+        tuple(readable),
+        tuple(unreadable),
+        tuple(dict.fromkeys(resolver.unknown)),
+        frozenset(resolver.excluded_labels),
+    )
 
 
-def _drops(settings: PromptSettings, typed: bool) -> bool:
-    """Boxes without a label are for an annotator alone: Label Studio may refuse a whole batch of
-    predictions for one of them.
+def check_known(prompt: ResolvedPrompt, config: LabelingConfig, settings: PromptSettings) -> None:
+    """Reject a prompt whose phrases match no label.
+
+    Raises:
+        PromptError: No phrase has a label; or, with `unknown_phrases: reject`, any phrase has none.
+            The message names the most similar labels.
     """
-    return settings.unknown_phrases == "unlabelled" and not typed
+    has_no_label = prompt.phrases and not prompt.is_useful
+    if prompt.unknown and (settings.unknown_phrases == "reject" or has_no_label):
+        raise PromptError(unknown_phrases_message(prompt.unknown, config.names.values))
 
 
-class _Reader:
-    """Finds the labels of phrases, one after the other."""
+def check_readable(prompt: ResolvedPrompt) -> None:
+    """Raise PromptError for a prompt that has no word in the model's vocabulary."""
+    if prompt.unreadable and not prompt.phrases:
+        raise PromptError(unreadable_message(prompt.unreadable))
+
+
+class _PhraseResolver:
+    """Resolves the phrases of one prompt, one after the other.
+
+    It creates one LabelMatch for each name, because `targets` groups consecutive phrases by the
+    identity of their matches.
+    """
 
     def __init__(self, config: LabelingConfig, unknown_phrases: str, typed: bool) -> None:
         self.unknown: list[str] = []
-        self.excluded: set[str] = set()
+        self.excluded_labels: set[str] = set()
         self._names = config.names
         self._unknown_phrases = unknown_phrases
-        # An old text in a field of another name may be a comment.
-        is_prompt = typed or "prompt" in config.ask_controls.prompt.lower()
-        self._one_label = is_prompt and config.names.has_one_label
-        # One for all phrases of a label: the planner goes by their identity.
-        self._found: dict[str, LabelMatch] = {}
-        self._said_labels: dict[str, LabelMatch] = {}
-        self._for_unknown: dict[Step, LabelMatch] = {}
+        # An older text in a field of another name may be a comment, not a prompt.
+        is_prompt = typed or "prompt" in config.prompt_controls.prompt.lower()
+        self._has_only_label = is_prompt and config.names.has_one_label
+        self._matches: dict[str, LabelMatch] = {}
+        self._explicit_matches: dict[str, LabelMatch] = {}
+        self._fallbacks: dict[Step, LabelMatch] = {}
 
-    def read(self, wanted: Wanted) -> Iterator[PlannedPhrase]:
-        """The phrase, or several that are joined by "and"."""
-        if wanted.negative:
-            yield self._negative(wanted.phrase)
+    def resolve(self, parsed: ParsedPhrase) -> Iterator[ResolvedPhrase]:
+        """Yield the phrase, or the labels that "and" joins in it."""
+        if parsed.negative:
+            yield self._resolve_negative(parsed.phrase)
             return
-        match = self._named(wanted.label or wanted.phrase)
-        if wanted.label and match.targets:
-            match = self._said(wanted.label, match)
-        elif wanted.label:  # "find: cat, dog"
-            match = self._named(wanted.phrase)
-        elif not match.targets and (parts := self._joined(wanted)):
-            for part in parts:
-                yield _planned(part, self._named(part))
+        match = self._match(parsed.label or parsed.phrase)
+        if parsed.label and match.targets:
+            match = self._explicit_match(parsed.label, match)
+        elif parsed.label:  # "find: cat, dog", where "find" is not a label
+            match = self._match(parsed.phrase)
+        elif not match.targets and (conjuncts := self._conjuncts(parsed)):
+            for conjunct in conjuncts:
+                yield _resolved(conjunct, self._match(conjunct))
             return
-        yield _planned(wanted.phrase, match if match.targets else self._of_unknown(wanted))
+        yield _resolved(parsed.phrase, match if match.targets else self._fallback(parsed))
 
-    def _negative(self, phrase: str) -> PlannedPhrase:
-        """A negative; where it names a label, the label's `predicted_values` are left out."""
-        planned = _planned(phrase, self._named(phrase))
-        self.excluded.update(t.label.value for t in planned.targets.values() if t.label)
-        return PlannedPhrase(phrase, first_searches(planned), LabelMatch({}, Step.NEGATIVE))
+    def _resolve_negative(self, phrase: str) -> ResolvedPhrase:
+        """A negative that names a label excludes the label with its `predicted_values`."""
+        resolved = _resolved(phrase, self._match(phrase))
+        self.excluded_labels.update(t.label.value for t in resolved.targets.values() if t.label)
+        return ResolvedPhrase(phrase, resolved.first_searches, LabelMatch({}, Step.NEGATIVE))
 
-    def _named(self, name: str) -> LabelMatch:
-        if name not in self._found:
-            self._found[name] = self._names.called(name)
-        return self._found[name]
+    def _match(self, name: str) -> LabelMatch:
+        if name not in self._matches:
+            self._matches[name] = self._names.find(name)
+        return self._matches[name]
 
-    def _said(self, label: str, match: LabelMatch) -> LabelMatch:
-        """The label that the prompt names for the phrase: what it is called itself is no matter."""
-        if label not in self._said_labels:
+    def _explicit_match(self, label: str, match: LabelMatch) -> LabelMatch:
+        """Return a match without the label's name, so that the phrase's own words are searched."""
+        if label not in self._explicit_matches:
             targets = {
-                picture: LabelTarget(target.control, target.label)
-                for picture, target in match.targets.items()
+                image: LabelTarget(target.control, target.label)
+                for image, target in match.targets.items()
             }
-            self._said_labels[label] = LabelMatch(targets, Step.SAID)
-        return self._said_labels[label]
+            self._explicit_matches[label] = LabelMatch(targets, Step.NAMED_IN_PROMPT)
+        return self._explicit_matches[label]
 
-    def _joined(self, wanted: Wanted) -> Sequence[str]:
-        """The labels of "dog and cat"; none where one of them is no label."""
-        parts = _CONJUNCTION.split(wanted.phrase)
-        if wanted.label or not 1 < len(parts) <= _MOST_JOINED:
+    def _conjuncts(self, parsed: ParsedPhrase) -> Sequence[str]:
+        """Split "dog and cat" if each part is a label; else return nothing."""
+        parts = _CONJUNCTION.split(parsed.phrase)
+        if parsed.label or not 1 < len(parts) <= _MOST_CONJUNCTS:
             return ()
-        return parts if all(self._named(part).targets for part in parts) else ()
+        return parts if all(self._match(part).targets for part in parts) else ()
 
-    def _of_unknown(self, wanted: Wanted) -> LabelMatch:
-        if self._one_label:
-            return self._kept(Step.ONLY_LABEL)
+    def _fallback(self, parsed: ParsedPhrase) -> LabelMatch:
+        """Return the match of a phrase that matches no label, as the settings demand."""
+        if self._has_only_label:
+            return self._fallback_for(Step.ONLY_LABEL)
         if self._unknown_phrases == "first_label":
-            return self._kept(Step.FIRST_LABEL)
-        self.unknown.append(wanted.label or wanted.phrase)
-        return self._kept(
-            Step.UNLABELLED if self._unknown_phrases == "unlabelled" else Step.LEFT_OUT
-        )
+            return self._fallback_for(Step.FIRST_LABEL)
+        self.unknown.append(parsed.label or parsed.phrase)
+        unlabelled = self._unknown_phrases == "unlabelled"
+        return self._fallback_for(Step.UNLABELLED if unlabelled else Step.LEFT_OUT)
 
-    def _kept(self, step: Step) -> LabelMatch:
-        if step not in self._for_unknown:
+    def _fallback_for(self, step: Step) -> LabelMatch:
+        if step not in self._fallbacks:
             if step == Step.LEFT_OUT:
                 match = LabelMatch({}, step)
             elif step == Step.UNLABELLED:
                 match = self._names.unlabelled()
             else:
-                match = self._names.first(step)
-            self._for_unknown[step] = match
-        return self._for_unknown[step]
+                match = self._names.first_labels(step)
+            self._fallbacks[step] = match
+        return self._fallbacks[step]
 
 
-def _planned(phrase: str, match: LabelMatch) -> PlannedPhrase:
-    if match.step in _EXACT:
+def _resolved(phrase: str, match: LabelMatch) -> ResolvedPhrase:
+    if match.step in _EXACT_STEPS:
         words = to_words(phrase)
-    elif match.named and _begin_alike(phrase, match.named[0].name):
-        words = to_words(without_marks(phrase))
+    elif match.distinct_targets and _shares_first_word(phrase, match.distinct_targets[0].name):
+        words = to_words(strip_marks(phrase))
     else:
-        words = searched_words(phrase)
-    return PlannedPhrase(phrase, _prompt_searches((words,)), match)
+        words = to_words(strip_marks_and_article(phrase))
+    return ResolvedPhrase(phrase, prompt_searches((words,)), match)
 
 
-def _begin_alike(phrase: str, name: str) -> bool:
-    """Return whether the first word belongs to the name: "OR gates" of the label "OR gate"."""
+def _shares_first_word(phrase: str, name: str) -> bool:
+    """Return True if the phrase's first word belongs to the name: "OR gates" of "OR gate"."""
     first, *_ = normal_form(phrase).split() or [""]
     return normal_form(name).startswith(f"{first} ")
 
 
-def _is_readable(planned: PlannedPhrase, vocabulary: Vocabulary) -> bool:
-    searches = [s for target in planned.match.named for s in planned.searches_for(target)]
-    return any(vocabulary.reads(words) for _, words in searches or planned.searches)
-
-
-def _match(planned: PlannedPhrase) -> PhraseMatch:
-    target = next(iter(planned.targets.values()), None)
+def _phrase_match(phrase: ResolvedPhrase) -> PhraseMatch:
+    target = next(iter(phrase.targets.values()), None)
     label = target.label.value if target and target.label else None
-    searched = tuple(words for _, words in first_searches(planned))
-    return PhraseMatch(planned.phrase, searched, label, planned.step)
-
-
-def first_searches(planned: PlannedPhrase) -> tuple[Search, ...]:
-    """The searches of a phrase on the first picture that has its label."""
-    target = next(iter(planned.targets.values()), None)
-    return planned.searches_for(target) if target else planned.searches
-
-
-@lru_cache(maxsize=4096)
-def _prompt_searches(phrases: tuple[str, ...]) -> tuple[Search, ...]:
-    """The same for a prompt, where the singular and the plural of a word are one: they would take
-    each other's objects.
-    """
-    return tuple((number_key(words), words) for _, words in searches_of(phrases))
-
-
-@lru_cache(maxsize=4096)
-def searches_of(phrases: tuple[str, ...]) -> tuple[Search, ...]:
-    """The searches for phrases of a labeling config."""
-    words = [to_words(phrase) for phrase in phrases]
-    return tuple((normalise_phrase(each), each) for each in words)
-
-
-def label_searches(label: Label) -> tuple[Search, ...]:
-    """The searches for a label without a prompt."""
-    return searches_of(label.phrases)
-
-
-def check_known(prompt: PlannedPrompt, config: LabelingConfig, settings: PromptSettings) -> None:
-    """Raise PromptError, which names the labels that come nearest, for a prompt that says nothing
-    that has a label, or, with `unknown_phrases: reject`, anything that has none.
-    """
-    wants_some = prompt.phrases and not prompt.is_useful
-    if prompt.unknown and (settings.unknown_phrases == "reject" or wants_some):
-        raise PromptError(_unknown_sentence(prompt.unknown, config.names.values))
-
-
-def unreadable_labels(config: LabelingConfig, vocabulary: Vocabulary) -> list[str]:
-    """Labels of which the model has no word, and that it can find by none of its
-    `predicted_values`.
-    """
-    labels = {label.value: label for control in config.controls for label in control.labels}
-    return [
-        value
-        for value, label in labels.items()
-        if not any(vocabulary.reads(words) for _, words in label_searches(label))
-    ]
-
-
-def check_readable(prompt: PlannedPrompt) -> None:
-    """Raise PromptError for a prompt of nothing but words that the model does not have."""
-    if prompt.unreadable and not prompt.phrases:
-        raise PromptError(unreadable_sentence(prompt.unreadable))
-
-
-def _unknown_sentence(unknown: Sequence[str], labels: Sequence[str]) -> str:
-    is_none = "is no label" if len(unknown) == 1 else "are no labels"
-    near = dict.fromkeys(name for each in unknown[:3] for name in nearest(each, labels))
-    nearest_are = f" The nearest are {listed(list(near))}." if near else ""
-    example = f"{next(iter(near), labels[0] if labels else 'label')}: {unknown[0]}"
-    return (
-        f"The prompt's {listed(unknown)} {is_none} of this project, which has {listed(labels)}."
-        f'{nearest_are} Use its labels in the prompt, say which one is meant ("{example[:80]}"), '
-        "or add labels to the project."
-    )
-
-
-def unreadable_sentence(names: Collection[str]) -> str:
-    """The sentence about labels or phrases that the model has no word of, or no room for."""
-    if not any(_is_more_than_marks(name) for name in names):
-        return "There is no word to look for. Use plain words as labels or prompt."
-    short = [name for name in names if has_room_for(name)]
-    if not short:
-        return (
-            f"{listed(list(names))} is longer than the model can read. Shorten it, or split it "
-            'with ".".'
-        )
-    return (
-        f"The model has no word of {listed(short)} in its vocabulary. Say what to look for in "
-        f'words that it has, in the prompt or in the labeling config: <Label value="{short[0][:60]}'
-        '" predicted_values="cat"/>.'
-    )
-
-
-def _is_more_than_marks(name: str) -> bool:
-    return any(unicodedata.category(char)[0] in "LMN" or char > _LAST_SIGN for char in name)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a sentence, the first few of many."""
-    shown = ", ".join(repr(name[:60]) for name in names[:_MOST_NAMES_SHOWN])
-    return (
-        shown
-        if len(names) <= _MOST_NAMES_SHOWN
-        else f"{shown} and {len(names) - _MOST_NAMES_SHOWN} more"
-    )
+    searched = tuple(search.words for search in phrase.first_searches)
+    return PhraseMatch(phrase.phrase, searched, label, phrase.step)

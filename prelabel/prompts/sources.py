@@ -1,77 +1,98 @@
-"""Where prompts and thresholds come from, strongest first."""
+"""The sources of a task's prompt and thresholds, and their one order of precedence.
+
+In: a task, the context of an interactive request, the project's stored prompts, and the task's
+labeling config. Out: `PromptSources`, which yields the prompts, strongest first, and the thresholds
+that apply. `prelabel.pipeline` collects the sources; `planner` reads them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 from prelabel.labelstudio.labeling_config import LabelingConfig
-from prelabel.labelstudio.protocol import Context, Task, asked_in, boxes_in
-from prelabel.prompts.parser import what_applies
+from prelabel.labelstudio.protocol import Context, Task
+from prelabel.labelstudio.result_entries import present_regions, prompt_request_of
 from prelabel.settings import DetectionSettings
-from prelabel.types import PresentRegion, ProjectPrompts, PromptRequest
+from prelabel.types import PresentRegion, ProjectPrompts, PromptRequest, Thresholds
 
-_MOST_DRAFTS = 20  # of one task; each is another annotator's
-_NOTHING = PromptRequest()
+# Of one task. Each annotator has a draft of its own, and each draft is searched for a prompt.
+_MOST_DRAFTS = 20
+_EMPTY = PromptRequest()
 
 
 @dataclass(frozen=True, slots=True)
 class PromptSources:
-    """Prompts and thresholds by their source, strongest first.
+    """Prompts and thresholds by their source. The order of the fields is the precedence.
 
-    drafts: the newest first; project: the extra parameters of the project's model; interactive: an
-    annotator is waiting; present: the boxes that the annotation has.
+    Attributes:
+        context: What the annotator has just typed.
+        drafts: The task's unsubmitted annotations, the newest first.
+        task: What the task's data fills into the prompt's text area.
+        submitted: What the project's newest submitted annotation contains.
+        project: The extra parameters of the project's model.
+        config: The default values in the labeling config.
+        interactive: True if an annotator waits for the answer.
+        present: The boxes that the annotation already has.
     """
 
     context: PromptRequest
     drafts: tuple[PromptRequest, ...] = ()
-    task: PromptRequest = _NOTHING
-    remembered: PromptRequest = _NOTHING
-    project: PromptRequest = _NOTHING
-    config: PromptRequest = _NOTHING
+    task: PromptRequest = _EMPTY
+    submitted: PromptRequest = _EMPTY
+    project: PromptRequest = _EMPTY
+    config: PromptRequest = _EMPTY
     interactive: bool = False
     present: tuple[PresentRegion, ...] = ()
 
     @classmethod
     def of(
-        cls, task: Task, context: Context | None, recalled: ProjectPrompts, config: LabelingConfig
+        cls, task: Task, context: Context | None, stored: ProjectPrompts, config: LabelingConfig
     ) -> PromptSources:
-        """Collect them from a request."""
+        """Collect the sources of one task. `config` must be filled in with the task's data.
+
+        Raises:
+            RequestError: A threshold that was just typed is not a number from 0 to 1.
+        """
+        # Timestamps in ISO 8601 sort as texts.
         drafts = sorted(task.drafts, key=lambda draft: draft.updated_at or "", reverse=True)
-        newest = drafts[:_MOST_DRAFTS]
+        controls = config.prompt_controls
         entries = context.result if context else ()
         return cls(
-            asked_in(entries, config.ask_controls),
-            tuple(asked_in(draft.result, config.ask_controls, strict=False) for draft in newest),
+            prompt_request_of(entries, controls),
+            tuple(
+                prompt_request_of(draft.result, controls, strict=False)
+                for draft in drafts[:_MOST_DRAFTS]
+            ),
             PromptRequest(prompt=config.prompt_of(task.data)),
-            recalled.submitted,
-            recalled.project,
+            stored.submitted,
+            stored.project,
             config.thresholds,
             interactive=context is not None,
-            present=boxes_in(entries),
+            present=present_regions(entries),
         )
 
     def older_prompts(self) -> Iterator[str]:
-        """Prompts that were not typed just now, strongest first."""
-        for asked in (*self.drafts, self.task, self.remembered, self.project):
-            if asked.prompt is not None:
-                yield asked.prompt
+        """Yield the prompts that were not typed just now, strongest first."""
+        for request in (*self.drafts, self.task, self.submitted, self.project):
+            if request.prompt is not None:
+                yield request.prompt
 
-    def resolve(
+    def thresholds(
         self, settings: DetectionSettings, score_threshold: float | None = None
-    ) -> PromptRequest:
-        """The thresholds that apply; both are given. score_threshold: that of the label or its
-        control tag in the labeling config.
+    ) -> Thresholds:
+        """Return the thresholds that apply, each from the strongest source that has a value.
+
+        Args:
+            settings: The service's settings; they are the weakest source.
+            score_threshold: `model_score_threshold` of the label or of its control tag.
         """
-        drafts = PromptRequest()
-        for draft in self.drafts:
-            drafts = drafts.or_else(draft)
-        return what_applies(
-            context=self.context,
-            drafts=drafts,
-            task=self.task,
-            remembered=self.remembered,
-            project=self.project,
-            config=PromptRequest(box_threshold=score_threshold).or_else(self.config),
-            settings=PromptRequest(None, settings.box_threshold, settings.text_threshold),
+        label = PromptRequest(box_threshold=score_threshold)
+        stronger = (self.context, *self.drafts, self.task, self.submitted, self.project)
+        merged = reduce(PromptRequest.or_else, (*stronger, label, self.config))
+        box, text = merged.box_threshold, merged.text_threshold
+        return Thresholds(
+            settings.box_threshold if box is None else box,
+            settings.text_threshold if text is None else text,
         )

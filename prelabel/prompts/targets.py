@@ -1,4 +1,9 @@
-"""Searches for each picture, and the label that the boxes of each search get."""
+"""Resolved prompt, or the labels alone -> the searches of each picture, with their targets.
+
+In: the labeling config, the resolved prompt if there is one, the thresholds' sources, the settings
+and the model's vocabulary. Out: for each Image tag the words that the model is asked for, each with
+the label that its boxes get, or None if they are dropped. `planner` makes look plans of them.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +12,34 @@ from itertools import groupby
 
 from prelabel.labelstudio.labeling_config import ImageObject, LabelingConfig
 from prelabel.labelstudio.labels import BoxControl, Label, LabelTarget
+from prelabel.phrases.inflection import singular_plural_key
 from prelabel.phrases.matching import Step
 from prelabel.phrases.vocabulary import Vocabulary
-from prelabel.phrases.words import number_key
-from prelabel.prompts.resolver import (
-    PlannedPhrase,
-    PlannedPrompt,
-    Search,
-    first_searches,
-    label_searches,
-    searches_of,
-)
+from prelabel.prompts.resolver import ResolvedPhrase, ResolvedPrompt
+from prelabel.prompts.searches import Search, config_searches, label_searches
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings import DetectionSettings
 from prelabel.types import Target
 
-Aim = tuple[str, Target | None]  # words, and the label that their boxes get
-_Group = tuple[Mapping[str, LabelTarget], Sequence[PlannedPhrase]]
+PhraseTarget = tuple[str, Target | None]  # the words of a search, and the target of its boxes
+_PhraseGroup = tuple[Mapping[str, LabelTarget], Sequence[ResolvedPhrase]]
 
 
 class PhraseTargets:
-    """The searches that a prompt states, or that the labels state themselves.
+    """The searches that a prompt states, or those of the labels if there is no prompt.
 
-    Phrases that are one to the model go to the first that has a label; a prompt's negatives to
-    none. unreadable: labels that the model has no word of, as far as pictures were asked for.
+    Searches with one key belong to the first phrase that has a label. The prompt's negatives are
+    searched for, and their boxes dropped.
+
+    Attributes:
+        unreadable: Labels that have no word in the model's vocabulary, of the pictures that
+            `for_image` and `has_searches` were called for. A dict keeps their order.
     """
 
     def __init__(
         self,
         config: LabelingConfig,
-        prompt: PlannedPrompt | None,
+        prompt: ResolvedPrompt | None,
         sources: PromptSources,
         settings: DetectionSettings,
         vocabulary: Vocabulary,
@@ -46,88 +49,103 @@ class PhraseTargets:
         self._sources = sources
         self._settings = settings
         self._vocabulary = vocabulary
-        self._made: dict[tuple[str, str, str | None], Target] = {}
-        self._excluded = prompt.excluded if prompt else frozenset()
+        self._targets: dict[tuple[str, str, str | None], Target] = {}
         phrases = prompt.phrases if prompt else ()
-        self._negatives = dict(s for p in phrases if p.step == Step.NEGATIVE for s in p.searches)
-        self._prompted = None if prompt is None or prompt.is_negative else _by_targets(phrases)
-        self._pictures = {name for targets, _ in self._prompted or () for name in targets}
-        self._left_out = {
-            key: (words, None) for phrase in phrases for key, words in first_searches(phrase)
+        self._excluded_labels = prompt.excluded_labels if prompt else frozenset()
+        self._negative_keys = {
+            search.key for p in phrases if p.step == Step.NEGATIVE for search in p.own_searches
+        }
+        has_own_phrases = prompt is not None and not prompt.is_negative
+        self._prompted = _group_by_targets(phrases) if has_own_phrases else None
+        self._prompted_images = {name for targets, _ in self._prompted or () for name in targets}
+        # A phrase without a label on a picture is searched for there, too, and its boxes dropped.
+        self._dropped: dict[str, PhraseTarget] = {
+            search.key: (search.words, None) for p in phrases for search in p.first_searches
         }
 
-    def concern(self, image: ImageObject) -> bool:
-        """Return whether this picture has a label that is looked for."""
+    def has_searches(self, image: ImageObject) -> bool:
+        """Return True if any label of this picture is searched for."""
         if self._prompted is not None:
-            return image.name in self._pictures
-        return any(self._of_labels(image))
+            return image.name in self._prompted_images
+        return any(self._label_searches(image))
 
-    def of(self, image: ImageObject) -> list[Aim]:
-        """The searches for this picture; empty where a prompt's negatives leave none."""
-        labelled: dict[str, Aim] = {}
-        left_out: dict[str, Aim] = {}
-        for target, searches in (
-            self._of_labels(image) if self._prompted is None else self._of_prompt(image)
+    def for_image(self, image: ImageObject) -> list[PhraseTarget]:
+        """Return the searches for this picture; empty if negatives exclude all of its labels."""
+        labelled: dict[str, PhraseTarget] = {}
+        dropped: dict[str, PhraseTarget] = {}
+        prompted = self._prompted is not None
+        for label_target, searches in (
+            self._prompt_searches(image) if prompted else self._label_searches(image)
         ):
-            made = self._target(target.control, target.label)
+            target = self._target(label_target.control, label_target.label)
             for key, words in searches:
-                if key not in self._negatives and _counts_more(made, labelled.get(key)):
-                    labelled[key] = (words, made)
-            if target.control.negatives or (target.label and target.label.negatives):
-                left_out |= self._negatives_of(target)
-        return list((self._left_out | left_out | labelled).values()) if labelled else []
+                if key not in self._negative_keys and _has_precedence(target, labelled.get(key)):
+                    labelled[key] = (words, target)
+            label = label_target.label
+            if label_target.control.negatives or (label and label.negatives):
+                dropped |= self._config_negatives(label_target)
+        # Labelled searches replace dropped ones with the same key, at the prompt's position of it.
+        return list((self._dropped | dropped | labelled).values()) if labelled else []
 
-    def _negatives_of(self, target: LabelTarget) -> dict[str, Aim]:
-        """The `negative_values` of a control and a label."""
+    def _config_negatives(self, target: LabelTarget) -> dict[str, PhraseTarget]:
+        """Return the searches for the `negative_values` of a control tag and a label."""
         names = target.control.negatives + (target.label.negatives if target.label else ())
         return {
-            key if self._prompted is None else number_key(words): (words, None)
-            for key, words in searches_of(names)
+            key if self._prompted is None else singular_plural_key(words): (words, None)
+            for key, words in config_searches(names)
             if self._vocabulary.reads(words)
         }
 
-    def _of_prompt(self, image: ImageObject) -> Iterator[tuple[LabelTarget, Sequence[Search]]]:
+    def _prompt_searches(self, image: ImageObject) -> Iterator[tuple[LabelTarget, list[Search]]]:
         for targets, phrases in self._prompted or ():
             if target := targets.get(image.name):
-                searches = [s for p in phrases for s in p.searches_for(target)]
-                yield target, [s for s in searches if self._reads(s)]
+                yield (
+                    target,
+                    [
+                        search
+                        for phrase in phrases
+                        for search in phrase.searches_for(target)
+                        if self._vocabulary.reads(search.words)
+                    ],
+                )
 
-    def _of_labels(self, image: ImageObject) -> Iterator[tuple[LabelTarget, Sequence[Search]]]:
+    def _label_searches(self, image: ImageObject) -> Iterator[tuple[LabelTarget, list[Search]]]:
         for control in self._config.controls_of(image):
             for label in control.labels:
-                if label.value in self._excluded:
+                if label.value in self._excluded_labels:
                     continue
-                if searches := [s for s in label_searches(label) if self._reads(s)]:
-                    yield LabelTarget(control, label), searches
+                # One phrase without a readable word would fail the whole caption.
+                readable = [s for s in label_searches(label) if self._vocabulary.reads(s.words)]
+                if readable:
+                    yield LabelTarget(control, label), readable
                 else:
                     self.unreadable[label.value] = None
 
-    def _reads(self, search: Search) -> bool:
-        """Words that the model cannot read would cost their neighbours the whole task."""
-        return self._vocabulary.reads(search[1])
-
     def _target(self, control: BoxControl, label: Label | None) -> Target:
-        """Each is made once, however many phrases it has."""
+        """Return the target of a label; the same object for all of its phrases."""
         key = (control.from_name, control.to_name, label.value if label else None)
-        if key not in self._made:
-            own = label.score_threshold if label else None
-            own = control.score_threshold if own is None else own
-            min_score = self._sources.resolve(self._settings, own).box_threshold
-            assert min_score is not None  # the settings always give one
-            self._made[key] = Target(*key, min_score, control.rectangle_name)
-        return self._made[key]
+        if key not in self._targets:
+            score_threshold = label.score_threshold if label else None
+            if score_threshold is None:
+                score_threshold = control.score_threshold
+            thresholds = self._sources.thresholds(self._settings, score_threshold)
+            self._targets[key] = Target(*key, thresholds.box, control.rectangle_name)
+        return self._targets[key]
 
 
-def _counts_more(target: Target, there: Aim | None) -> bool:
-    """Return whether a search goes to this label: the first that states it, or the first label
-    where it had none.
+def _has_precedence(target: Target, present: PhraseTarget | None) -> bool:
+    """Return True if a search goes to `target` instead of its present target.
+
+    The first target counts; the first one with a label replaces one without.
     """
-    return there is None or bool(there[1] and there[1].label is None and target.label)
+    return present is None or bool(present[1] and present[1].label is None and target.label)
 
 
-def _by_targets(phrases: Sequence[PlannedPhrase]) -> list[_Group]:
-    """Phrases that follow each other in a prompt and belong to one label, together: there may be
-    thousands of phrases, and of pictures.
+def _group_by_targets(phrases: Sequence[ResolvedPhrase]) -> list[_PhraseGroup]:
+    """Group consecutive phrases of one label.
+
+    A prompt can have thousands of phrases and a task a thousand pictures; each picture then looks
+    up one target per group.
     """
     groups = [list(group) for _, group in groupby(phrases, key=lambda each: id(each.targets))]
     return [(group[0].targets, group) for group in groups]

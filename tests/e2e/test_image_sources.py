@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from prelabel.images.fetch import FetchLimits, ImageFetcher
-from prelabel.labelstudio.image_locator import LabelStudioClient
+from prelabel.labelstudio.image_locator import ImageLocator
 
 from .bucket import Bucket
 from .conftest import Demo
@@ -56,7 +56,7 @@ def test_uploads_are_readable_with(kind: str, label_studio: LabelStudio, demo: D
     label_studio.upload(project, [(case.image.name, case.image)])
     [task] = label_studio.tasks(project)
     token = label_studio.personal_token if kind.startswith("personal") else LEGACY_TOKEN
-    client = LabelStudioClient(
+    client = ImageLocator(
         label_studio.url,
         SecretStr(token),
         max_image_bytes=LIMITS.max_bytes,

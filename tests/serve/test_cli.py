@@ -81,5 +81,5 @@ def test_predict_says_what_to_do_about_basic_auth(guarded, picture):
 def test_predict_shows_a_task_s_error_as_a_sentence(service, picture):
     done = prelabel("predict", picture, "--prompt", "猫", "--url", service.url)
     assert done.returncode == 1
-    assert done.stderr.startswith("prelabel: The model has no word of '猫'")
+    assert done.stderr.startswith("prelabel: The model's vocabulary has no word of '猫'")
     assert "Traceback" not in done.stderr

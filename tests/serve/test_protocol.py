@@ -392,7 +392,7 @@ def test_settings_change_the_model_version(service, guarded):
 
 def test_the_unknown_phrases_setting_is_honoured(guarded):
     [entry] = guarded.predict(SCENE, context=[typed("red circle . zebra")])
-    assert "'zebra' is no label" in entry["error"]
+    assert "'zebra' is not a label" in entry["error"]
 
 
 def test_tiles_find_what_is_too_small_in_the_whole_picture(service, guarded):

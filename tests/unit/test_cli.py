@@ -9,7 +9,8 @@ from PIL import Image
 
 from prelabel.labelstudio.interactive_request import labeling_config, prompt_request
 from prelabel.labelstudio.labeling_config import parse_labeling_config
-from prelabel.labelstudio.protocol import AskControls, PredictRequest, asked_in
+from prelabel.labelstudio.protocol import PredictRequest
+from prelabel.labelstudio.result_entries import PromptControls, prompt_request_of
 from prelabel.service import Readiness
 from prelabel.settings import DetectionSettings, Environment
 from prelabel.types import PromptRequest
@@ -43,7 +44,9 @@ def test_the_request_is_what_the_page_would_send():
     thresholds = {"box_threshold": 0.0, "text_threshold": None}
     request = PredictRequest.model_validate(prompt_request(b"x", "cat . dog", ["cat"], thresholds))
     assert request.context is not None
-    assert asked_in(request.context.result, AskControls()) == PromptRequest("cat . dog", 0.0, None)
+    assert prompt_request_of(request.context.result, PromptControls()) == PromptRequest(
+        "cat . dog", 0.0, None
+    )
 
 
 @pytest.mark.parametrize(

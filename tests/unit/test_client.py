@@ -19,11 +19,10 @@ from pydantic import SecretStr
 from prelabel.errors import ImageAddressError, ImageError, ImageFetchError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.labelstudio.image_locator import (
+    ImageLocator,
     ImageRequest,
-    LabelStudioClient,
-    expiry_of,
-    is_personal,
 )
+from prelabel.labelstudio.tokens import expiry_of, is_personal
 from tests.unit.http_server import Exchange, LocalServer, Received, serve
 
 STUDIO = "http://studio.example:8080"
@@ -41,8 +40,8 @@ PERSONAL = jwt(token_type="refresh", exp=8_000_000_000, iat=1, jti="SECRET")
 
 def client(
     url: str | None = STUDIO, token: str | None = LEGACY, *, max_image_bytes: int = 1000
-) -> LabelStudioClient:
-    return LabelStudioClient(
+) -> ImageLocator:
+    return ImageLocator(
         url,
         None if token is None else SecretStr(token),
         max_image_bytes=max_image_bytes,
@@ -220,7 +219,7 @@ def running(studio: Studio) -> Iterator[LocalServer]:
         yield server
 
 
-def fetch(server: LocalServer, studio: LabelStudioClient) -> bytes:
+def fetch(server: LocalServer, studio: ImageLocator) -> bytes:
     found = studio.locate("/data/upload/1/a.jpg", 7)
     assert isinstance(found, ImageRequest)
     limits = FetchLimits(max_bytes=1000, connect_timeout_s=2, total_timeout_s=5)
@@ -228,7 +227,7 @@ def fetch(server: LocalServer, studio: LabelStudioClient) -> bytes:
     return fetcher.fetch(found.url, found.credentials)
 
 
-def authorization(studio: LabelStudioClient, refused: str | None = None) -> str:
+def authorization(studio: ImageLocator, refused: str | None = None) -> str:
     found = studio.locate("/data/a", 7)
     assert isinstance(found, ImageRequest)
     assert found.credentials is not None
@@ -276,7 +275,7 @@ def test_an_access_token_that_comes_byte_by_byte_is_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = threading.Thread(target=dribble, args=(listener,))
         server.start()
-        sdk = LabelStudioClient(
+        sdk = ImageLocator(
             f"http://127.0.0.1:{listener.getsockname()[1]}",
             SecretStr(PERSONAL),
             max_image_bytes=1000,

@@ -455,7 +455,7 @@ def test_a_project_without_tasks(world: World) -> None:
     [
         ("http://127.0.0.1:8009/a.png", "ALLOWED_IMAGE_HOSTS"),
         ("/data/upload/3/missing.png", "HTTP 404"),
-        ("/etc/passwd", "none of Label Studio's"),
+        ("/etc/passwd", "not one of Label Studio's"),
         ("data:image/png;base64,!", "not valid base64"),
     ],
 )

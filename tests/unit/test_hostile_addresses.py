@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from prelabel.errors import ImageAddressError, ImageError, ImageFetchError
 from prelabel.images.fetch import MAX_REDIRECTS, FetchLimits, ImageFetcher
-from prelabel.labelstudio.image_locator import LabelStudioClient
+from prelabel.labelstudio.image_locator import ImageLocator
 from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve
 
 PUBLIC, START = "93.184.216.34", "198.41.0.4"
@@ -68,7 +68,7 @@ def fetcher(network: Network) -> ImageFetcher:
 
 
 def ask(address: str, network: Network) -> bytes:
-    studio = LabelStudioClient(
+    studio = ImageLocator(
         STUDIO,
         SecretStr("canary"),
         max_image_bytes=LIMITS.max_bytes,

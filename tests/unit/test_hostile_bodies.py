@@ -364,7 +364,7 @@ SAID_OF_CONFIGS = {
     "a label of half a million characters": "a name longer than 1000 characters",
     "repeated repeated repeats": "Shorten the lists in the task",
     "repeats of what grows": "Shorten the lists in the task",
-    "a value a hundred thousand times": "Let it name fewer of them",
+    "a value a hundred thousand times": "Use fewer variables in it",
 }
 
 
@@ -524,7 +524,7 @@ SAID_OF_LARGE = {
     "tasks of many pictures": "more than 20000 pictures",
     "labels that a task brings": "more than 1000 labels",
     "labels that a task brings for many controls": "Shorten the lists in the task",
-    "a value of a thousand characters, very often": "Let it name fewer of them",
+    "a value of a thousand characters, very often": "Use fewer variables in it",
     "an address of a million characters": "no plain http or https address",
     "a host of a million characters": "no plain http or https address",
 }

@@ -36,7 +36,7 @@ def rectangles(labels, name="label", to_name="image", attributes=""):
 
 def called(config, phrase):
     """By picture: the control and the value of the label that the phrase means."""
-    found = config.names.called(phrase).targets.items()
+    found = config.names.find(phrase).targets.items()
     return {image: (target.control.from_name, target.label.value) for image, target in found}
 
 
@@ -45,8 +45,8 @@ def test_the_tutorial_s_config_gives_its_labels_image_and_prompt():
     [control] = config.controls
     assert (control.from_name, control.to_name) == ("label", "image")
     assert [label.value for label in control.labels] == ["cats", "house"]
-    assert config.images == (ImageObject("image", "$image", many=False),)
-    assert config.ask_controls.prompt == "prompt"
+    assert config.images == (ImageObject("image", "$image", is_list=False),)
+    assert config.prompt_controls.prompt == "prompt"
 
 
 def test_brush_and_other_tags_beside_are_left_alone():
@@ -125,9 +125,9 @@ def test_the_text_area_called_prompt_wins_and_per_region_ones_do_not_count():
         '<TextArea name="caption" toName="image"/>'
     )
     labels = rectangles('<Label value="a"/>')
-    assert parse(view(IMAGE, areas, labels)).ask_controls.prompt == "caption"
+    assert parse(view(IMAGE, areas, labels)).prompt_controls.prompt == "caption"
     prompt = '<TextArea name="prompt" toName="image"/>'
-    assert parse(view(IMAGE, areas, prompt, labels)).ask_controls.prompt == "prompt"
+    assert parse(view(IMAGE, areas, prompt, labels)).prompt_controls.prompt == "prompt"
 
 
 @pytest.mark.parametrize(
@@ -160,22 +160,22 @@ def test_an_unusable_config_says_what_to_do(xml, sentence):
     ],
 )
 def test_the_picture_s_address_is_found(value, task, uris):
-    assert ImageObject("image", value, many=False).uris(task) == uris
+    assert ImageObject("image", value, is_list=False).uris(task) == uris
 
 
 def test_a_list_of_pictures_gives_each_of_them():
-    assert ImageObject("i", "$pages", many=True).uris({"pages": ["a", "b"]}) == ("a", "b")
+    assert ImageObject("i", "$pages", is_list=True).uris({"pages": ["a", "b"]}) == ("a", "b")
 
 
 @pytest.mark.parametrize("task", [{}, {"image": None}, {"image": ""}, {"image": []}])
 def test_a_task_may_leave_out_a_picture(task):
-    assert ImageObject("image", "$image", many=True).uris(task) == ()
+    assert ImageObject("image", "$image", is_list=True).uris(task) == ()
 
 
 @pytest.mark.parametrize("task", [{"image": 5}, {"image": {}}, {"image": ["a.jpg"]}])
 def test_what_is_no_address_says_which_field_it_stands_in(task):
     with pytest.raises(RequestError, match=r"\$image"):
-        ImageObject("image", "$image", many=False).uris(task)
+        ImageObject("image", "$image", is_list=False).uris(task)
 
 
 def test_a_prompt_is_echoed_only_where_its_text_area_shows_afterwards():

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from prelabel.labelstudio.image_locator import LabelStudioClient
-from prelabel.labelstudio.image_urls import own_key, own_path, own_url
+from prelabel.labelstudio.image_locator import ImageLocator
+from prelabel.labelstudio.image_urls import path_of_key, studio_path, studio_url
 from prelabel.settings import Environment
 from tests.support.local_service import LocalService
 from tests.unit.hostile_images import png
@@ -170,10 +170,10 @@ CLIMBING = [
 @pytest.mark.parametrize("path", CLIMBING)
 def test_climbing_is_refused_in_every_spelling(path: str) -> None:
     for studio in (STUDIO, f"{STUDIO}/ls"):
-        assert own_path(path, studio) is None
-        assert own_url(f"http://other.example{path}", studio) is None
+        assert studio_path(path, studio) is None
+        assert studio_url(f"http://other.example{path}", studio) is None
     if path.startswith("/ls/data/"):
-        assert own_key(path.removeprefix("/ls/")) is None
+        assert path_of_key(path.removeprefix("/ls/")) is None
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_climbing_is_refused_in_every_spelling(path: str) -> None:
     ],
 )
 def test_other_keys_are_none(key: str) -> None:
-    assert own_key(key) is None
+    assert path_of_key(key) is None
 
 
 @pytest.mark.parametrize(
@@ -200,19 +200,19 @@ def test_other_keys_are_none(key: str) -> None:
     ],
 )
 def test_hosts_that_programs_read_differently_are_not_taken_for_label_studio(url: str) -> None:
-    assert own_url(url, STUDIO) is None
+    assert studio_url(url, STUDIO) is None
 
 
 def test_loopback_at_another_port_or_scheme_is_another_server() -> None:
     for url in ("http://localhost:81/data/a.png", "https://localhost:80/data/a.png"):
-        assert own_url(url, "http://127.0.0.1:80") is None
-    found = own_url("http://localhost/data/a.png", "http://127.0.0.1:80")
+        assert studio_url(url, "http://127.0.0.1:80") is None
+    found = studio_url("http://localhost/data/a.png", "http://127.0.0.1:80")
     assert found is not None
-    assert (found.url, found.foreign) == ("http://127.0.0.1:80/data/a.png", "")
+    assert (found.url, found.foreign_host) == ("http://127.0.0.1:80/data/a.png", "")
 
 
 def test_long_values_are_told_at_once() -> None:
     """Without going through them once for each of their parts."""
-    client = LabelStudioClient(STUDIO, None, max_image_bytes=1, connect_timeout_s=1, timeout_s=1)
+    client = ImageLocator(STUDIO, None, max_image_bytes=1, connect_timeout_s=1, timeout_s=1)
     for part in ("/data/upload/1/x", "/tasks/1/resolve", "/a", "/data/local-files/"):
         client.locate(f"http://h{part * 200_000}?", 7)

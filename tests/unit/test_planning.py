@@ -4,8 +4,9 @@ from prelabel.errors import PromptError, RequestError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.predictions import to_prediction
 from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
-from prelabel.prompts.planner import asked_by_submit, plan_task
+from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
+from prelabel.prompts.submitted import submitted_prompt
 from prelabel.settings import AppSettings, PromptSettings
 from prelabel.types import ProjectPrompts, PromptEcho, PromptRequest, Target, Thresholds
 from tests.entries import number, typed
@@ -75,7 +76,7 @@ def test_a_number_that_is_no_threshold_is_an_error_only_where_it_was_just_typed(
     assert look.phrases == ("cat",)
     assert look.thresholds == Thresholds(0.3, 0.5)
     event = submit(result=[typed("cat"), number(4)])
-    assert asked_by_submit(event, PromptSettings()) == PromptRequest("cat")
+    assert submitted_prompt(event, PromptSettings()) == PromptRequest("cat")
 
 
 def test_the_remembered_prompt_counts_where_nothing_newer_is_said():
@@ -87,7 +88,7 @@ def test_the_remembered_prompt_counts_where_nothing_newer_is_said():
 
 def test_unknown_phrases_are_rejected_by_name_where_the_setting_says_so():
     with pytest.raises(
-        PromptError, match="'zebra' is no label of this project, which has 'Cat', 'Car'"
+        PromptError, match="'zebra' is not a label of this project, which has 'Cat', 'Car'"
     ):
         plan([typed("cat . zebra")], settings=AppSettings(prompts={"unknown_phrases": "reject"}))
 
@@ -121,7 +122,7 @@ def test_a_phrase_of_an_older_prompt_that_is_no_label_is_left_out(older):
 
 def test_a_prompt_of_unknown_phrases_only_is_an_error_where_they_are_dropped():
     dropping = AppSettings(prompts={"unknown_phrases": "drop"})
-    with pytest.raises(PromptError, match="'zebra', 'gnu' are no labels"):
+    with pytest.raises(PromptError, match="'zebra', 'gnu' are not labels"):
         plan([typed("zebra . gnu")], settings=dropping)
     look = plan([typed("zebra . car")], settings=dropping)
     assert (look.phrases, look.targets[0]) == (("zebra", "car"), None)
@@ -187,7 +188,7 @@ def submit(action="ANNOTATION_CREATED", result=(), config=CONFIG, **annotation):
 @pytest.mark.parametrize("action", ["ANNOTATION_CREATED", "ANNOTATION_UPDATED"])
 def test_a_submit_says_prompt_and_thresholds(action):
     event = submit(action, [number(0.2), typed("car\n")])
-    assert asked_by_submit(event, PromptSettings()) == PromptRequest("car", 0.2, None)
+    assert submitted_prompt(event, PromptSettings()) == PromptRequest("car", 0.2, None)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_a_submit_says_prompt_and_thresholds(action):
     ],
 )
 def test_other_events_say_nothing(event):
-    assert asked_by_submit(event, PromptSettings()) == NOBODY
+    assert submitted_prompt(event, PromptSettings()) == NOBODY
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_other_events_say_nothing(event):
 )
 def test_a_text_without_any_label_is_not_remembered(prompt, remembered):
     event = submit(result=[typed(prompt), number(0.2)])
-    assert asked_by_submit(event, PromptSettings()) == PromptRequest(remembered, 0.2, None)
+    assert submitted_prompt(event, PromptSettings()) == PromptRequest(remembered, 0.2, None)
 
 
 def echoed(text):
@@ -224,15 +225,15 @@ def echoed(text):
 def test_a_prompt_that_its_task_s_prediction_shows_is_not_submitted_anew():
     shown = {"id": 1, "result": echoed("car"), "model_version": "v1", "task": 7}
     event = submit(result=[*echoed("car"), number(0.2)], prediction=shown)
-    assert asked_by_submit(event, PromptSettings()) == PromptRequest(None, 0.2)
+    assert submitted_prompt(event, PromptSettings()) == PromptRequest(None, 0.2)
     event = submit(result=[typed("cat")], prediction=shown)
-    assert asked_by_submit(event, PromptSettings()) == PromptRequest("cat")
+    assert submitted_prompt(event, PromptSettings()) == PromptRequest("cat")
 
 
 @pytest.mark.parametrize("odd", [None, {}, "v1", [], {"result": 1}, {"result": [{"value": 1}]}])
 def test_a_prediction_of_another_form_is_overlooked(odd):
     event = submit(result=[typed("car")], prediction=odd)
-    assert asked_by_submit(event, PromptSettings()) == PromptRequest("car")
+    assert submitted_prompt(event, PromptSettings()) == PromptRequest("car")
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_a_prompt_that_was_taken_over_from_a_prediction_counts_once_it_was_chang
     origin, remembered
 ):
     event = submit(result=[typed("car") | {"origin": origin}], prediction={})
-    assert asked_by_submit(event, PromptSettings()) == PromptRequest(remembered)
+    assert submitted_prompt(event, PromptSettings()) == PromptRequest(remembered)
 
 
 def test_a_prompt_that_the_task_brought_along_is_not_remembered_for_the_project():
@@ -258,7 +259,7 @@ def test_a_prompt_that_the_task_brought_along_is_not_remembered_for_the_project(
     for prompt, remembered in (("truck\n", None), ("cat", "cat")):
         event = submit(result=[typed(prompt)], config=config).model_dump() | task
         event = WebhookRequest.model_validate(event)
-        assert asked_by_submit(event, PromptSettings()) == PromptRequest(remembered)
+        assert submitted_prompt(event, PromptSettings()) == PromptRequest(remembered)
 
 
 TWO_PICTURES = """<View>
@@ -382,7 +383,7 @@ def test_an_old_prompt_for_labels_that_cannot_be_read_is_ignored(phrase):
     assert plan(remembered=PromptRequest(phrase), config=config).phrases == ("car", "truck")
     assert plan(remembered=PromptRequest(f"{phrase} . car"), config=config).phrases == ("car",)
     assert (
-        asked_by_submit(submit(result=[typed(phrase)], config=config), PromptSettings()) == NOBODY
+        submitted_prompt(submit(result=[typed(phrase)], config=config), PromptSettings()) == NOBODY
     )
 
 
@@ -402,17 +403,17 @@ def test_a_label_that_cannot_be_read_is_never_left_out_in_silence(label):
 def test_a_prompt_that_would_fail_every_later_task_is_not_remembered():
     for prompt in ("car: " + "lorem ipsum " * 30, LONG + ". car"):
         event = submit(result=[typed(prompt), number(0.2)])
-        assert asked_by_submit(event, PromptSettings()) == PromptRequest(None, 0.2)
+        assert submitted_prompt(event, PromptSettings()) == PromptRequest(None, 0.2)
     event = submit(result=[typed("zebra . car")])
-    assert asked_by_submit(event, PromptSettings(unknown_phrases="reject")) == NOBODY
+    assert submitted_prompt(event, PromptSettings(unknown_phrases="reject")) == NOBODY
 
 
 def test_a_list_of_annotations_is_welcome_and_says_nothing():
     event = WebhookRequest.model_validate(
         {"action": "ANNOTATIONS_CREATED", "project": {"id": 1}, "annotation": [{"result": []}]}
     )
-    assert asked_by_submit(event, PromptSettings()) == NOBODY
-    assert asked_by_submit(
+    assert submitted_prompt(event, PromptSettings()) == NOBODY
+    assert submitted_prompt(
         submit(result=[typed("car")], was_cancelled=None), PromptSettings()
     ).prompt
 
@@ -421,10 +422,10 @@ def test_labels_of_a_task_s_own_are_remembered_when_the_webhook_brings_them():
     config = """<View><Image name="image" value="$image"/><TextArea name="prompt" toName="image"/>
       <RectangleLabels name="label" toName="image" value="$labels"/></View>"""
     event = submit(result=[typed("panda")], config=config)
-    assert asked_by_submit(event, PromptSettings()) == NOBODY
+    assert submitted_prompt(event, PromptSettings()) == NOBODY
     task = {"task": {"data": {"labels": [{"value": "panda"}]}}}
     event = WebhookRequest.model_validate(event.model_dump() | task)
-    assert asked_by_submit(event, PromptSettings()) == PromptRequest("panda")
+    assert submitted_prompt(event, PromptSettings()) == PromptRequest("panda")
 
 
 def echo(config, context=None, remembered=REMEMBERED):
@@ -491,14 +492,14 @@ def test_negative_values_of_a_control_go_with_each_of_its_labels():
 
 
 def test_a_prompt_that_leaves_out_all_that_it_names_says_so():
-    with pytest.raises(PromptError, match="leaves out all that it could look for"):
+    with pytest.raises(PromptError, match="excludes everything that it could look for"):
         plan([typed("not: cat, car")])
-    with pytest.raises(PromptError, match="leaves out all that it could look for"):
+    with pytest.raises(PromptError, match="excludes everything that it could look for"):
         plan([typed("cat . -cat")])
 
 
 def test_a_prompt_of_negatives_is_remembered_because_it_changes_what_is_looked_for():
-    assert asked_by_submit(submit(result=[typed("not: car")]), PromptSettings()) == PromptRequest(
+    assert submitted_prompt(submit(result=[typed("not: car")]), PromptSettings()) == PromptRequest(
         "not: car"
     )
     assert labels(plan(remembered=PromptRequest("not: car"))) == [None, "Cat"]
@@ -510,7 +511,7 @@ def test_in_a_project_of_one_label_an_old_text_is_a_prompt_only_in_a_field_that_
     notes = one.replace('name="prompt"', 'name="notes"')
     assert plan(remembered=PromptRequest("blurry"), config=notes).phrases == ("car", "truck")
     event = submit(result=[typed("blurry", "notes")], config=notes)
-    assert asked_by_submit(event, PromptSettings()) == NOBODY
+    assert submitted_prompt(event, PromptSettings()) == NOBODY
     assert labels(plan([typed("lorry", "notes")], config=notes)) == ["Car"]
 
 

@@ -6,8 +6,10 @@ import pytest
 
 from prelabel.errors import PromptError
 from prelabel.phrases.names import fold, tidy
-from prelabel.prompts.parser import Wanted, split_prompt, what_applies
-from prelabel.types import PromptRequest
+from prelabel.prompts.parser import ParsedPhrase, split_prompt
+from prelabel.prompts.sources import PromptSources
+from prelabel.settings import DetectionSettings
+from prelabel.types import PromptRequest, Thresholds
 
 
 def phrases(prompt, names=()):
@@ -121,7 +123,7 @@ def test_no_prompt_takes_long_to_split(prompt, names):
 def test_a_prompt_can_say_which_label_a_phrase_gets(prompt, expected):
     names = ["cats", "size: large", "brown_cats"]
     wanted = split_prompt(prompt, 1000, names)
-    assert sorted(wanted, key=str) == sorted((Wanted(*each) for each in expected), key=str)
+    assert sorted(wanted, key=str) == sorted((ParsedPhrase(*each) for each in expected), key=str)
 
 
 def test_a_prompt_over_the_limit_is_refused():
@@ -130,27 +132,26 @@ def test_a_prompt_over_the_limit_is_refused():
 
 
 def test_each_value_comes_from_the_strongest_that_gives_it():
-    applies = what_applies(
-        context=PromptRequest(prompt="typed"),
-        drafts=PromptRequest(prompt="drafted", box_threshold=0.0),
+    sources = PromptSources(
+        context=PromptRequest(),
+        drafts=(PromptRequest(prompt="drafted", box_threshold=0.0), PromptRequest(prompt="older")),
         task=PromptRequest(prompt="imported"),
-        remembered=PromptRequest(box_threshold=0.5),
-        project=PromptRequest(box_threshold=0.55, text_threshold=0.6),
+        submitted=PromptRequest(box_threshold=0.5),
+        project=PromptRequest(prompt="project", box_threshold=0.55, text_threshold=0.6),
         config=PromptRequest(box_threshold=0.7),
-        settings=PromptRequest(None, 0.3, 0.25),
     )
-    assert applies == PromptRequest("typed", 0.0, 0.6)
+    assert sources.thresholds(DetectionSettings(), score_threshold=0.65) == Thresholds(0.0, 0.6)
+    assert list(sources.older_prompts()) == ["drafted", "older", "imported", "project"]
+
+
+def test_the_settings_apply_last_and_a_label_before_the_config():
+    sources = PromptSources(PromptRequest(), config=PromptRequest(None, 0.7, 0.8))
+    settings = DetectionSettings(box_threshold=0.3, text_threshold=0.25)
+    assert PromptSources(PromptRequest()).thresholds(settings) == Thresholds(0.3, 0.25)
+    assert sources.thresholds(settings) == Thresholds(0.7, 0.8)
+    assert sources.thresholds(settings, score_threshold=0.6) == Thresholds(0.6, 0.8)
 
 
 def test_zero_threshold_is_not_replaced_by_default():
-    nothing = PromptRequest()
-    applies = what_applies(
-        context=PromptRequest(box_threshold=0.0, text_threshold=0.0),
-        drafts=nothing,
-        task=nothing,
-        remembered=nothing,
-        project=nothing,
-        config=nothing,
-        settings=PromptRequest(None, 0.3, 0.25),
-    )
-    assert applies == PromptRequest(None, 0.0, 0.0)
+    sources = PromptSources(PromptRequest(box_threshold=0.0, text_threshold=0.0))
+    assert sources.thresholds(DetectionSettings()) == Thresholds(0.0, 0.0)

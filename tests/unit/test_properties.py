@@ -16,8 +16,8 @@ from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.predictions import Suppression, to_regions
 from prelabel.labelstudio.protocol import Task
 from prelabel.phrases.captions import can_be_read, normalise_phrase
+from prelabel.phrases.plain_words import to_words
 from prelabel.phrases.vocabulary import shipped_vocabulary
-from prelabel.phrases.words import to_words
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings import AppSettings

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from prelabel.cli.service_client import ask_health
 from prelabel.errors import ImageAddressError, ImageFetchError, PrelabelError, ProxyError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
-from prelabel.labelstudio.image_locator import ImageRequest, LabelStudioClient
+from prelabel.labelstudio.image_locator import ImageLocator, ImageRequest
 from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.egress import Egress
 from prelabel.net.proxies import Proxies
@@ -379,7 +379,7 @@ def test_an_upload_and_its_access_token_come_through_the_proxy(authority: Author
     with serve(respond, authority.server("studio.example")) as server, proxying(proxy):
         proxy.behind["studio.example:443"] = server.port
         way = egress(authority, proxy.url)
-        client = LabelStudioClient(
+        client = ImageLocator(
             url,
             SecretStr(studio.token),
             max_image_bytes=1000,

@@ -6,12 +6,14 @@ import pytest
 from prelabel.errors import ImageFetchError, RequestError
 from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions, to_task_error
 from prelabel.labelstudio.protocol import (
-    AskControls,
-    ResultEntry,
     SetupRequest,
-    asked_in,
-    boxes_in,
     project_key,
+)
+from prelabel.labelstudio.result_entries import (
+    PromptControls,
+    ResultEntry,
+    present_regions,
+    prompt_request_of,
 )
 from prelabel.types import (
     Detections,
@@ -199,13 +201,13 @@ def number(value, name="box_threshold"):
     ],
 )
 def test_prompt_and_thresholds_are_found_by_name(entries, asked):
-    assert asked_in(entries, AskControls()) == asked
+    assert prompt_request_of(entries, PromptControls()) == asked
 
 
 @pytest.mark.parametrize("value", [30, -0.1, "0.5", True])
 def test_a_threshold_that_is_none_is_refused_with_its_name(value):
     with pytest.raises(RequestError, match="box_threshold"):
-        asked_in([number(value)], AskControls())
+        prompt_request_of([number(value)], PromptControls())
 
 
 def present(label, box_pct, to_name="image", item_index=None):
@@ -291,15 +293,15 @@ BOX = {"x": 10, "y": 20, "width": 30, "height": 40}
     ],
 )
 def test_the_boxes_of_an_annotation_are_read(entries, expected):
-    assert [(box.label, box.item_index) for box in boxes_in(entries)] == expected
+    assert [(box.label, box.item_index) for box in present_regions(entries)] == expected
 
 
 def test_a_turned_box_counts_by_the_upright_one_around_it():
     value = {"x": 50, "y": 50, "width": 10, "height": 20, "rotation": 90}
     sizes = {"original_width": 640, "original_height": 480}
-    [box] = boxes_in([region_entry("rectanglelabels", value, **sizes)])
+    [box] = present_regions([region_entry("rectanglelabels", value, **sizes)])
     assert box.box_pct == pytest.approx((35, 50, 50, 63.3333), abs=1e-3)
-    [upright] = boxes_in([region_entry("rectanglelabels", BOX)])
+    [upright] = present_regions([region_entry("rectanglelabels", BOX)])
     assert upright.box_pct == pytest.approx((10, 20, 40, 60))
 
 
@@ -319,7 +321,7 @@ def test_a_turned_box_counts_by_the_upright_one_around_it():
     ],
 )
 def test_the_extra_parameters_of_a_project_s_model_are_read(extra, asked):
-    assert SetupRequest(extra_params=extra).asked == asked
+    assert SetupRequest(extra_params=extra).prompt_request == asked
 
 
 @pytest.mark.parametrize(
@@ -328,17 +330,17 @@ def test_the_extra_parameters_of_a_project_s_model_are_read(extra, asked):
         ({"prompt": 5}, "prompt"),
         ({"box_threshold": 35}, "box_threshold"),
         ({"box_threshold": "high"}, "box_threshold"),
-        ("{'prompt': 'cat'}", "no JSON object"),
-        ("[" * 100_000, "no JSON object"),
+        ("{'prompt': 'cat'}", "not a JSON object"),
+        ("[" * 100_000, "not a JSON object"),
     ],
 )
 def test_a_wrong_extra_parameter_is_named(extra, named):
     with pytest.raises(RequestError, match=named):
-        _ = SetupRequest(extra_params=extra).asked
+        _ = SetupRequest(extra_params=extra).prompt_request
 
 
 @pytest.mark.parametrize("size", [0, -1, 10**400])
 def test_a_region_of_a_picture_without_a_size_is_taken_as_it_stands(size):
     sizes = {"original_width": size, "original_height": size}
-    [box] = boxes_in([region_entry("rectanglelabels", {**BOX, "rotation": 0}, **sizes)])
+    [box] = present_regions([region_entry("rectanglelabels", {**BOX, "rotation": 0}, **sizes)])
     assert box.box_pct == pytest.approx((10, 20, 40, 60))

@@ -18,7 +18,7 @@ from pydantic import SecretStr, ValidationError
 from prelabel.cli.service_client import AskError, ask_health
 from prelabel.errors import ImageFetchError, LabelStudioError, SettingsError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
-from prelabel.labelstudio.image_locator import ImageRequest, LabelStudioClient
+from prelabel.labelstudio.image_locator import ImageLocator, ImageRequest
 from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.egress import Egress
 from prelabel.net.tls import TrustError
@@ -119,7 +119,7 @@ def test_the_company_s_ca_is_believed_everywhere(
         assert fetched(server, egress) == b"picture"
         assert ask_health(url, None, egress).service_version == "1"
         assert LabelStudioAPI(url, SecretStr(LEGACY), egress).project(3).title == "Cats"
-        client = LabelStudioClient(
+        client = ImageLocator(
             url,
             SecretStr(token),
             max_image_bytes=1,

@@ -1,6 +1,9 @@
 import pytest
 
-from prelabel.phrases.words import bare, normal_form, other_numbers, to_words, written_together
+from prelabel.phrases.inflection import singular_and_plural_forms
+from prelabel.phrases.marks import strip_marks_and_article
+from prelabel.phrases.normal_forms import joined_form, normal_form
+from prelabel.phrases.plain_words import to_words
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ def test_names_that_are_no_identifiers_stay_what_they_are(name):
     ],
 )
 def test_what_people_put_around_a_phrase_is_left_out(phrase, rest):
-    assert bare(phrase) == rest
+    assert strip_marks_and_article(phrase) == rest
 
 
 @pytest.mark.parametrize(
@@ -109,21 +112,23 @@ def test_different_names_have_different_normal_forms(one, other):
     ],
 )
 def test_singular_and_plural_find_each_other(singular, plural):
-    assert singular in other_numbers(plural) or plural in other_numbers(singular)
+    assert singular in singular_and_plural_forms(plural) or plural in singular_and_plural_forms(
+        singular
+    )
 
 
 @pytest.mark.parametrize("word", ["猫", "r&d", "", "x" * 100, "2", "of", "c++"])
 def test_what_is_no_english_word_has_no_other_number(word):
-    assert all(form.endswith("s") for form in other_numbers(word))
+    assert all(form.endswith("s") for form in singular_and_plural_forms(word))
 
 
 @pytest.mark.parametrize(
     ("word", "other"), [("princes", "princess"), ("bras", "brass"), ("cares", "caress")]
 )
 def test_no_plural_is_made_of_a_plural(word, other):
-    assert other not in other_numbers(word)
+    assert other not in singular_and_plural_forms(word)
 
 
 def test_digits_are_not_joined():
-    assert written_together("1 2 inch") != written_together("12 inch")
-    assert written_together("f 16") == written_together("f16")
+    assert joined_form("1 2 inch") != joined_form("12 inch")
+    assert joined_form("f 16") == joined_form("f16")

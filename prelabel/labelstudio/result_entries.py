@@ -1,0 +1,172 @@
+"""The entries of an annotation's result, and the prompts and boxes that they contain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, JsonValue
+
+from prelabel.errors import RequestError
+from prelabel.types import PresentRegion, PromptRequest
+
+_MOST_ENTRIES = 100_000
+_MOST_PIXELS = 1_000_000  # of a picture's width or height
+_MOST_PCT = 10_000  # of the picture's size; a region beyond that is outside of every picture
+
+
+class WireModel(BaseModel):
+    """Base of the models of Label Studio's JSON. Unknown keys are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def null_as_empty(value: object) -> object:
+    """Return [] for null, which Label Studio sends for some empty lists."""
+    return [] if value is None else value
+
+
+def int_or_none(value: object) -> object:
+    """Return None for any value that is not an integer."""
+    # bool is a subclass of int.
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text_or_none(value: object) -> object:
+    return value if isinstance(value, str) else None
+
+
+class ResultEntry(WireModel):
+    """One entry of an annotation's result: a region, a text or a number.
+
+    Attributes:
+        origin: "prediction" if the entry was copied from a prediction and not changed since.
+        item_index: The picture's index in a list of pictures.
+    """
+
+    id: Annotated[str | None, BeforeValidator(_text_or_none)] = None
+    from_name: str | None = None
+    to_name: Annotated[str | None, BeforeValidator(_text_or_none)] = None
+    type: str | None = None
+    value: dict[str, JsonValue] | None = None
+    origin: Annotated[str | None, BeforeValidator(_text_or_none)] = None
+    item_index: Annotated[int | None, BeforeValidator(int_or_none)] = None
+    original_width: Annotated[int | None, BeforeValidator(int_or_none)] = None
+    original_height: Annotated[int | None, BeforeValidator(int_or_none)] = None
+
+
+# Without FailFast, pydantic reports one error per invalid item, each larger than the item.
+Entries = Annotated[
+    tuple[ResultEntry, ...],
+    FailFast(),
+    Field(max_length=_MOST_ENTRIES),
+    BeforeValidator(null_as_empty),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptControls:
+    """Names of the control tags that hold the prompt and the thresholds."""
+
+    prompt: str = "prompt"
+    box_threshold: str = "box_threshold"
+    text_threshold: str = "text_threshold"
+
+
+def prompt_request_of(
+    entries: Sequence[ResultEntry], controls: PromptControls, *, strict: bool = True
+) -> PromptRequest:
+    """Return the prompt and thresholds in an annotation's result. The last entry of a name counts.
+
+    Args:
+        entries: The annotation's result.
+        controls: The names of the control tags.
+        strict: False ignores thresholds that are not numbers from 0 to 1, for annotations that
+            no annotator has just typed.
+
+    Raises:
+        RequestError: A threshold is not a number from 0 to 1, and `strict` is True.
+    """
+    merged = PromptRequest()
+    for entry in entries:  # later entries have precedence
+        merged = _request_of_entry(entry, controls, strict).or_else(merged)
+    return merged
+
+
+def present_regions(entries: Sequence[ResultEntry]) -> tuple[PresentRegion, ...]:
+    """Return the boxes in an annotation's result. Entries of other types are ignored."""
+    # A rectangle and its labels are two entries with one id; the labels' entry has the box, too.
+    labelled_ids = {entry.id for entry in entries if entry.type == "labels" and _label_of(entry)}
+    return tuple(
+        PresentRegion(entry.to_name or "", entry.item_index, _label_of(entry), box)
+        for entry in entries
+        if entry.type in ("rectanglelabels", "labels")
+        or (entry.type == "rectangle" and entry.id not in labelled_ids)
+        if (box := _box_pct(entry)) is not None
+    )
+
+
+def prompt_text(value: JsonValue) -> str | None:
+    """Return the prompt of a text area, which has one text or a list of texts; None if empty."""
+    lines = value if isinstance(value, list) else [value]
+    text = " . ".join(line.strip() for line in lines if isinstance(line, str) and line.strip())
+    return text or None
+
+
+def threshold_or_none(name: str, number: JsonValue, *, strict: bool) -> float | None:
+    """Return a threshold if it is a number from 0 to 1; None if it is null.
+
+    Raises:
+        RequestError: It is any other value, and `strict` is True.
+    """
+    if number is None:
+        return None
+    if isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 1:
+        return float(number)
+    if strict:
+        raise RequestError(f"{name} is {number!r}. Use a number from 0 to 1.")
+    return None
+
+
+def _request_of_entry(entry: ResultEntry, controls: PromptControls, strict: bool) -> PromptRequest:
+    if entry.type == "textarea" and entry.from_name == controls.prompt:
+        return PromptRequest(prompt=prompt_text((entry.value or {}).get("text")))
+    if entry.type == "number" and entry.from_name == controls.box_threshold:
+        return PromptRequest(box_threshold=_number_of(entry, strict))
+    if entry.type == "number" and entry.from_name == controls.text_threshold:
+        return PromptRequest(text_threshold=_number_of(entry, strict))
+    return PromptRequest()
+
+
+def _number_of(entry: ResultEntry, strict: bool) -> float | None:
+    number = (entry.value or {}).get("number")
+    return threshold_or_none(entry.from_name or "", number, strict=strict)
+
+
+def _label_of(entry: ResultEntry) -> str | None:
+    labels = (entry.value or {}).get(entry.type or "")
+    first = labels[0] if isinstance(labels, list) and labels else None
+    return first if isinstance(first, str) else None
+
+
+def _box_pct(entry: ResultEntry) -> tuple[float, float, float, float] | None:
+    """Return the corners of the upright box around a region, in percent of the picture.
+
+    Label Studio rotates a region clockwise about its top left corner, in pixels of the picture.
+    """
+    value = entry.value or {}
+    numbers = [value.get(name) for name in ("x", "y", "width", "height")]
+    numbers.append(value.get("rotation", 0))
+    if not all(isinstance(n, int | float) and abs(n) <= _MOST_PCT for n in numbers):
+        return None
+    x, y, width, height, degrees = (float(n) for n in numbers if isinstance(n, int | float))
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    width_px, height_px = entry.original_width or 0, entry.original_height or 0
+    has_size = 0 < width_px <= _MOST_PIXELS and 0 < height_px <= _MOST_PIXELS
+    # Width and height have different units in percent, so that rotating mixes them by the aspect.
+    aspect = height_px / width_px if has_size else 1.0
+    xs = [x, x + width * cos, x - height * aspect * sin, x + width * cos - height * aspect * sin]
+    ys = [y, y + width / aspect * sin, y + height * cos, y + width / aspect * sin + height * cos]
+    return min(xs), min(ys), max(xs), max(ys)

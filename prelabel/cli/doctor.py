@@ -35,7 +35,7 @@ from prelabel.labelstudio.image_locator import expiry_of, is_personal
 from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.responses import count_boxes
 from prelabel.labelstudio.rest import LabelStudioAPI, Project, predict_request
-from prelabel.net.egress import Egress, reach_proxy
+from prelabel.net.egress import Egress, connect_to_proxy
 from prelabel.net.origin import SERVICE_URL, Origin
 from prelabel.net.proxies import DIRECT
 from prelabel.phrases.vocabulary import shipped_vocabulary
@@ -251,7 +251,7 @@ def _proxy(examined: Examined, told: NetworkOfService | None) -> _Seen[bool]:
     proxies, url = examined.environment.proxies, examined.environment.label_studio_url
     proxy = proxies.for_origin(Origin.of(url)) if url else proxies.https or proxies.http
     if proxy is not None:
-        reach_proxy(proxy, PROXY_TIMEOUT_S).close()
+        connect_to_proxy(proxy, PROXY_TIMEOUT_S).close()
         here = f"This shell asks Label Studio through {proxy}, which answers."
     else:
         here = "This shell asks Label Studio directly: it is on loopback, or NO_PROXY names it."

@@ -32,7 +32,7 @@ from prelabel.labelstudio.image_urls import (
 from prelabel.net.egress import Egress
 from prelabel.net.origin import DEFAULT_PORTS, Credentials
 from prelabel.net.tls import tls_fault
-from prelabel.net.transport import DialingAdapter, watchdog_for
+from prelabel.net.transport import ConnectorAdapter, watchdog_for
 
 CLOUD_SCHEMES: Final = frozenset({"s3", "gs", "azure-blob"})
 CLOUD_URI: Final = re.compile(
@@ -283,7 +283,7 @@ class PersonalAccessToken:
                     ) from None
                 raise
 
-    def _send(self, request: requests.PreparedRequest, adapter: DialingAdapter) -> str:
+    def _send(self, request: requests.PreparedRequest, adapter: ConnectorAdapter) -> str:
         try:
             with closing(adapter), closing(adapter.send(request, stream=True)) as response:
                 return _access_token(response)

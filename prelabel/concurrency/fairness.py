@@ -1,4 +1,4 @@
-"""Concurrency helpers: structured gather, deferred callbacks and a semaphore that is fair by owner."""
+"""Structured gather, deferred callbacks and a semaphore that is fair by owner."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from prelabel.cli.service_client import ask_health
+from prelabel.cli.service_client import ServiceClient
 from prelabel.errors import ImageAddressError, ImageFetchError, PrelabelError, ProxyError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.labelstudio.image_locator import ImageRequest, LabelStudioClient
@@ -405,7 +405,7 @@ def test_a_proxy_that_wants_a_password_says_so_to_all_clients(
             with pytest.raises(PrelabelError, match=rf"requires a user.*{scheme.upper()}_PROXY"):
                 api.project(3)
         with pytest.raises(PrelabelError, match=rf"requires a user.*{scheme.upper()}_PROXY"):
-            ask_health(f"{scheme}://service.example", None, way)
+            ServiceClient(f"{scheme}://service.example", None, way).health()
 
 
 def test_a_proxy_that_hangs_is_given_up(authority: Authority) -> None:
@@ -431,13 +431,13 @@ def test_a_dead_proxy_is_named_to_those_who_ask_label_studio(authority: Authorit
 def test_the_service_is_asked_through_the_proxy_but_on_loopback(authority: Authority) -> None:
     service = LocalService(Environment())
     with service_running(service) as url, proxying(ForwardProxy()) as proxy:
-        assert ask_health(url, None, egress(authority, DEAD)).service_version
+        assert ServiceClient(url, None, egress(authority, DEAD)).health().service_version
         proxy.behind["service.example:9090"] = int(url.rpartition(":")[2])
         way = egress(authority, proxy.url)
-        assert ask_health("http://service.example:9090", None, way).service_version
+        assert ServiceClient("http://service.example:9090", None, way).health().service_version
         assert proxy.asked == ["GET http://service.example:9090/health"]
         with pytest.raises(PrelabelError, match="HTTP_PROXY"):
-            ask_health("http://service.example:9090", None, egress(authority, DEAD))
+            ServiceClient("http://service.example:9090", None, egress(authority, DEAD)).health()
 
 
 def test_a_label_studio_on_loopback_needs_no_proxy(authority: Authority) -> None:

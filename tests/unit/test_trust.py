@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from pydantic import SecretStr, ValidationError
 
 from prelabel.cli.preflight import PreflightError, read_environment
-from prelabel.cli.service_client import AskError, ask_health
+from prelabel.cli.service_client import ServiceClient, ServiceError
 from prelabel.errors import ImageFetchError, LabelStudioError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.labelstudio.image_locator import ImageRequest, LabelStudioClient
@@ -118,7 +118,7 @@ def test_the_company_s_ca_is_believed_everywhere(
     with serve(respond, authority.server("127.0.0.1")) as server:
         url = f"https://127.0.0.1:{server.port}"
         assert fetched(server, egress) == b"picture"
-        assert ask_health(url, None, egress).service_version == "1"
+        assert ServiceClient(url, None, egress).health().service_version == "1"
         assert LabelStudioAPI(url, SecretStr(LEGACY), egress).project(3).title == "Cats"
         client = LabelStudioClient(
             url,
@@ -164,8 +164,8 @@ def sentences(url: str, server: LocalServer, egress: Egress) -> list[str]:
     with pytest.raises(ImageFetchError) as picture:
         fetched(server, egress, url)
     said.append(str(picture.value))
-    with pytest.raises(AskError) as service:
-        ask_health(url, None, egress)
+    with pytest.raises(ServiceError) as service:
+        ServiceClient(url, None, egress).health()
     said.append(str(service.value))
     with pytest.raises(LabelStudioError) as studio:
         LabelStudioAPI(url, SecretStr(LEGACY), egress).project(3)

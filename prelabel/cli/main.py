@@ -28,9 +28,6 @@ _console = Console()
 
 ModelsDir = Annotated[Path, typer.Option(help="Folder of the downloaded models.")]
 ServiceUrl = Annotated[str, typer.Option(help="Address of the service.")]
-Threshold = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Default: the service's setting.")
-]
 
 
 def main() -> None:
@@ -75,8 +72,14 @@ def predict(
         Path | None,
         typer.Option("--json", help="File of the prediction. Default: IMAGE_prelabel.json."),
     ] = None,
-    box_threshold: Threshold = None,
-    text_threshold: Threshold = None,
+    box_threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Lowest score of a box. Default: the service's setting."),
+    ] = None,
+    text_threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Lowest mean score of a phrase. Default: the service's."),
+    ] = None,
     user: Annotated[
         str | None, typer.Option(envvar="BASIC_AUTH_USER", help="User name of basic auth.")
     ] = None,
@@ -87,7 +90,10 @@ def predict(
         float, typer.Option(min=0, help="Seconds to wait for a service that is starting.")
     ] = 60,
 ) -> None:
-    """Predict one picture with the running service; write it with its boxes drawn, and as JSON."""
+    """Detect objects in one picture and draw their boxes.
+
+    Needs the running service. Writes the drawn picture, and the prediction as JSON.
+    """
     from prelabel.cli.predict import PredictOptions
     from prelabel.cli.predict import predict as predict_image
     from prelabel.cli.preflight import read_environment
@@ -105,7 +111,7 @@ def predict(
 
 @app.command()
 def models(models_dir: ModelsDir = Path("models")) -> None:
-    """List the available models, and which of them are installed."""
+    """List the available models and which of them are installed."""
     from prelabel.checkpoints.cards import check_installed, list_cards, model_folder
 
     table = Table(Column("name", no_wrap=True), "model", "engine", "licence", "installed")
@@ -124,7 +130,10 @@ def download(
     name: Annotated[str, typer.Argument(help="Name of a model, as `prelabel models` lists it.")],
     models_dir: ModelsDir = Path("models"),
 ) -> None:
-    """Download a model and verify its checksums. Run again to resume an interrupted download."""
+    """Download a model and verify its checksums.
+
+    Run the command again to resume an interrupted download.
+    """
     from prelabel.checkpoints.cards import load_card
     from prelabel.checkpoints.download import download as fetch
 
@@ -140,7 +149,7 @@ def download(
 def preflight(
     config: Annotated[Path, typer.Argument(help="Serve config file.")] = Path("serve_config.yaml"),
 ) -> None:
-    """Check settings, model, prompt store and ports before the service is started."""
+    """Check settings, model, prompt store and ports without starting the service."""
     from prelabel.cli.preflight import preflight as check
 
     check(config)
@@ -150,7 +159,11 @@ def preflight(
 def serve(
     config: Annotated[Path, typer.Argument(help="Serve config file.")] = Path("serve_config.yaml"),
 ) -> None:
-    """Run the service: `preflight`, then `serve run`. Ctrl-C or SIGTERM ends all its processes."""
+    """Run the service.
+
+    Runs the checks of `preflight`, then `serve run`. Ctrl-C or SIGTERM ends the service with all
+    its processes.
+    """
     from prelabel.cli.preflight import preflight as check
     from prelabel.cli.supervisor import supervise
 
@@ -161,11 +174,14 @@ def serve(
 @app.command()
 def calibrate(
     model: Annotated[str, typer.Argument(help="Name of an installed model.")] = "demo",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Precision: auto, float32 or bfloat16.")] = "auto",
     models_dir: ModelsDir = Path("models"),
 ) -> None:
-    """Measure the cost of batches on this machine and propose a batch size."""
+    """Measure batches on this machine and propose a batch size.
+
+    Stop the service first: the measurement needs the machine for itself.
+    """
     from prelabel.checkpoints.cards import load_card, model_folder
     from prelabel.cli.calibrate import report
     from prelabel.engines import load_engine
@@ -191,7 +207,10 @@ def connect(
         bool, typer.Option(help="Interactive preannotations: boxes for typed prompts.")
     ] = True,
 ) -> None:
-    """Connect the service to a Label Studio project, or update its connection."""
+    """Connect the service to a Label Studio project.
+
+    Run the command again to update the connection.
+    """
     from prelabel.cli.connect import backend_form, open_label_studio
     from prelabel.cli.connect import connect as connect_backend
     from prelabel.cli.preflight import read_environment
@@ -207,14 +226,18 @@ def connect(
 def doctor(
     url: ServiceUrl = SERVICE_URL,
     project: Annotated[
-        int | None, typer.Option(min=1, help="Number of a project to check, too.")
+        int | None, typer.Option(min=1, help="Number of a project to check as well.")
     ] = None,
     backend_url: Annotated[
         str | None,
         typer.Option(help="Address of the service as Label Studio reaches it. Default: --url."),
     ] = None,
 ) -> None:
-    """Check the service, Label Studio, the token and a project, and print how to repair faults."""
+    """Diagnose the connection between Label Studio and the service.
+
+    Checks the service, Label Studio and the token; with --project also a project and one of its
+    pictures. Prints how to repair each fault. Exits with status 1 if there are faults.
+    """
     from prelabel.cli.doctor import print_report
     from prelabel.cli.doctor_checks import DoctorContext
     from prelabel.cli.preflight import read_environment

@@ -1,7 +1,8 @@
-"""How fast the service is, beside the bare model and what else one could run. `make bench`."""
+"""Benchmarks of the service against the bare model and alternative servers. Run by `make bench`."""
 
 import os
 
 from tests.ray_env import RAY_ENV
 
-os.environ.update(RAY_ENV)  # before Ray is loaded; as `make` and the image start the service
+# Ray reads its variables when it is imported. These are the ones that `make` and the image set.
+os.environ.update(RAY_ENV)

@@ -1,7 +1,9 @@
-"""groundingdino-py as it is, float32, one picture at a time: what the example backend runs.
+"""The baseline: groundingdino-py unchanged, float32, one picture at a time.
 
-A process of its own, so that it keeps the memory allocator's defaults as it has them there. Reads
-"height width" from standard input, and answers with the seconds of one forward pass.
+Label Studio's `grounding_dino` example backend runs the model in this way. It runs in a worker
+process, so that it keeps the default settings of the memory allocator, as that backend does.
+
+The worker reads "height width" and answers with the seconds of one forward pass.
 """
 
 from __future__ import annotations
@@ -13,19 +15,21 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from benchmarks.asking import answering
-from benchmarks.timing import seconds
+from benchmarks.measurement import seconds
+from benchmarks.worker_process import worker_process
 
 
 @contextmanager
 def baseline(weights: Path) -> Iterator[Callable[[tuple[int, int]], float]]:
-    """With these weights: the seconds of a pass over one picture of a height and width."""
-    with answering("benchmarks.baseline", str(weights)) as ask:
-        yield lambda hw: float(ask(f"{hw[0]} {hw[1]}"))
+    """Start the baseline with weights; yield a function from a picture's height and width to the
+    seconds of a pass.
+    """
+    with worker_process("benchmarks.baseline", str(weights)) as exchange:
+        yield lambda hw: float(exchange(f"{hw[0]} {hw[1]}"))
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Answer request lines until standard input ends."""
     warnings.simplefilter("ignore")
     import torch
 

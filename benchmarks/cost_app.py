@@ -1,6 +1,6 @@
-"""The whole service around an engine that only costs time: what the serving itself can do.
+"""The complete service around an engine that only sleeps, to measure the serving layers alone.
 
-No `from __future__ import annotations` here, as in serve_app.py.
+No `from __future__ import annotations` here: Ray would then pass the builders an unvalidated dict.
 """
 
 import time
@@ -16,7 +16,8 @@ from prelabel.settings import AppSettings
 from prelabel.types import ImageRGB, RawDetections
 from serve_app import bind_app
 
-BASE_S, ITEM_S = 0.040, 0.010  # a batch of the fast one, and a picture
+BASE_S, ITEM_S = 0.040, 0.010  # of the fast engine: per batch, and per picture in it
+_SLOW_BASE_S, _SLOW_ITEM_S = 0.1, 0.1  # about full-size Grounding DINO on an old GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +27,21 @@ class _CostItem:
 
 
 class CostEngine:
-    """Takes so many seconds for a batch and for each of its pictures, and no processor; finds one
-    box for each phrase.
+    """An engine that sleeps base_s + item_s * n seconds for a batch of n pictures.
+
+    It needs no processor time and returns one box for each phrase.
     """
 
     def __init__(self, base_s: float, item_s: float) -> None:
         self._base_s, self._item_s = base_s, item_s
 
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[_CostItem]:
-        """See `base.Engine`."""
+        """Return one item with the number of phrases; the image is ignored."""
         del image
         return [_CostItem(len(phrases))]
 
     def detect(self, items: Sequence[_CostItem]) -> list[RawDetections]:
-        """See `base.Engine`."""
+        """Sleep, then return one box with score 1 for each phrase of each item."""
         time.sleep(self._base_s + self._item_s * len(items))
         return [self._raw(item.phrases) for item in items]
 
@@ -52,7 +54,7 @@ class CostEngine:
 def load_cost_engine(
     card: ModelCard, folder: Path, *, device: str, precision: str, cpu_threads: int | None = None
 ) -> CostEngine:
-    """An `EngineLoader`."""
+    """Load the fast engine. Implements the `EngineLoader` protocol."""
     del card, folder, device, precision, cpu_threads
     return CostEngine(BASE_S, ITEM_S)
 
@@ -60,16 +62,16 @@ def load_cost_engine(
 def load_slow_engine(
     card: ModelCard, folder: Path, *, device: str, precision: str, cpu_threads: int | None = None
 ) -> CostEngine:
-    """One as slow as full-size Grounding DINO on an old GPU."""
+    """Load the slow engine. Implements the `EngineLoader` protocol."""
     del card, folder, device, precision, cpu_threads
-    return CostEngine(0.1, 0.1)
+    return CostEngine(_SLOW_BASE_S, _SLOW_ITEM_S)
 
 
 def build_cost_app(settings: AppSettings) -> Application:
-    """Around the engine that costs little: the serving is what limits it on two cores."""
+    """Build the service around the fast engine: on two cores the serving layers are the limit."""
     return bind_app(settings, load_cost_engine)
 
 
 def build_slow_app(settings: AppSettings) -> Application:
-    """Around the one that costs what a real model does: the engine is what limits it."""
+    """Build the service around the slow engine: as with a real model, the engine is the limit."""
     return bind_app(settings, load_slow_engine)

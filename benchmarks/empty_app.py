@@ -1,4 +1,4 @@
-"""An application of the service's shape that does nothing: what Ray Serve itself takes.
+"""An application with the service's deployments and no work in them: the cost of Ray Serve itself.
 
 No `from __future__ import annotations` here, as in serve_app.py.
 """
@@ -20,29 +20,29 @@ api = FastAPI()
 
 @serve.deployment
 class Nothing:
-    """Answers at once."""
+    """A deployment that answers at once."""
 
-    async def __call__(self, given: bytes) -> AsyncIterator[bytes]:
-        """Yields the first byte."""
-        yield given[:1]
+    async def __call__(self, payload: bytes) -> AsyncIterator[bytes]:
+        """Yield the first byte of the payload."""
+        yield payload[:1]
 
 
 @serve.deployment(name="Ingress")
 @serve.ingress(api)
-class Edge:
-    """Reads the request, and hands the picture to one deployment and the answer to another."""
+class EmptyIngress:
+    """Ingress that sends the picture to one deployment and its answer to another."""
 
     def __init__(self, detector: DeploymentHandle, mapper: DeploymentHandle, *_: object) -> None:
         self._detector, self._mapper = streamed(detector), streamed(mapper)
 
     @api.get("/health")
     def health(self) -> dict[str, str]:
-        """As the service has it."""
+        """Answer as the service's health route does."""
         return {"status": "UP"}
 
     @api.post("/predict")
     async def predict(self, request: Request) -> dict[str, Any]:
-        """A request of one task."""
+        """Answer a predict request of one task."""
         task = json.loads(await request.body())["tasks"][0]
         picture = base64.b64decode(task["data"]["image"].partition(",")[2])
         found = await call(self._detector, picture)
@@ -51,10 +51,10 @@ class Edge:
 
 
 def build_empty_app(_: dict[str, object]) -> Application:
-    """With a deployment for each name of serve_config.yaml."""
+    """Build the application with the deployment names that serve_config.yaml configures."""
     rest = [
         Nothing.options(name=name).bind()
         for name in ("Detector", "Postprocessor", "PromptStore", "Journal")
     ]
-    application: Application = Edge.bind(*rest)
+    application: Application = EmptyIngress.bind(*rest)
     return application

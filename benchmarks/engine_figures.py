@@ -1,4 +1,4 @@
-"""The engines on a CPU, beside groundingdino-py as it is."""
+"""Speed and agreement of the engines on a CPU, compared with groundingdino-py unchanged."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from transformers import GroundingDinoForObjectDetection
 
 from benchmarks.baseline import baseline
+from benchmarks.measurement import interleaved, medians, seconds
 from benchmarks.models import PHRASES, write_full_size
-from benchmarks.timing import in_turns, medians, seconds
 from prelabel.checkpoints.cards import load_card, model_folder, text_encoder_folder
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
@@ -22,23 +22,24 @@ from prelabel.engines.torch_engine import Batch, TorchEngine
 from training.evaluate import WORK, agreement, load_scenes, measured_sets
 from training.world import load_world
 
+# Name: height, width and number of rounds.
 _SIZES = {"640x640": (640, 640, 5), "800x1333": (800, 1333, 2)}
-# Without oneDNN's bfloat16 a pass takes ten times as long: nobody wants that, or waits for it.
+# Without oneDNN's bfloat16 support a pass takes ten times as long, so bfloat16 is not measured.
 _HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 _PRECISIONS = ("float32", "bfloat16") if _HAS_BFLOAT16 else ("float32",)
 _SCENES = 500
 
 
 def engine_figures(folder: Path) -> Iterator[tuple[str, float]]:
-    """Speed-ups of Swin-T over groundingdino-py, and how often the results of the demo differ."""
+    """Yield Swin-T's speed-ups over groundingdino-py, and how many of the demo's scenes differ."""
     cards = {name: write_full_size(folder, *edges[:2]) for name, edges in _SIZES.items()}
     with baseline(folder / "random.pth") as plain:
         for name, (height, width, rounds) in _SIZES.items():
-            found = _times(plain, cards[name], (height, width), rounds)
+            medians_s = _times(plain, cards[name], (height, width), rounds)
             for precision in _PRECISIONS:
-                ratio = found["groundingdino-py"] / found[precision]
+                ratio = medians_s["groundingdino-py"] / medians_s[precision]
                 yield f"cpu_engine_speedup_{name}_{precision}", ratio
-            yield f"groundingdino_py_{name}_s", found["groundingdino-py"]
+            yield f"groundingdino_py_{name}_s", medians_s["groundingdino-py"]
     yield "cpu_engine_scenes_differing", _scenes_differing()
 
 
@@ -52,7 +53,7 @@ def _times(
         items = engine.prepare(picture, PHRASES)
         assert items[0].bucket == hw
         works[precision] = partial(seconds, partial(engine.detect, items))
-    return medians(in_turns(works, rounds))
+    return medians(interleaved(works, rounds))
 
 
 def _load(name: str, precision: str) -> AnyEngine:
@@ -61,7 +62,7 @@ def _load(name: str, precision: str) -> AnyEngine:
 
 
 class _LibraryNetwork:
-    """The demo in transformers' own model, as it is."""
+    """The demo's weights in the unchanged model of transformers."""
 
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         model = GroundingDinoForObjectDetection.from_pretrained(folder, dtype=dtype)
@@ -69,25 +70,27 @@ class _LibraryNetwork:
         self.num_queries: int = model.config.num_queries
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `Network`."""
-        found = self._model(
+        """Return logits [B, Q, T] and boxes [B, Q, 4], cxcywh in 0..1."""
+        output = self._model(
             pixel_values=batch.pixels,
             input_ids=batch.token_ids,
             attention_mask=batch.token_mask.long(),
         )
-        return found.logits, found.pred_boxes
+        return output.logits, output.pred_boxes
 
 
 def _scenes_differing() -> int:
-    """Of the demo's scenes: other labels, or a box further off than half a pixel, than what
-    the library's own model finds, with no layer or kernel of ours. In float32; where that differs,
-    rounding may have, and float64, which takes twice as long, decides.
+    """Count the scenes in which the engine and the unchanged library model disagree.
+
+    They disagree if labels differ or a box is off by more than half a pixel. Scenes that differ in
+    float32, where rounding may be the cause, are compared again with the library in float64, which
+    takes twice as long.
     """
     world = load_world()
     scenes = load_scenes(measured_sets(world)["seen"], world, WORK)(_SCENES)
     ours, plain = _load("demo", "auto"), _library("float32")
-    in_question = [scene for scene in scenes if agreement(plain, ours, [scene]).differing]
-    return agreement(_library("float64"), ours, in_question).differing
+    disputed = [scene for scene in scenes if agreement(plain, ours, [scene]).differing]
+    return agreement(_library("float64"), ours, disputed).differing
 
 
 def _library(precision: str) -> AnyEngine:

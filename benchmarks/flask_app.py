@@ -1,7 +1,7 @@
-"""The smallest server around an engine: what one would write without Ray, as the `grounding_dino`
-example of Label Studio's ML backends is written. A task at a time, no batches, no queue.
+"""A minimal Flask server around the engine, written as Label Studio's `grounding_dino` example is.
 
-Run by gunicorn with one worker and eight threads, as that example is.
+It predicts one task at a time, without batches or a queue. gunicorn runs it with one worker and
+eight threads, as it runs that example.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from prelabel.settings import AppSettings
 from prelabel.types import LookPlan, Target, Thresholds
 
 SETTINGS = AppSettings()
-DETECTION = SETTINGS.detection
+# gunicorn imports this module itself, so the model cannot be passed as an argument.
 CARD = load_card(os.environ.get("PRELABEL_BENCH_MODEL", "demo"))
 ENGINE = load_engine(CARD, model_folder(CARD, "models"), device="cpu", precision="auto")
 THRESHOLDS = Thresholds(DETECTION.box_threshold, DETECTION.text_threshold)
@@ -39,13 +39,13 @@ app = Flask(__name__)
 
 @app.get("/health")
 def health():  # type: ignore[no-untyped-def]
-    """That it runs."""
+    """Answer that the server runs."""
     return jsonify(status="UP")
 
 
 @app.post("/predict")
 def predict():  # type: ignore[no-untyped-def]
-    """A prediction for each task, one after the other."""
+    """Predict the tasks one after the other."""
     results = []
     for task in request.get_json()["tasks"]:
         encoded = base64.b64decode(task["data"]["image"].partition(",")[2])

@@ -18,39 +18,42 @@ CONFIG = "GroundingDINO_SwinT_OGC.py"
 
 
 def library_model() -> torch.nn.Module:
-    """groundingdino's own class as it is, with random weights; only its BERT wrapper, which
-    transformers 5 no longer bears, is made fit for today.
+    """Return groundingdino-py's own model with random weights.
+
+    Only its BERT wrapper is replaced, because it does not work with transformers 5.
     """
     from groundingdino.models import build_model
     from groundingdino.util.slconfig import SLConfig
 
-    with _todays_transformers():
+    with _transformers_5_support():
         args = SLConfig.fromfile(str(original_config_path(CONFIG, Path())))
         args.use_checkpoint = args.use_transformer_ckpt = False
         torch.manual_seed(0)
         model: torch.nn.Module = build_model(args).eval()
-    for parameter in model.parameters():  # the box heads start at zero, which would hide errors
+    # The box heads are initialised to zero, which would hide differences between implementations.
+    for parameter in model.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)
     return model
 
 
 @contextmanager
-def _todays_transformers():  # type: ignore[no-untyped-def]
+def _transformers_5_support():  # type: ignore[no-untyped-def]
     from groundingdino.models.GroundingDINO import groundingdino as library
     from groundingdino.util import get_tokenlizer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    class TodaysWrapper(torch.nn.Module):
+    class BertWrapper(torch.nn.Module):
         def __init__(self, bert_model: BertModel) -> None:
             super().__init__()
             self.config = bert_model.config
             self.embeddings, self.encoder = bert_model.embeddings, bert_model.encoder
             self.pooler = bert_model.pooler
-            object.__setattr__(self, "whole", bert_model)  # not a second set of weights
+            # Not registered as a submodule: the state dict would hold the weights twice.
+            object.__setattr__(self, "full_model", bert_model)
 
         def forward(self, attention_mask: torch.Tensor, **inputs: torch.Tensor) -> object:
-            return self.whole(attention_mask=attention_mask[:, None], **inputs)
+            return self.full_model(attention_mask=attention_mask[:, None], **inputs)
 
     tokenizer = BertTokenizerFast(
         tokenizer_file=str(model_folder(load_card("demo"), "models") / "tokenizer.json")
@@ -59,16 +62,19 @@ def _todays_transformers():  # type: ignore[no-untyped-def]
     replaced = {
         (get_tokenlizer, "get_tokenlizer"): lambda _name: tokenizer,
         (get_tokenlizer, "get_pretrained_language_model"): lambda _name: BertModel(BertConfig()),
-        (library, "BertModelWarper"): TodaysWrapper,
+        (library, "BertModelWarper"): BertWrapper,
     }
     with ExitStack() as stack:
-        for (module, name), ours in replaced.items():
-            stack.enter_context(mock.patch.object(module, name, ours))
+        for (module, name), replacement in replaced.items():
+            stack.enter_context(mock.patch.object(module, name, replacement))
         yield
 
 
 def write_full_size(folder: Path, shortest: int, longest: int) -> Path:
-    """A card for Swin-T with random weights, on which speed does not depend; with its files."""
+    """Write weights and a card of Swin-T with random weights, and return the card's path.
+
+    Speed does not depend on the weights. shortest, longest: limits of the image's edges, pixels.
+    """
     weights = folder / "random.pth"
     if not weights.is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Measure, and write benchmarks/results/latest.json with a table beside it."""
+"""Run the benchmarks and write benchmarks/results/latest.json, with a table in latest.md."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _PARTS: dict[str, Callable[[], Figures]] = {
     "scaling": scaling_figures,
     "memory": memory_figures,
 }
-# What is demanded of a machine of two cores, and which way.
-_DEMANDED = {
+# Targets on a machine with two cores.
+_TARGETS = {
     "cpu_engine_speedup_640x640_float32": (">=", 2.5),
     "cpu_engine_scenes_differing": ("<=", 0),
     "service_efficiency_16": (">=", 0.95),
@@ -56,7 +56,7 @@ _DEMANDED = {
 
 
 def machine() -> dict[str, object]:
-    """What the figures were measured on."""
+    """Return the processor's name and its number of cores."""
     names = {
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -66,11 +66,11 @@ def machine() -> dict[str, object]:
 
 
 def table(figures: dict[str, float]) -> str:
-    """The figures in Markdown, with what is demanded."""
-    lines = ["| figure | measured | demanded |", "|---|---|---|"]
+    """Format the figures and their targets as a Markdown table."""
+    lines = ["| figure | measured | target |", "|---|---|---|"]
     for name, value in figures.items():
-        demanded = " ".join(map(str, _DEMANDED.get(name, "-")))
-        lines.append(f"| `{name}` | {value:.3g} | {demanded} |")
+        target = " ".join(map(str, _TARGETS.get(name, "-")))
+        lines.append(f"| `{name}` | {value:.3g} | {target} |")
     return "\n".join(lines) + "\n"
 
 
@@ -80,9 +80,11 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def _take_a_detector_s_environment() -> None:
-    """For the engines that run in this process: glibc and OpenMP read it when a process starts. Not
-    for the processes started here, which have their own ways.
+def _adopt_detector_environment() -> None:
+    """Restart this process with a detector's environment variables, then unset them.
+
+    The engines that run in this process need them, and glibc and OpenMP read them only when a
+    process starts. They are unset because child processes set their own.
     """
     if any(os.environ.get(name) != value for name, value in CPU_ENVIRONMENT.items()):
         command = [sys.executable, "-m", "benchmarks.run", *sys.argv[1:]]
@@ -92,7 +94,7 @@ def _take_a_detector_s_environment() -> None:
 
 
 def main() -> None:
-    """Run the parts that are asked for; figures of the others stay as they were."""
+    """Run the selected parts. The figures of all other parts are kept from the last run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
     arguments = parser.parse_args()
@@ -100,28 +102,28 @@ def main() -> None:
     figures: dict[str, float] = {}
     parts: dict[str, str] = {}
     if set(arguments.parts) != set(_PARTS) and latest.is_file():
-        before = json.loads(latest.read_text())
-        figures, parts = before["figures"], before["parts"]
+        previous = json.loads(latest.read_text())
+        figures, parts = previous["figures"], previous["parts"]
     commit = _commit()
     for part in arguments.parts:
-        began = time.monotonic()
+        started_at = time.monotonic()
         for name, value in _PARTS[part]():
             figures[name] = round(value, 4)
             print(f"{name}: {value:.4g}", flush=True)
         parts[part] = commit
-        print(f"({part}: {time.monotonic() - began:.0f} s)", flush=True)
-    found = {
+        print(f"({part}: {time.monotonic() - started_at:.0f} s)", flush=True)
+    report = {
         "machine": machine(),
         "versions": {name: version(name) for name in _PACKAGES},
         "commit": commit,
-        "parts": parts,  # the commit at which each was measured last
+        "parts": parts,  # the commit of the last measurement of each part
         "figures": figures,
     }
     _RESULTS.mkdir(exist_ok=True)
-    latest.write_text(json.dumps(found, indent=2) + "\n")
+    latest.write_text(json.dumps(report, indent=2) + "\n")
     (_RESULTS / "latest.md").write_text(table(figures))
 
 
 if __name__ == "__main__":
-    _take_a_detector_s_environment()
+    _adopt_detector_environment()
     main()

@@ -1,4 +1,4 @@
-"""The service, beside the engine alone and the smallest server around it."""
+"""Speed, scaling and memory of the service, compared with the bare engine and a Flask server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bare import MOST_PIXELS, BareEngine, bare_engine
-from benchmarks.bodies import picture, request, requests_for, unseen
+from benchmarks.bare_engine import MAX_PIXELS, BareEngine, bare_engine
 from benchmarks.cost_app import BASE_S, ITEM_S
+from benchmarks.launchers import flask_server, replicas_rss, service
+from benchmarks.load_generator import Client, Load, closed_loop, open_loop
+from benchmarks.measurement import interleaved, percentile, seconds
 from benchmarks.models import write_full_size
-from benchmarks.servers import flask_server, replicas_rss, service
-from benchmarks.timing import Client, Load, closed_loop, in_turns, open_loop, percentile, seconds
+from benchmarks.payloads import client_bodies, picture, predict_body, unique_copy
 from prelabel.images.decode import decode_image
 from prelabel.labelstudio.image_locator import ImageLocator
 from prelabel.labelstudio.labeling_config import parse_labeling_config
@@ -31,14 +32,17 @@ from prelabel.types import Detections, ProjectPrompts, TaskPlan
 _COST_APP = "benchmarks.cost_app:build_cost_app"
 _EMPTY_APP = "benchmarks.empty_app:build_empty_app"
 _SLOW_APP = "benchmarks.cost_app:build_slow_app"
-_BOXES = 20  # in an answer, as of a full picture; with random weights all 900 score alike
+# Boxes in an answer, as for a crowded picture. With random weights all 900 queries score alike.
+_BOXES = 20
 _CLIENTS = (1, 8, 16, 32)
 Figures = Iterator[tuple[str, float]]
 
 
 def full_size_figures(folder: Path) -> Figures:
-    """With Swin-T: the share of the engine's throughput that is left, and another threshold. As for
-    the demo, processes are started anew, twice.
+    """Measure Swin-T: the service's share of the engine's throughput, and repeated requests.
+
+    Repeated requests change only a threshold, so that they need no pass through the model.
+    Medians of two starts, because processes differ in speed for as long as they live.
     """
     card = str(write_full_size(folder, 640, 640))
     encoded = picture((640, 640))
@@ -50,11 +54,12 @@ def full_size_figures(folder: Path) -> Figures:
             "detection": {"max_boxes": _BOXES},
         }
         with service(args) as url, bare_engine(card, (640, 640)) as bare:
-            closed_loop(url, 4, requests_for(4, 1, encoded))
+            closed_loop(url, 4, client_bodies(4, 1, encoded))
             bare.seconds()
-            # Half a minute lies between their middles: a machine that gets slower does so for both.
+            # The bare engine is measured before and after, half a minute apart at their middles, so
+            # that a machine that slows down does so for both.
             before = bare.per_s(1, 5)
-            served = closed_loop(url, 16, requests_for(16, 2, encoded)).per_s
+            served = closed_loop(url, 16, client_bodies(16, 2, encoded)).per_s
             around = statistics.harmonic_mean([before, bare.per_s(1, 5)])
             efficiency.append(served / around)
             rethreshold.append(_rethreshold(url, encoded))
@@ -63,42 +68,44 @@ def full_size_figures(folder: Path) -> Figures:
 
 
 def _rethreshold(url: str, encoded: bytes) -> float:
-    """How much faster another threshold is answered than the first."""
+    """Return the speed-up of further thresholds on a picture over its first request."""
     first, again = [], []
     with Client(url) as client:
         for _ in range(3):
-            seen = unseen(encoded)
-            first.append(client.post(request(seen, threshold=0.3)))
-            again += [client.post(request(seen, threshold=value)) for value in (0.1, 0.5, 0.0)]
+            image = unique_copy(encoded)
+            first.append(client.post(predict_body(image, threshold=0.3)))
+            bodies = [predict_body(image, threshold=value) for value in (0.1, 0.5, 0.0)]
+            again += [client.post(body) for body in bodies]
     return statistics.median(first) / statistics.median(again)
 
 
 def demo_figures() -> Figures:
-    """With the demo, where the service's own time weighs: against engine and Flask server. Each is
-    started five times, three of them for throughput, and the median counts, for one process's pass
-    is faster than another's for as long as they live.
+    """Measure the demo model, whose passes are short, so that the service's own time shows.
+
+    Service, bare engine and Flask server are started five times, and three of these starts measure
+    throughput. The medians count, because processes differ in speed for as long as they live.
     """
     encoded = picture()
-    sets = [dict(_of_one_set(encoded, clients)) for clients in [_CLIENTS] * 3 + [()] * 2]
-    for name in sets[0]:
-        yield name, statistics.median(found[name] for found in sets if name in found)
+    starts = [dict(_one_start(encoded, clients)) for clients in [_CLIENTS] * 3 + [()] * 2]
+    for name in starts[0]:
+        yield name, statistics.median(start[name] for start in starts if name in start)
     for part, work in overhead_parts(encoded).items():
-        taken = in_turns({part: partial(seconds, work)}, 30)
-        yield f"overhead_{part}_p50_ms", statistics.median(taken[part]) * 1000
+        taken_s = interleaved({part: partial(seconds, work)}, 30)
+        yield f"overhead_{part}_p50_ms", statistics.median(taken_s[part]) * 1000
 
 
-def _of_one_set(encoded: bytes, throughput_of: Sequence[int]) -> Figures:
-    with service({}) as ours, flask_server("demo") as flask, bare_engine("demo") as bare:
-        for url in (ours, flask):
+def _one_start(encoded: bytes, client_counts: Sequence[int]) -> Figures:
+    with service({}) as service_url, flask_server("demo") as flask_url, bare_engine("demo") as bare:
+        for url in (service_url, flask_url):
             _load(url, [], clients=32, each=1, encoded=encoded)
         bare.seconds(8)
-        yield from _overhead(ours, flask, bare, encoded)
-        for clients in throughput_of:
+        yield from _overhead(service_url, flask_url, bare, encoded)
+        for clients in client_counts:
             load = partial(_load, clients=clients, each=max(2, 24 // clients), encoded=encoded)
             latencies: list[float] = []
             per_s = {
-                "service": load(ours, latencies),
-                "flask": load(flask, []),
+                "service": load(service_url, latencies),
+                "flask": load(flask_url, []),
                 "one": bare.per_s(1, 12),
                 "eight": bare.per_s(8, 2),
             }
@@ -111,95 +118,96 @@ def _of_one_set(encoded: bytes, throughput_of: Sequence[int]) -> Figures:
 
 
 def _load(url: str, latencies: list[float], *, clients: int, each: int, encoded: bytes) -> float:
-    load = closed_loop(url, clients, requests_for(clients, each, encoded))
+    load = closed_loop(url, clients, client_bodies(clients, each, encoded))
     latencies += load.latencies_s
     return load.per_s
 
 
 def _overhead(url: str, flask_url: str, bare: BareEngine, encoded: bytes) -> Figures:
     with Client(url) as client, Client(flask_url) as flask:
-        found = in_turns(
+        taken_s = interleaved(
             {
-                "service": lambda: client.post(request(unseen(encoded))),
+                "service": lambda: client.post(predict_body(unique_copy(encoded))),
                 "health": lambda: client.get("/health"),
                 "engine": lambda: bare.seconds()[0],
-                "flask": lambda: flask.post(request(unseen(encoded))),
+                "flask": lambda: flask.post(predict_body(unique_copy(encoded))),
             },
             30,
             warm=True,
         )
-        asked = request(unseen(encoded))
-        again = in_turns({"kept": lambda: client.post(asked)}, 30)
-    service_s, health_s, engine_s, flask_s = map(statistics.median, found.values())
+        repeated = predict_body(unique_copy(encoded))
+        cached_s = interleaved({"cached": lambda: client.post(repeated)}, 30)
+    service_s, health_s, engine_s, flask_s = map(statistics.median, taken_s.values())
     yield "overhead_p50_ms", (service_s - engine_s) * 1000
     yield "overhead_of_flask_p50_ms", (flask_s - engine_s) * 1000
     yield "overhead_http_p50_ms", health_s * 1000
-    yield "overhead_without_pass_p50_ms", statistics.median(again["kept"]) * 1000
+    yield "overhead_without_pass_p50_ms", statistics.median(cached_s["cached"]) * 1000
 
 
 def overhead_parts(encoded: bytes) -> dict[str, Callable[[], object]]:
-    """What the service itself does of a request, without model and hops."""
-    settings, body = AppSettings(), request(encoded)
-    asked = PredictRequest.model_validate(json.loads(body))
-    [task] = asked.tasks
+    """Return the service's own steps of a request, without model and calls between processes."""
+    settings, body = AppSettings(), predict_body(encoded)
+    parsed = PredictRequest.model_validate(json.loads(body))
+    [task] = parsed.tasks
     assert isinstance(task, Task)
-    client = ImageLocator(None, None, max_image_bytes=10**8, connect_timeout_s=1, timeout_s=1)
-    sources = partial(PromptSources.of, task, asked.context, ProjectPrompts())
+    client = LabelStudioClient(None, None, max_image_bytes=10**8, connect_timeout_s=1, timeout_s=1)
+    sources = partial(PromptSources.of, task, parsed.context, ProjectPrompts())
 
     def plan() -> TaskPlan:
-        config = parse_labeling_config(asked.label_config, settings.prompts.max_labels)
+        config = parse_labeling_config(parsed.label_config, settings.max_labels)
         config = config.for_task(task.data)
         return plan_task(task, config, sources(config), settings)
 
     look = plan().looks[0]
     boxes = np.array([[10, 10, 50, 50]] * 5, np.float64) + 60 * np.arange(5)[:, None]
-    found = Detections(boxes, np.linspace(0.9, 0.5, 5), np.arange(5) % 2, (640, 480))
+    detections = Detections(boxes, np.linspace(0.9, 0.5, 5), np.arange(5) % 2, (640, 480))
     suppression = Suppression(iou_threshold=0.7, class_agnostic=False, max_boxes=300, min_box_px=1)
 
     def postprocess() -> Prediction:
-        return to_prediction(to_regions(look, found, suppression), "version")
+        return to_prediction(to_regions(look, detections, suppression), "version")
 
     return {
         "parse": lambda: PredictRequest.model_validate(json.loads(body)),
         "plan": plan,
         "fetch": lambda: client.locate(look.uri, task.id),
-        "decode": lambda: decode_image(encoded, max_pixels=MOST_PIXELS),
+        "decode": lambda: decode_image(encoded, max_pixels=MAX_PIXELS),
         "postprocess": postprocess,
         "serialise": partial(json.dumps, {"results": [postprocess()]}),
     }
 
 
 def hop_figures() -> Figures:
-    """An application of the same shape that does nothing, for the same requests."""
+    """Measure the same requests on an application with the same deployments and no work in them."""
     encoded = picture()
     with service({}, import_path=_EMPTY_APP) as url, Client(url) as client:
-        found = in_turns({"": lambda: client.post(request(unseen(encoded)))}, 60)
-        yield "overhead_serve_alone_p50_ms", statistics.median(found[""]) * 1000
+        taken_s = interleaved({"": lambda: client.post(predict_body(unique_copy(encoded)))}, 60)
+        yield "overhead_serve_alone_p50_ms", statistics.median(taken_s[""]) * 1000
 
 
 def memory_figures() -> Figures:
-    """Growth of all replicas together from 500 requests to 2,000, as a share. Each picture is asked
-    for twice, as at Submit.
+    """Measure the memory growth of all replicas between 500 and 2,000 requests, as a share.
+
+    Each picture is requested twice, as Label Studio does it at Submit.
     """
     encoded = picture()
     args = {"cache": {"result_bytes": 4 * 1024 * 1024, "picture_bytes": 16 * 1024 * 1024}}
 
-    def ask(pictures: int) -> None:
-        bodies = requests_for(8, pictures, encoded)
-        closed_loop(url, 8, [[body for body in each for _ in range(2)] for each in bodies])
+    def predict_all(pictures: int) -> None:
+        bodies = client_bodies(8, pictures, encoded)
+        closed_loop(url, 8, [[body for body in own for _ in range(2)] for own in bodies])
 
     with service(args) as url:
-        ask(32)
+        predict_all(32)
         before = sum(replicas_rss().values())
-        ask(94)
+        predict_all(94)
         yield "rss_growth", sum(replicas_rss().values()) / before - 1
 
 
 def scaling_figures() -> Figures:
-    """With an engine that only costs time: replicas, a steady rate, and an annotator in a bulk."""
+    """Measure with a sleeping engine: replicas, a steady rate, and an annotator during a bulk."""
     encoded = picture((64, 48))
     with service({}, import_path=_COST_APP, detector_cpus=0.1) as url:
-        capacity = statistics.median(in_turns({"": _saturated(url, encoded, 16)}, 3)[""])
+        capacity = statistics.median(interleaved({"": _saturated(url, encoded, 16)}, 3)[""])
         yield "cost_model_per_s", capacity
         yield from _steady(url, encoded, capacity)
         yield from _annotator(url, encoded)
@@ -214,39 +222,39 @@ def scaling_figures() -> Figures:
 
 
 def _saturated(url: str, encoded: bytes, clients: int) -> Callable[[], float]:
-    """Requests per second of more clients than fit the batches."""
+    """Return a measurement of requests per second, with more clients than fit the batches."""
     return partial(_load, url, [], clients=clients, each=4, encoded=encoded)
 
 
 def _steady(url: str, encoded: bytes, capacity_per_s: float) -> Figures:
     with Client(url) as client:
-        alone = [client.post(request(unseen(encoded))) for _ in range(60)]
+        alone = [client.post(predict_body(unique_copy(encoded))) for _ in range(60)]
     rate = 0.7 * capacity_per_s
-    [bodies] = requests_for(1, int(rate * 15), encoded)
+    [bodies] = client_bodies(1, int(rate * 15), encoded)
     steady: Load = open_loop(url, rate, bodies)
     yield "open_loop_p95_ratio", percentile(steady.latencies_s, 95) / percentile(alone, 95)
 
 
 def _annotator(url: str, encoded: bytes) -> Figures:
-    """How much longer 95 % of his requests take during a bulk, in full batches."""
-    size = AppSettings().detection.max_batch_size
+    """Measure the growth of an annotator's p95 latency during a bulk request, in full batches."""
+    size = AppSettings().max_batch_size
     batch_s = BASE_S + ITEM_S * size
-    bulk = request(*(unseen(encoded) for _ in range(600)))
-    with Client(url) as client, Client(url) as other:
+    bulk = predict_body(*(unique_copy(encoded) for _ in range(600)))
+    with Client(url) as annotator, Client(url) as bulk_client:
 
-        def ask() -> float:
-            return client.post(request(unseen(encoded)))
+        def predict_one() -> float:
+            return annotator.post(predict_body(unique_copy(encoded)))
 
-        alone = [ask() for _ in range(60)]
-        during = _while(lambda: other.post(bulk), ask)
+        alone = [predict_one() for _ in range(60)]
+        during = _repeat_during(lambda: bulk_client.post(bulk), predict_one)
     yield (
         "interactive_p95_excess_batches",
         (percentile(during, 95) - percentile(alone, 95)) / batch_s,
     )
 
 
-def _while(work: Callable[[], object], ask: Callable[[], float]) -> list[float]:
-    """What is answered while the work goes on."""
+def _repeat_during(work: Callable[[], object], measure: Callable[[], float]) -> list[float]:
+    """Repeat a measurement while the work runs in another thread; return its values."""
     done = threading.Event()
 
     def run() -> None:
@@ -257,9 +265,9 @@ def _while(work: Callable[[], object], ask: Callable[[], float]) -> list[float]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    done.wait(0.5)
-    answers = []
+    done.wait(0.5)  # until the work has filled the queues
+    values = []
     while not done.is_set():
-        answers.append(ask())
+        values.append(measure())
     thread.join()
-    return answers
+    return values

@@ -1,19 +1,19 @@
-"""Exit 0 if the service answers. For the image's HEALTHCHECK: slim images have no curl."""
+"""Exit 0 if the service answers. Used by the image's HEALTHCHECK, because slim images lack curl."""
 
 import http.client
 import sys
 
 PORT = 9090
-# With basic auth on, this caller has no password: being turned away shows life as well.
-ALIVE = (200, 401)
+# The health check has no password. With basic auth on, a 401 shows as well that the service runs.
+ALIVE_STATUSES = (200, 401)
 
 
-def answers() -> bool:
-    """Whether GET /health got an answer that only a living service gives."""
+def is_alive() -> bool:
+    """Return True if GET /health is answered with a status that only a running service gives."""
     connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=4)
     try:
         connection.request("GET", "/health")
-        return connection.getresponse().status in ALIVE
+        return connection.getresponse().status in ALIVE_STATUSES
     except (OSError, http.client.HTTPException):
         return False
     finally:
@@ -21,4 +21,4 @@ def answers() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if answers() else 1)
+    sys.exit(0 if is_alive() else 1)

@@ -1,7 +1,7 @@
-"""Start the image's own command inside a container and check what only a running one can show.
+"""Run the image's own command inside a container and check the running service.
 
-`python image_probe.py MODEL COMMAND...`, as the container's user, with the network and the mounts
-that image_test.sh makes.
+`python image_probe.py MODEL COMMAND...` runs as the container's user, with the network and the
+mounts that image_test.sh creates.
 """
 
 import base64
@@ -21,13 +21,13 @@ from typing import Any
 
 START_LIMIT_S = 180
 STOP_LIMIT_S = 90
-LISTENING = "0A"
+LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
 SERVICE_PORT = 9090
 DASHBOARD_PORT = 8265
 DEMO = "demo"
 SBOM = Path("/usr/share/doc/prelabel/sbom.cdx.json")
 BUILD_TOOLS = ("gcc", "cc", "make", "cyclonedx-py")
-GPU_TOOLS = ("gcc", "cc")  # Triton's
+GPU_TOOLS = ("gcc", "cc")  # Triton compiles its launchers with them
 LABEL_CONFIG = """
 <View>
   <Image name="image" value="$image"/>
@@ -39,15 +39,15 @@ LABEL_CONFIG = """
 
 
 def main(model: str, command: list[str]) -> None:
-    """Exit with a sentence at the first thing that is not as it should be."""
+    """Run all checks. Exits with a message at the first that fails."""
     check_rights()
     check_contents(model)
-    # What a shell starts in the background ignores Ctrl-C, and would have its children ignore it.
+    # A background job of a shell ignores SIGINT, and its children would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     service = subprocess.Popen(command)  # noqa: S603 - the image's own CMD
     try:
         say(f"first answer after {wait_until_healthy(service):.0f} s")
-        say(f"/health: {ask('127.0.0.1', SERVICE_PORT, '/health')}")
+        say(f"/health: {request('127.0.0.1', SERVICE_PORT, '/health')}")
         check_prediction(model)
         check_ports()
         check_control_plane()
@@ -60,7 +60,7 @@ def main(model: str, command: list[str]) -> None:
 
 
 def check_rights() -> None:
-    """What the service may do to its container."""
+    """Check user, capabilities, and what of the container is writable."""
     check(os.getuid() == os.getgid() == 1000, "The container does not run as user 1000.")
     read_only = os.statvfs("/").f_flag & os.ST_RDONLY
     check(bool(read_only), "The root is not read-only.")
@@ -68,25 +68,26 @@ def check_rights() -> None:
         r"^Cap(?:Eff|Bnd):\s+(\w+)$", Path("/proc/self/status").read_text(), re.M
     )
     check([int(each, 16) for each in capabilities] == [0, 0], "The container has capabilities.")
-    foreign = [each for each in ("/app", "/opt/venv", "/app/models") if Path(each).stat().st_uid]
-    check(foreign == [], f"The service could change {foreign}.")
+    folders = ("/app", "/opt/venv", "/app/models")
+    not_owned_by_root = [each for each in folders if Path(each).stat().st_uid]
+    check(not_owned_by_root == [], f"The service could change {not_owned_by_root}.")
     check(os.access("/models", os.W_OK), "The service cannot write downloaded models.")
     check(os.access("/data", os.W_OK), "The service cannot write remembered prompts.")
     say("user 1000, no capabilities, read-only root")
 
 
 def check_contents(model: str) -> None:
-    """What the image holds, and what it must not."""
+    """Check programs, weights, bill of materials and PyTorch; no build tools may be left."""
     check(Path.cwd() == Path("/app"), "The working directory is not /app.")
     for name in ("ray", "serve", "prelabel", "python"):
         check(shutil.which(name) is not None, f"{name} is not on the PATH.")
     allowed = GPU_TOOLS if find_spec("triton") else ()
     tools = tuple(each for each in BUILD_TOOLS if shutil.which(each))
-    check(tools == allowed, f"Of build tools, the image holds {tools}.")
+    check(tools == allowed, f"The image holds the build tools {tools}.")
     check(Path("serve_config.production.yaml").is_file(), "The production config is missing.")
     verify = ["prelabel", "download", model, "--models-dir", "/app/models"]
     done = subprocess.run(verify, capture_output=True, text=True, check=False)  # noqa: S603
-    check(done.returncode == 0, f"The weights are not whole: {done.stderr}")
+    check(done.returncode == 0, f"The weights are incomplete: {done.stderr}")
     components = {
         each["name"]: each["version"] for each in json.loads(SBOM.read_text())["components"]
     }
@@ -96,30 +97,30 @@ def check_contents(model: str) -> None:
         f"bill of materials: {len(components)} packages, torch {components['torch']}, "
         f"ray {components['ray']}, python {components['python']}, libc6 {components['libc6']}"
     )
-    # In a process of its own: the checks of the network want this one small.
-    look = (
+    # In a separate process, because importing torch would make this one needlessly large.
+    program = (
         "import torch; from prelabel.engines.kernels.library import kernels; "
         "print(torch.__version__, torch.cuda.is_available(), kernels() is not None)"
     )
-    seen = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", look], capture_output=True, text=True, check=True
+    output = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()
-    check(seen[1:] == ["False", "True"], f"PyTorch, a GPU, the kernels: {seen}")
-    say(f"PyTorch {seen[0]} loads without a GPU, and so do the kernels")
+    check(output[1:] == ["False", "True"], f"PyTorch, GPU available, kernels loaded: {output}")
+    say(f"PyTorch {output[0]} and the kernels load without a GPU")
 
 
 def wait_until_healthy(service: subprocess.Popen[bytes]) -> float:
-    """Seconds until the image's health check is content."""
+    """Wait until the image's health check passes; return the seconds."""
     start = time.monotonic()
     while subprocess.run([sys.executable, "deploy/healthcheck.py"], check=False).returncode:
-        check(service.poll() is None, "The service ended. Its output above says why.")
-        check(time.monotonic() - start < START_LIMIT_S, "The service does not answer.")
+        check(service.poll() is None, "The service ended. Its output above has the reason.")
+        check(time.monotonic() - start < START_LIMIT_S, "The service does not answer in time.")
         time.sleep(1)
     return time.monotonic() - start
 
 
 def check_prediction(model: str) -> None:
-    """A drawing of a red circle and a blue square, as Label Studio asks for it."""
+    """Check the prediction for a drawing of a red circle and a blue square."""
     from PIL import Image, ImageDraw
 
     drawing = Image.new("RGB", (224, 224), "grey")
@@ -128,59 +129,65 @@ def check_prediction(model: str) -> None:
     png = io.BytesIO()
     drawing.save(png, "PNG")
     address = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
-    request = {"tasks": [{"id": 1, "data": {"image": address}}], "label_config": LABEL_CONFIG}
-    status, body = ask("127.0.0.1", SERVICE_PORT, "/predict", json.dumps(request))
-    check(status == 200, f"/predict answers {status}: {body!r}")
-    (prediction,) = json.loads(body)["results"]
-    check(model in prediction["model_version"], f"Not {model}, but {prediction}.")
-    seen = {}
+    body = {"tasks": [{"id": 1, "data": {"image": address}}], "label_config": LABEL_CONFIG}
+    status, answer = request("127.0.0.1", SERVICE_PORT, "/predict", json.dumps(body))
+    check(status == 200, f"/predict answers {status}: {answer!r}")
+    (prediction,) = json.loads(answer)["results"]
+    check(model in prediction["model_version"], f"Not a prediction of {model}: {prediction}.")
+    centres = {}
     for region in prediction["result"]:
         value = region["value"]
         (label,) = value["rectanglelabels"]
-        seen[label] = (value["x"] + value["width"] / 2, value["y"] + value["height"] / 2)
-    say(f"{prediction['model_version']} sees {seen}")
-    # Under another name, the demo's weights get pictures in sizes that they do not know.
+        centres[label] = (value["x"] + value["width"] / 2, value["y"] + value["height"] / 2)
+    say(f"{prediction['model_version']} sees {centres}")
+    # Under another model's name, the demo's weights get image sizes that they were not trained on.
     if model == DEMO:
-        check(set(seen) == {"red circle", "blue square"}, f"Not the two shapes, but {seen}.")
-        for label, middle in (("red circle", (25, 29)), ("blue square", (71, 67))):
-            near = max(abs(a - b) for a, b in zip(seen[label], middle, strict=True)) < 5
-            check(near, f"The {label} is not at {middle} percent, but at {seen[label]}.")
+        check(set(centres) == {"red circle", "blue square"}, f"Expected two shapes: {centres}.")
+        for label, expected in (("red circle", (25, 29)), ("blue square", (71, 67))):
+            near = max(abs(a - b) for a, b in zip(centres[label], expected, strict=True)) < 5
+            check(near, f"The {label} is at {centres[label]} percent, expected {expected}.")
 
 
 def check_ports() -> None:
-    """The service is for others, Ray's dashboard for itself."""
+    """Check that the service listens on all addresses, and Ray's dashboard on loopback only."""
     addresses = listening_addresses()
-    check("00000000" in addresses.get(SERVICE_PORT, set()), "The service is closed to others.")
-    check(addresses.get(DASHBOARD_PORT) == {"0100007F"}, "Ray's dashboard is open to others.")
+    check(
+        "00000000" in addresses.get(SERVICE_PORT, set()),
+        "The service is not public.",
+    )
+    check(
+        addresses.get(DASHBOARD_PORT) == {"0100007F"},
+        "Ray's dashboard is public.",
+    )
 
 
 def check_control_plane() -> None:
-    """Whoever reaches Ray's ports gets nowhere without the token."""
+    """Check that Ray's dashboard, job API and gRPC reject calls without the token."""
     for path in ("/api/cluster_status", "/api/jobs/", "/api/serve/applications/"):
-        status, _ = ask("127.0.0.1", DASHBOARD_PORT, path)
+        status, _ = request("127.0.0.1", DASHBOARD_PORT, path)
         check(status == 401, f"Ray's dashboard answers {status} at {path} without a token.")
     job = json.dumps({"entrypoint": "touch /tmp/intruder"})
-    status, _ = ask("127.0.0.1", DASHBOARD_PORT, "/api/jobs/", job)
-    check(status == 401, f"Ray's dashboard answers a job without a token by {status}.")
+    status, _ = request("127.0.0.1", DASHBOARD_PORT, "/api/jobs/", job)
+    check(status == 401, f"Ray's dashboard answers {status} to a job without a token.")
     token = Path.home().joinpath(".ray/auth_token").read_text().strip()
     gcs = option_of_raylet("gcs-address")
     without, wrong, right = (call_gcs(gcs, each) for each in ("", "0" * 64, token))
     check((without, wrong) == ("UNAUTHENTICATED",) * 2, f"gRPC at {gcs}: {without}, {wrong}")
-    check(right == "OK", f"gRPC at {gcs} answers the token by {right}")
-    say(f"Ray's dashboard, job API and gRPC ({gcs}) want the token")
+    check(right == "OK", f"gRPC at {gcs} answers {right} to a call with the token.")
+    say(f"Ray's dashboard, job API and gRPC ({gcs}) require the token")
 
 
 def option_of_raylet(name: str) -> str:
-    """What Ray's own node process was started with."""
+    """Return a command-line option of Ray's node process."""
     pattern = re.compile(rf"raylet/raylet\0.*--{name}=([^\0 ]+)", re.DOTALL)
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        if found := pattern.search(path.read_text(errors="replace")):
-            return found[1]
+        if match := pattern.search(path.read_text(errors="replace")):
+            return match[1]
     sys.exit(f"No raylet has the option {name}.")
 
 
 def call_gcs(address: str, token: str) -> str:
-    """The status of a call to Ray's control store: its list of nodes."""
+    """List the nodes at Ray's control store (GCS); return the name of the gRPC status."""
     import grpc
     from ray.core.generated import gcs_service_pb2
 
@@ -200,27 +207,31 @@ def call_gcs(address: str, token: str) -> str:
 
 
 def check_metrics() -> None:
-    """Prometheus finds Ray's metrics port where compose mounts its address, and may read it."""
+    """Check that Prometheus can read the address of Ray's metrics port, and the metrics there."""
     targets: list[Any] = []
     deadline = time.monotonic() + 60
-    found = Path("/tmp/ray/prom_metrics_service_discovery.json")  # noqa: S108
+    discovery = Path("/tmp/ray/prom_metrics_service_discovery.json")  # noqa: S108
     while not targets and time.monotonic() < deadline:
-        if found.exists():
-            targets = [each for group in json.loads(found.read_text()) for each in group["targets"]]
+        if discovery.exists():
+            groups = json.loads(discovery.read_text())
+            targets = [each for group in groups for each in group["targets"]]
         time.sleep(1)
     check(bool(targets), "Ray does not write the address of its metrics port.")
-    check(found.stat().st_mode & 0o004 != 0, "Prometheus could not read it.")
-    inside = [each for each in targets if not each.startswith("127.")]
-    check(bool(inside), f"Other containers cannot reach the metrics at {targets}.")
-    host, port = inside[0].rsplit(":", 1)
-    while b"ray_prelabel_requests_total" not in ask(host, int(port), "/metrics")[1]:
-        check(time.monotonic() < deadline, "Ray's metrics lack this service's.")
+    check(
+        discovery.stat().st_mode & 0o004 != 0,
+        "Prometheus cannot read that address.",
+    )
+    reachable = [each for each in targets if not each.startswith("127.")]
+    check(bool(reachable), f"Other containers cannot reach the metrics at {targets}.")
+    host, port = reachable[0].rsplit(":", 1)
+    while b"ray_prelabel_requests_total" not in request(host, int(port), "/metrics")[1]:
+        check(time.monotonic() < deadline, "The metrics of the service are missing from Ray's.")
         time.sleep(2)
-    say(f"metrics at {inside[0]}")
+    say(f"metrics at {reachable[0]}")
 
 
 def listening_addresses() -> dict[int, set[str]]:
-    """Port -> local IPv4 addresses, in the kernel's hexadecimal form."""
+    """Return the local IPv4 addresses by listening port, in the kernel's hexadecimal form."""
     addresses: dict[int, set[str]] = {}
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, _, state, *_ = line.split()
@@ -230,8 +241,8 @@ def listening_addresses() -> dict[int, set[str]]:
     return addresses
 
 
-def ask(host: str, port: int, path: str, body: str | None = None) -> tuple[int, bytes]:
-    """Status and body of the answer."""
+def request(host: str, port: int, path: str, body: str | None = None) -> tuple[int, bytes]:
+    """Send a GET request, or a POST request with a body; return status and body."""
     connection = http.client.HTTPConnection(host, port, timeout=100)
     try:
         connection.request(
@@ -243,14 +254,14 @@ def ask(host: str, port: int, path: str, body: str | None = None) -> tuple[int, 
         connection.close()
 
 
-def check(condition: bool, complaint: str) -> None:
-    """Exit with the complaint unless the condition holds."""
+def check(condition: bool, message: str) -> None:
+    """Exit with a message unless the condition holds."""
     if not condition:
-        sys.exit(complaint)
+        sys.exit(message)
 
 
 def say(sentence: str) -> None:
-    """One line of the report."""
+    """Print one line of the report."""
     sys.stdout.write(f"--- {sentence}\n")
     sys.stdout.flush()
 

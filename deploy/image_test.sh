@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Build the image for real, without Docker, and run it: `sudo make image-test`.
-# Needs Debian or Ubuntu, and 25 GB in $TMPDIR (/var/tmp). Leaves nothing behind.
-# DEVICE=gpu tests the image for GPUs instead, as far as that goes without one.
+# Build the image with buildah instead of Docker, and run it: `sudo make image-test`.
+# Needs Debian or Ubuntu, and 25 GB in $TMPDIR (default /var/tmp). Removes everything at the end.
+# DEVICE=gpu tests the GPU image, as far as that is possible without a GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 device=${DEVICE:-cpu}
@@ -19,16 +19,16 @@ work=$(mktemp -d "${TMPDIR:-/var/tmp}/prelabel-image.XXXXXX")
 mkdir "$work/tmp" "$work/storage" "$work/volumes"
 export TMPDIR=$work/tmp BUILDAH_ISOLATION=chroot
 hub=
-leave() {
+clean_up() {
     [ -z "$hub" ] || kill "$hub"
     image rm --all > /dev/null 2>&1 || true
     umount "$work/storage/overlay" 2> /dev/null || true
     rm -rf "$work"
 }
-trap leave EXIT
+trap clean_up EXIT
 
-# A storage of its own, so that this machine's images stay as they are. vfs works where overlays do
-# not, such as inside another container, but holds every layer in full.
+# A separate storage, so that this machine's images are not touched. The vfs driver works where
+# overlay mounts fail, such as inside another container, but stores every layer in full.
 driver=vfs
 mkdir "$work"/{lower,upper,layer,merged}
 if mount -t overlay overlay "$work/merged" \
@@ -39,23 +39,25 @@ fi
 image() { buildah --root "$work/storage" --runroot "$work/run" --storage-driver "$driver" "$@"; }
 step() { printf -- '--- %(%T)T %s\n' -1 "$*"; }
 
-# What this machine's pip needs to reach an index is lent to the build and no part of the image.
-lent=()
+# This machine's pip configuration and CA certificates are mounted during the build, so that pip
+# reaches its index; they do not become part of the image.
+mounts=()
 for path in /etc/pip.conf /etc/ssl/certs; do
-    [ ! -e "$path" ] || lent+=(--volume "$path:$path:ro")
+    [ ! -e "$path" ] || mounts+=(--volume "$path:$path:ro")
 done
 build() { # TAG CONTEXT ARGUMENTS...
     local tag=$1 context=$2 started=$SECONDS
     shift 2
     image build --pull-never --format docker --layers --build-arg BASE_IMAGE=localhost/prelabel-base \
-        --build-arg "DEVICE=$device" "${lent[@]}" "$@" --tag "$tag" "$context" \
+        --build-arg "DEVICE=$device" "${mounts[@]}" "$@" --tag "$tag" "$context" \
         > "$work/build.log" 2>&1 || { tail -n 50 "$work/build.log"; exit 1; }
-    step "$tag was built in $((SECONDS - started)) s; its layers, without those of the one before:"
+    step "$tag was built in $((SECONDS - started)) s; its layers, without those of the previous image:"
     image inspect --type image "$tag" | python3 deploy/docker/layers.py "$work/storage" "$work/layers"
 }
 
-# As compose runs it: nothing to write to but volumes and memory, no capabilities, a network of its
-# own. It leads nowhere, for the demo model needs none, but has an address that is not loopback.
+# Run an image as docker-compose.yml does: only volumes and memory are writable, no capabilities,
+# and a separate network. The network has no route out, which the demo model does not need, but it
+# has an address that is not loopback.
 run() { # TAG MODEL
     local container root command environment
     container=$(image from --pull-never "$1")
@@ -70,7 +72,7 @@ run() { # TAG MODEL
         exit 1
     fi
     step "run $1"
-    # shellcheck disable=SC2016 # the inner shell expands
+    # shellcheck disable=SC2016 # the inner shell expands the variables
     unshare --net --mount --pid --fork --kill-child sh -euc '
         root=$1 volumes=$2
         shift 2
@@ -102,7 +104,7 @@ run() { # TAG MODEL
     rm -rf "$work"/volumes/*
 }
 
-step "base: a minimal Debian with Python 3.11, in place of one from a registry"
+step "base image: a minimal Debian with Python 3.11, instead of one from a registry"
 packages=ca-certificates,python3-venv
 [ "$device" = cpu ] || packages+=,libpython3-dev
 debootstrap --variant=minbase "--include=$packages" bookworm "$work/base" \
@@ -113,18 +115,18 @@ image config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 image commit --quiet --rm "$container" prelabel-base > /dev/null
 rm -rf "$work/base"
 
-step "the image for $device, with the demo model"
+step "image for $device, with the demo model"
 build prelabel .
 run prelabel demo
 
-step "a change of the code"
+step "image after a change of the code"
 mkdir "$work/context"
 cp -a Dockerfile .dockerignore pyproject.toml README.md LICENSE serve_app.py serve_config*.yaml \
     deploy deployments models prelabel requirements "$work/context"
 echo "# changed" >> "$work/context/prelabel/pipeline.py"
 build prelabel:changed "$work/context"
 
-step "weights baked in, from a hub on loopback that has the demo's under another name"
+step "image with baked-in weights, from a hub on loopback that serves the demo's under another name"
 python3 deploy/docker/hub.py "$work/port" iSEE-Laboratory/llmdet_tiny prelabel/checkpoints/demo 2> "$work/hub.log" &
 hub=$!
 until [ -s "$work/port" ]; do sleep 0.1; done

@@ -1,7 +1,7 @@
-"""A config of Serve with a digest of the code under `release`, for `serve deploy`.
+"""Add a digest of the code to a Serve config, as the argument `release`, for `serve deploy`.
 
-Serve rolls out a config that differs from the one that runs, and looks at no file of the code:
-without this, the same config would leave the replicas on the old code for ever.
+Serve rolls a config out only if it differs from the running one, and does not look at the code.
+Without the digest, replicas would keep running the old code after a change of code alone.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _CODE = (
 
 
 def digest(root: Path) -> str:
-    """Twelve letters that change with any file of the code, with its name or with what it needs."""
-    found = hashlib.sha256()
+    """Return 12 hex digits that change with the code's file names, contents or requirements."""
+    sha256 = hashlib.sha256()
     for path in sorted({path for pattern in _CODE for path in root.glob(pattern)}):
-        found.update(f"{path.relative_to(root).as_posix()} {sha256_of(path)}\n".encode())
-    return found.hexdigest()[:12]
+        sha256.update(f"{path.relative_to(root).as_posix()} {sha256_of(path)}\n".encode())
+    return sha256.hexdigest()[:12]
 
 
-def released(config: str, root: Path = PROJECT_ROOT) -> str:
-    """The YAML of a config, for the code in that folder."""
-    read = yaml.safe_load(config)
-    for application in read["applications"]:
+def with_release(config: str, root: Path = PROJECT_ROOT) -> str:
+    """Return a Serve config (YAML) with the digest of the code in a folder."""
+    parsed = yaml.safe_load(config)
+    for application in parsed["applications"]:
         application.setdefault("args", {})["release"] = digest(root)
-    text: str = yaml.safe_dump(read, sort_keys=False)
+    text: str = yaml.safe_dump(parsed, sort_keys=False)
     return text
 
 
 if __name__ == "__main__":
-    sys.stdout.write(released(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    sys.stdout.write(with_release(Path(sys.argv[1]).read_text(encoding="utf-8")))

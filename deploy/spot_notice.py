@@ -1,9 +1,10 @@
-"""On a spot machine: waits for the cloud's notice that it is taken away, then drains its Ray node,
-so that Serve starts replicas elsewhere and sends no more requests here.
+"""Wait on a spot machine for the cloud's termination notice, then drain the machine's Ray node.
 
-    python3 spot_notice.py aws      or gcp; needs the standard library, and Ray's command
+Serve then starts the replicas on other nodes and routes no more requests to this one.
 
-It goes on until the machine ends or the node is drained; a second one ends at once.
+    python3 spot_notice.py aws    # or gcp; needs the standard library and the `ray` command only
+
+The program runs until the machine ends or the node is drained. A second instance exits at once.
 """
 
 from __future__ import annotations
@@ -21,21 +22,24 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-AWS_TOKEN_TTL_S = 21_600
-GCP_NOTICE_S = 30  # from the notice to the end
-TO_ACT_S = 5  # of that, for polling and Ray's command
-TIMEOUT_S = 2
+AWS_TOKEN_TTL_S = 21_600  # the longest that IMDSv2 grants
+GCP_NOTICE_S = 30  # time from the notice to the end of the machine
+REACTION_S = 5  # part of that time that polling and Ray's command take
+TIMEOUT_S = 2  # the metadata service is on the same host
 DRAIN_TIMEOUT_S = 60
 
 logger = logging.getLogger("spot_notice")
 
 
 class MetadataError(Exception):
-    """The metadata service gave no answer that says anything."""
+    """The metadata service gave no usable answer."""
 
 
-def ask(address: str, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
-    """Status and body. No proxy and no redirect: the token is for this address alone."""
+def request(address: str, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
+    """Return status and body.
+
+    http.client uses no proxy and follows no redirect, so the token reaches this address only.
+    """
     connection = http.client.HTTPConnection(address, timeout=TIMEOUT_S)
     try:
         connection.request(method, path, headers=dict(headers))
@@ -48,13 +52,13 @@ def ask(address: str, method: str, path: str, headers: Mapping[str, str]) -> tup
 
 
 def aws_seconds_left(address: str) -> int | None:
-    """Until this machine is taken away; None without notice. By IMDSv2, which wants a token."""
+    """Return the seconds until the machine ends; None without a notice. Uses IMDSv2."""
     ttl = {"X-aws-ec2-metadata-token-ttl-seconds": str(AWS_TOKEN_TTL_S)}
-    status, token = ask(address, "PUT", "/latest/api/token", ttl)
+    status, token = request(address, "PUT", "/latest/api/token", ttl)
     if status != 200:
-        raise MetadataError(f"no token, but {status}")
+        raise MetadataError(f"the token request was answered with {status}")
     path = "/latest/meta-data/spot/instance-action"
-    status, body = ask(address, "GET", path, {"X-aws-ec2-metadata-token": token})
+    status, body = request(address, "GET", path, {"X-aws-ec2-metadata-token": token})
     if status == 404:
         return None
     if status != 200:
@@ -63,13 +67,13 @@ def aws_seconds_left(address: str) -> int | None:
         at = datetime.fromisoformat(json.loads(body)["time"])
         return int((at - datetime.now(UTC)).total_seconds())
     except (ValueError, KeyError, TypeError) as error:
-        raise MetadataError(f"{path} is not understood: {body[:200]!r}") from error
+        raise MetadataError(f"{path} has an unknown format: {body[:200]!r}") from error
 
 
 def gcp_seconds_left(address: str) -> int | None:
-    """Until this machine is taken away; None without notice."""
+    """Return the seconds until the machine ends; None without a notice."""
     path = "/computeMetadata/v1/instance/preempted"
-    status, body = ask(address, "GET", path, {"Metadata-Flavor": "Google"})
+    status, body = request(address, "GET", path, {"Metadata-Flavor": "Google"})
     if status != 200:
         raise MetadataError(f"{path}: {status}")
     return GCP_NOTICE_S if body.strip() == "TRUE" else None
@@ -82,7 +86,7 @@ CLOUDS: Mapping[str, tuple[str, Callable[[str], int | None]]] = {
 
 
 def wait_for_notice(seconds_left: Callable[[], int | None], every_s: float) -> int:
-    """Seconds until the machine ends. Says of a metadata service that fails once that it does."""
+    """Poll until there is a notice; return the seconds left. Repeated failures are logged once."""
     failing = False
     while True:
         try:
@@ -90,7 +94,7 @@ def wait_for_notice(seconds_left: Callable[[], int | None], every_s: float) -> i
             failing = False
         except MetadataError as error:
             if not failing:
-                logger.warning("the cloud's notices cannot be read: %s", error)
+                logger.warning("the cloud's termination notice cannot be read: %s", error)
             left, failing = None, True
         if left is not None:
             return left
@@ -98,12 +102,12 @@ def wait_for_notice(seconds_left: Callable[[], int | None], every_s: float) -> i
 
 
 def drain(ray: Sequence[str], seconds_left: int) -> bool:
-    """Whether Ray took it: this node gets no more work, and must be done until then."""
+    """Tell Ray to drain this node within the seconds left. Returns True if Ray accepted."""
     command = [
         *ray,
         "--reason=DRAIN_NODE_REASON_PREEMPTION",
-        "--reason-message=the spot machine is taken away",
-        f"--deadline-remaining-seconds={max(seconds_left - TO_ACT_S, 1)}",
+        "--reason-message=the spot machine is terminated",
+        f"--deadline-remaining-seconds={max(seconds_left - REACTION_S, 1)}",
     ]
     try:
         done = subprocess.run(  # noqa: S603 - the command is the operator's
@@ -113,16 +117,16 @@ def drain(ray: Sequence[str], seconds_left: int) -> bool:
         logger.warning("%s", error)
         return False
     if done.returncode != 0:
-        logger.warning("Ray did not take it: %s", (done.stderr or done.stdout)[-1000:])
+        logger.warning("Ray did not drain the node: %s", (done.stderr or done.stdout)[-1000:])
     return done.returncode == 0
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[bool]:
-    """Whether this is the only one on the machine."""
-    with lock.open("w") as held:
+def single_instance(lock: Path) -> Iterator[bool]:
+    """Take a lock file; yield False if another process on this machine holds it."""
+    with lock.open("w") as lock_file:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:
@@ -130,40 +134,43 @@ def alone(lock: Path) -> Iterator[bool]:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """What it was told. What follows `--` is the command that drains: without --node-id, this
-    machine's node.
+    """Parse the command line; the words after `--` are the drain command.
+
+    Without --node-id, the default `ray drain-node` drains the node of this machine.
     """
     own, drain = list(words), ["ray", "drain-node"]
     if "--" in own:
-        at = own.index("--")
-        own, drain = own[:at], own[at + 1 :]
+        separator = own.index("--")
+        own, drain = own[:separator], own[separator + 1 :]
     parser = argparse.ArgumentParser(
         usage="spot_notice.py {aws,gcp} [options] [-- ray drain-node]",
         description=__doc__.partition("\n\n")[0],
     )
     parser.add_argument("cloud", choices=CLOUDS)
-    parser.add_argument("--metadata", help="host:port of the metadata service, if not the cloud's")
-    parser.add_argument("--every", type=float, default=2, help="seconds between questions")
-    parser.add_argument("--lock", type=Path, default=Path.home() / ".prelabel-spot-notice.lock")
+    parser.add_argument("--metadata", help="host:port of another metadata service")
+    parser.add_argument("--every", type=float, default=2, help="polling interval, seconds")
+    parser.add_argument(
+        "--lock", type=Path, default=Path.home() / ".prelabel-spot-notice.lock", help="lock file"
+    )
     return parser.parse_args(own, argparse.Namespace(drain=drain))
 
 
 def main() -> None:
-    """Wait, then drain."""
+    """Wait for a notice, then drain the node; retry until the machine ends."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-    given = parse(sys.argv[1:])
-    address, seconds_left = CLOUDS[given.cloud]
-    address = given.metadata or address
-    with alone(given.lock) as first:
-        if not first:
-            logger.info("another one waits already")
+    options = parse(sys.argv[1:])
+    address, seconds_left = CLOUDS[options.cloud]
+    address = options.metadata or address
+    with single_instance(options.lock) as is_first:
+        if not is_first:
+            logger.info("another instance is running")
             return
-        logger.info("waiting for a notice of %s", address)
-        left = wait_for_notice(lambda: seconds_left(address), given.every)
-        ends = time.monotonic() + left
-        logger.info("the machine is taken away in %d s; draining its Ray node", left)
-        while not drain(given.drain, int(ends - time.monotonic())):
-            if time.monotonic() > ends:
+        logger.info("waiting for a termination notice from %s", address)
+        left = wait_for_notice(lambda: seconds_left(address), options.every)
+        deadline = time.monotonic() + left
+        logger.info("the machine ends in %d s; draining its Ray node", left)
+        while not drain(options.drain, int(deadline - time.monotonic())):
+            if time.monotonic() > deadline:
                 return
             time.sleep(1)
         logger.info("drained")

@@ -1,10 +1,10 @@
-"""Draws the pictures of examples/demo and writes the boxes that belong to them (cases.json).
+"""Draw the pictures of examples/demo from scenes.yaml, and write their true boxes to cases.json.
 
-Needs requirements/train.txt and npm, since the drawings come from icon sets of its registry:
+Needs requirements/train.txt and npm, because the drawings come from icon sets of the npm registry:
 
     make .venv/train.stamp && .venv/bin/python -m examples.draw_demo
 
-What is drawn stands in scenes.yaml. The same file gives the same pictures.
+The output is deterministic.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from training.world import load_world
 
 HERE = Path(__file__).resolve().parent
 DEMO = HERE / "demo"
-LARGEST_PX = 400  # of a drawing
-SMOOTHING = 2  # grounds are drawn this much larger, then reduced
-GRAIN = 1.2  # standard deviation of a photograph-like grain; PNG would store it badly
+LARGEST_PX = 400  # longer side of a drawing before it is scaled
+SMOOTHING = 2  # supersampling factor of the backgrounds
+GRAIN = 1.2  # standard deviation of film grain, JPEG only: it would bloat PNG files
 SHADOW = (40, 40, 50)
-ROTATED = 6  # EXIF orientation: to be turned a quarter clockwise
+ROTATED = 6  # EXIF orientation: rotate by 90 degrees clockwise for display
 
 Colour = tuple[int, int, int]
 Drawings = dict[str, dict[str, list[Drawing]]]
@@ -40,7 +40,7 @@ WH = tuple[int, int]
 
 @dataclass(frozen=True)
 class Thing:
-    """Something drawn; see scenes.yaml."""
+    """One drawn object. scenes.yaml documents the fields."""
 
     thing: tuple[str, float, float, float]
     drawing: int = 0
@@ -51,13 +51,13 @@ class Thing:
 
     @property
     def label(self) -> str:
-        """The word for it in the prompt."""
+        """Name of the object in the prompt."""
         return self.called or self.thing[0]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture; see scenes.yaml."""
+    """One picture. scenes.yaml documents the fields."""
 
     file: str
     size: WH
@@ -102,7 +102,7 @@ def _draw(picture: Picture, drawings: Drawings) -> dict[str, object]:
 
 
 def _box(label: str, left_top: WH, size: WH, picture: WH) -> dict[str, object]:
-    """A true box in percent of the picture."""
+    """Return an entry of cases.json: label and box in percent of the picture."""
     x, y = (100 * a / b for a, b in zip(left_top, picture, strict=True))
     width, height = (100 * a / b for a, b in zip(size, picture, strict=True))
     inside = min(x, y) >= 0 and max(x + width, y + height) <= 100
@@ -130,7 +130,7 @@ def _drawing(thing: Thing, picture: Picture, drawings: Drawings) -> Image.Image:
 
 
 def _cast_shadow(canvas: Image.Image, x: float, y: float, width: float) -> None:
-    """A soft shadow on the ground below a thing whose foot is at (x, y)."""
+    """Draw a soft shadow below an object whose bottom centre is at (x, y), pixels."""
     height = max(6.0, width * 0.12)
     mask = Image.new("L", canvas.size, 0)
     ellipse = (x - width * 0.48, y - height * 0.7, x + width * 0.48, y + height * 0.5)
@@ -139,7 +139,7 @@ def _cast_shadow(canvas: Image.Image, x: float, y: float, width: float) -> None:
 
 
 def _lay_shadow(canvas: Image.Image, drawing: Image.Image, left_top: WH) -> None:
-    """A soft shadow of a thing that lies on the ground, a little to its lower right."""
+    """Draw a soft shadow of an object seen from above, shifted to the lower right."""
     shift = 0.008 * min(canvas.size)
     outline = drawing.getchannel("A").point(lambda alpha: alpha * 0.45)
     mask = Image.new("L", canvas.size, 0)
@@ -162,20 +162,19 @@ def _save(canvas: Image.Image, picture: Picture) -> None:
 
 
 def _ground(name: str, wh: WH) -> Image.Image:
-    """What things stand on."""
     large = (wh[0] * SMOOTHING, wh[1] * SMOOTHING)
     return GROUNDS[name](large).resize(wh, Image.Resampling.LANCZOS)
 
 
 def _slope(wh: WH, top: Colour, bottom: Colour) -> Image.Image:
-    """One colour above, another below."""
+    """Return a vertical gradient."""
     share = np.linspace(0, 1, wh[1])[:, None, None]
     rows = np.array(top) * (1 - share) + np.array(bottom) * share
     return Image.fromarray(np.broadcast_to(rows, (wh[1], wh[0], 3)).astype(np.uint8))
 
 
 def _hill(picture: Image.Image, level: float, swell: float, phase: float, colour: Colour) -> None:
-    """Everything below a wavy line. level, swell: in parts of the height."""
+    """Fill the area below a sine curve. level, swell: shares of the picture's height."""
     width, height = picture.size
     xs = np.linspace(0, width, 200)
     ys = height * (level + swell * np.sin(phase + 5.2 * xs / width))
@@ -200,9 +199,9 @@ def _snow(wh: WH) -> Image.Image:
 
 def _night(wh: WH) -> Image.Image:
     picture = _slope(wh, (34, 42, 72), (84, 88, 120))
-    draw, chance = ImageDraw.Draw(picture), np.random.default_rng(4)
-    for x, y in chance.random((46, 2)):
-        radius = chance.uniform(0.001, 0.003) * wh[0]
+    draw, rng = ImageDraw.Draw(picture), np.random.default_rng(4)
+    for x, y in rng.random((46, 2)):
+        radius = rng.uniform(0.001, 0.003) * wh[0]
         centre = (x * wh[0], y * 0.6 * wh[1])
         draw.circle(centre, radius, fill=(206, 210, 224))
     _hill(picture, 0.76, 0.04, 2.0, (66, 82, 84))
@@ -245,12 +244,12 @@ def _street(wh: WH) -> Image.Image:
 
 
 def _table(wh: WH) -> Image.Image:
-    """Planks with grain."""
+    """Draw wooden planks with grain."""
     width, height = wh
     y, x = np.mgrid[0:height, 0:width] / height
-    chance = np.random.default_rng(2)
+    rng = np.random.default_rng(2)
     plank = (y * 4).astype(int)
-    tone = chance.uniform(-8, 8, 5)[plank]
+    tone = rng.uniform(-8, 8, 5)[plank]
     grain = 3 * np.sin(90 * y + 5 * np.sin(2.5 * x + plank * 2)) + 2 * np.sin(240 * y + 3 * x)
     wood = np.array([198, 172, 140]) + (tone + grain)[..., None]
     wood[(y * 4) % 1 < 0.012] -= 34
@@ -269,7 +268,7 @@ def _room(wh: WH) -> Image.Image:
 
 
 def _paper(wh: WH) -> Image.Image:
-    """Squared, as of a sketchbook."""
+    """Draw squared paper."""
     picture = _slope(wh, (172, 178, 184), (154, 160, 168))
     draw, step = ImageDraw.Draw(picture), min(wh) / 16
     for i in range(1, round(max(wh) / step)):

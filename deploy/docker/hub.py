@@ -1,7 +1,7 @@
-"""A model hub of one repository, for image_test.sh: `python hub.py PORT_FILE REPOSITORY FOLDER`.
+"""A stand-in for the Hugging Face Hub with one repository, used by image_test.sh.
 
-It serves the folder's files on loopback as the hub does, with their hashes, and counts nothing: who
-holds the download to the hashes is `prelabel download`.
+`python hub.py PORT_FILE REPOSITORY FOLDER` serves the folder's files on loopback with the hub's
+headers. `prelabel download` verifies the checksums itself.
 """
 
 import hashlib
@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 
-def answer_for(repository: str, folder: Path) -> type[BaseHTTPRequestHandler]:
-    """The server's answers."""
+def handler_for(repository: str, folder: Path) -> type[BaseHTTPRequestHandler]:
+    """Return a request handler that serves a folder as a repository."""
     resolve = re.compile(rf"/{re.escape(repository)}/resolve/(\w+)/([\w.]+)")
 
-    class Answer(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.answer(with_body=False)
 
@@ -23,26 +23,26 @@ def answer_for(repository: str, folder: Path) -> type[BaseHTTPRequestHandler]:
             self.answer(with_body=True)
 
         def answer(self, *, with_body: bool) -> None:
-            found = resolve.fullmatch(self.path)
-            path = folder / found[2] if found else folder
-            if found is None or not path.is_file():
+            match = resolve.fullmatch(self.path)
+            path = folder / match[2] if match else folder
+            if match is None or not path.is_file():
                 self.send_error(404)
                 return
             content = path.read_bytes()
             self.send_response(200)
-            self.send_header("X-Repo-Commit", found[1])
+            self.send_header("X-Repo-Commit", match[1])
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             if with_body:
                 self.wfile.write(content)
 
-    return Answer
+    return Handler
 
 
 def main(port_file: Path, repository: str, folder: Path) -> None:
-    """Serve until killed; the port is in the file once the server listens."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), answer_for(repository, folder)) as server:
+    """Serve until killed. The port is written to a file once the server listens."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler_for(repository, folder)) as server:
         port_file.write_text(str(server.server_port))
         server.serve_forever()
 

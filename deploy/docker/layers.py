@@ -1,6 +1,7 @@
-"""Sizes of an image's layers: `buildah inspect --type image IMAGE | python layers.py STORAGE`.
+"""Print the sizes of an image's layers.
 
-With a file of layers that are known as second argument, which it then rewrites, only the others.
+`buildah inspect --type image IMAGE | python layers.py STORAGE [KNOWN]`. KNOWN is a file of layer
+digests: layers in it are left out, and the file is rewritten with the digests of this image.
 """
 
 import json
@@ -11,7 +12,7 @@ Layer = tuple[str, int, str]
 
 
 def main(storage: Path, known: Path | None) -> None:
-    """One line for each layer, and their sum."""
+    """Print one line per layer, and the sum."""
     layers = layers_of(json.load(sys.stdin)["OCIv1"], storage)
     old = set(known.read_text().split()) if known is not None and known.exists() else set()
     for digest, size, made_by in layers:
@@ -24,9 +25,9 @@ def main(storage: Path, known: Path | None) -> None:
 
 
 def layers_of(config: dict[str, dict[str, list[str]]], storage: Path) -> list[Layer]:
-    """Digest, size in bytes unpacked, and the instruction that made it."""
+    """Return digest, unpacked size in bytes and the Dockerfile instruction of each layer."""
     (index,) = storage.glob("*-layers/layers.json")
-    known = json.loads(index.read_text())  # of containers, too, which have no digest
+    known = json.loads(index.read_text())  # entries of containers have no digest
     sizes = {each["diff-digest"]: each["diff-size"] for each in known if "diff-digest" in each}
     history = [each for each in config["history"] if not each.get("empty_layer")]
     return [

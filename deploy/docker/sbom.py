@@ -1,7 +1,7 @@
-"""The image's software bill of materials: its Python packages, its base's packages, itself.
+"""Write the image's software bill of materials: Python packages, Debian packages, the project.
 
-`python sbom.py FOLDER` writes it as CycloneDX JSON. The folder holds python.cdx.json (by
-cyclonedx-py), the base's os-release and dpkg's status, and the project's __init__.py.
+`python sbom.py FOLDER` prints CycloneDX JSON. The folder holds python.cdx.json (by cyclonedx-py),
+the base image's os-release, dpkg's status file, and the project's __init__.py.
 """
 
 import json
@@ -19,7 +19,7 @@ Component = dict[str, Any]
 
 
 def main(folder: Path) -> None:
-    """Exit with a sentence if what comes out is not valid."""
+    """Print the bill of materials; exit with an error message if it is not valid CycloneDX."""
     bom = json.loads((folder / "python.cdx.json").read_text())
     bom["components"] += [
         component("python", platform.python_version(), "pkg:generic/python"),
@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
 
 
 def debian_components(status: str, os_release: str) -> list[Component]:
-    """What dpkg has installed."""
+    """Return the packages that dpkg reports as installed."""
     release = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', os_release, re.MULTILINE))
     distribution = f"{release['ID']}-{release['VERSION_ID']}"
     packages = [dict(re.findall(r"^([\w-]+): (.*)$", each, re.M)) for each in status.split("\n\n")]
@@ -50,13 +50,13 @@ def debian_components(status: str, os_release: str) -> list[Component]:
 
 
 def component(name: str, version: str, address: str, qualifiers: str = "") -> Component:
-    """One package, under its package URL."""
+    """Return the component of one package, identified by its package URL."""
     purl = f"{address}@{quote(version, safe='')}{qualifiers}"
     return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
 
 
 def project(source: str) -> Component:
-    """This project, whose package is not among the packages yet."""
+    """Return the component of this project, which is not installed when the bill is written."""
     (version,) = re.findall(r'^__version__ = "(.*)"$', source, re.MULTILINE)
     return {
         "type": "application",

@@ -1,10 +1,10 @@
-"""Let PyTorch's CUDA build load where NVIDIA's libraries are left out.
+"""Replace NVIDIA's libraries by one stub library, so that PyTorch's CUDA build loads without them.
 
-`python standins.py SITE_PACKAGES`, in the build of the image for CPUs; needs gcc. The wheel on the
-package index refuses to load unless every library that it was linked to is there: gigabytes, of
-which a CPU never runs a line. This makes one small library in their place, under all their names,
-with the symbols that PyTorch asks for. Whoever calls one is told, and ended: it happens only where
-PyTorch sees a GPU, and the image for CPUs lets it see none.
+`python standins.py SITE_PACKAGES` runs in the build of the CPU image and needs gcc. The wheel on
+the package index does not load unless all libraries that it is linked against are present:
+gigabytes of code that never runs on a CPU. The stub has the names of all these libraries and the
+symbols that PyTorch imports from them. A call of a stub function prints an error and aborts the
+process; PyTorch calls one only if it sees a GPU, and the CPU image hides GPUs from it.
 """
 
 import re
@@ -29,10 +29,10 @@ static void stand_in(void) {
 
 
 def main(site_packages: Path) -> None:
-    """Put the library into torch/lib, with a link for each that is missing."""
+    """Build the stub library in torch/lib, with a symbolic link for each missing library."""
     target = site_packages / "torch/lib"
     present = {path.name for path in site_packages.glob("nvidia/*/lib/*")}
-    missing, symbols = wanted_by(sorted(target.glob("*.so")), present)
+    missing, symbols = missing_from(sorted(target.glob("*.so")), present)
     if missing:
         build(symbols, target / NAME)
     for name in sorted(missing):
@@ -40,37 +40,37 @@ def main(site_packages: Path) -> None:
     sys.stdout.write(f"{len(missing)} libraries and their {len(symbols)} symbols stood in for\n")
 
 
-def wanted_by(libraries: list[Path], present: set[str]) -> tuple[set[str], dict[str, str]]:
-    """Names of NVIDIA's libraries that are missing; symbol -> its version, which may be empty."""
+def missing_from(libraries: list[Path], present: set[str]) -> tuple[set[str], dict[str, str]]:
+    """Return the missing NVIDIA libraries, and their symbols with the version (may be empty)."""
     missing: set[str] = set()
-    wanted: dict[str, str] = {}
+    undefined: dict[str, str] = {}
     defined: set[str] = set()
     for library in libraries:
-        needed = told_by("ldd", str(library))
-        # What needs the driver is loaded where there is a GPU, and the driver has no stand-in:
-        # programs look for it to learn whether there is one.
+        needed = output_of("ldd", str(library))
+        # Libraries that need the driver are loaded on GPU machines only. The driver gets no stub,
+        # because programs detect a GPU by its presence.
         if _DRIVER in needed:
             continue
         missing |= set(_MISSING.findall(needed))
         for kind, symbol, version in _SYMBOL.findall(
-            told_by("nm", "-D", "--with-symbol-versions", str(library))
+            output_of("nm", "-D", "--with-symbol-versions", str(library))
         ):
             if kind != "U":
                 defined.add(symbol)
             elif version not in present:
-                wanted[symbol] = version
+                undefined[symbol] = version
     for symbol in defined:
-        wanted.pop(symbol, None)
-    return missing - present, wanted
+        undefined.pop(symbol, None)
+    return missing - present, undefined
 
 
-def told_by(*command: str) -> str:
-    """Output of a command."""
+def output_of(*command: str) -> str:
+    """Run a command and return its standard output."""
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
 
 
 def build(symbols: dict[str, str], target: Path) -> None:
-    """Compile a library with these symbols, all of which are one function."""
+    """Compile a library in which all symbols are aliases of one function."""
     versions = defaultdict(list)
     for symbol, version in sorted(symbols.items()):
         if version:

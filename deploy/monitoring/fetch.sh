@@ -1,6 +1,6 @@
 #!/bin/sh
-# Debian's Prometheus, unpacked into artifacts/prometheus for the tests. Installed as a package, it
-# would start a server of its own, on the port of this service.
+# Download Debian's Prometheus and unpack it into artifacts/prometheus, for the tests. An installed
+# package would start its own server, on the port of this service (9090).
 set -eu
 cd "$(dirname "$0")/../.."
 mkdir -p artifacts/prometheus

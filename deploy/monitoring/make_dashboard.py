@@ -1,4 +1,4 @@
-"""Writes dashboard.json, which Grafana imports: one list of panels is easier to keep than its JSON.
+"""Write dashboard.json, the dashboard that Grafana imports, from the list of panels below.
 
 python deploy/monitoring/make_dashboard.py [--check]
 """
@@ -30,19 +30,19 @@ def _ratio(above: str, below: str, by: str = "") -> str:
     return f"sum {by}(rate({above}{_RATE})) / sum {by}(rate({below}{_RATE}))"
 
 
-# Row: panels of title, unit and queries, each with a legend.
+# Row -> its panels: title, Grafana unit, and queries with their legends.
 PANELS: dict[str, list[tuple[str, str, list[tuple[str, str]]]]] = {
-    "What users see": [
+    "Traffic and errors": [
         (
             "Tasks per second",
             "reqps",
             [
                 (f"sum(rate(ray_prelabel_tasks_total{_RATE}))", "answered"),
-                (f"sum(rate(ray_prelabel_tasks_failed_total{_RATE}))", "by an error"),
+                (f"sum(rate(ray_prelabel_tasks_failed_total{_RATE}))", "failed"),
             ],
         ),
         (
-            "Seconds of a request",
+            "Request duration",
             "s",
             _quantiles("ray_prelabel_request_seconds", "kind", 0.5, 0.95),
         ),
@@ -62,10 +62,10 @@ PANELS: dict[str, list[tuple[str, str, list[tuple[str, str]]]]] = {
             ],
         ),
     ],
-    "Where the time goes": [
-        ("Seconds of a stage, p95", "s", _quantiles("ray_prelabel_stage_seconds", "stage", 0.95)),
+    "Time by stage": [
+        ("Stage duration, p95", "s", _quantiles("ray_prelabel_stage_seconds", "stage", 0.95)),
         (
-            "Pictures in a batch",
+            "Pictures per batch",
             "none",
             [
                 (
@@ -75,7 +75,7 @@ PANELS: dict[str, list[tuple[str, str, list[tuple[str, str]]]]] = {
             ],
         ),
         (
-            "Passes through the model spared",
+            "Cache hit ratio",
             "percentunit",
             [
                 (
@@ -85,9 +85,9 @@ PANELS: dict[str, list[tuple[str, str, list[tuple[str, str]]]]] = {
             ],
         ),
     ],
-    "How much there is to do": [
+    "Load and capacity": [
         (
-            "Tasks in progress, pictures that wait",
+            "Tasks in progress, queued pictures",
             "none",
             [
                 ("sum(ray_prelabel_tasks_in_progress)", "tasks"),
@@ -95,27 +95,27 @@ PANELS: dict[str, list[tuple[str, str, list[tuple[str, str]]]]] = {
             ],
         ),
         (
-            "Replicas",
+            "Healthy replicas",
             "none",
             [("sum by (deployment) (ray_serve_deployment_replica_healthy)", "{{deployment}}")],
         ),
         (
-            "Processor and memory of the nodes",
+            "CPU and memory of the nodes",
             "percent",
             [
-                ("ray_node_cpu_utilization", "processor {{ip}}"),
+                ("ray_node_cpu_utilization", "CPU {{ip}}"),
                 ("100 * ray_node_mem_used / ray_node_mem_total", "memory {{ip}}"),
             ],
         ),
     ],
     "GPUs": [
         (
-            "GPUs",
+            "GPU utilisation",
             "percent",
             [("ray_node_gpus_utilization", "{{ip}} {{GpuIndex}}")],
         ),
         (
-            "Memory of GPUs",
+            "GPU memory",
             "decmbytes",
             [("ray_node_gram_used", "{{ip}} {{GpuIndex}}")],
         ),
@@ -124,7 +124,7 @@ PANELS: dict[str, list[tuple[str, str, list[tuple[str, str]]]]] = {
 
 
 def dashboard() -> dict[str, Any]:
-    """As Grafana (10 and newer) imports it."""
+    """Return the dashboard in the JSON model of Grafana 10 and newer."""
     panels: list[dict[str, Any]] = []
     top = 0
     for row, content in PANELS.items():
@@ -166,14 +166,14 @@ def _place(x: int, y: int, width: int, height: int) -> dict[str, int]:
 
 
 def main() -> None:
-    """Write, or only check that nobody forgot to."""
+    """Write dashboard.json, or with --check exit with an error if it is out of date."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--check", action="store_true", help="only check that it is up to date")
     text = json.dumps(dashboard(), indent=2) + "\n"
     if not parser.parse_args().check:
         _TARGET.write_text(text)
     elif _TARGET.read_text() != text:
-        sys.exit("dashboard.json is not what make_dashboard.py makes. Run it without --check.")
+        sys.exit("dashboard.json is out of date. Run make_dashboard.py without --check.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a batch costs here, and which batch size that makes worth while."""
+"""`prelabel calibrate`: measures the cost of batches and proposes a batch size."""
 
 from __future__ import annotations
 
@@ -11,37 +11,45 @@ from typing import Any
 
 import numpy as np
 
+from prelabel.detection.batching import MAX_BATCH_S
 from prelabel.engines.base import USUAL_PICTURES_HW, AnyEngine
 from prelabel.errors import DetectionError
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 _PHRASES = ("person", "car", "traffic light")
-_MOST_S = 4.0  # that the next larger batch may be expected to take
-_ROUNDS_S = 0.6  # for the rounds of one size
-_MOST_ROUNDS = 5
-_WORTH = 0.9  # of the throughput that no batch size exceeds
-_IN_WORK_AND_WAITING = 1.5  # batches that a replica should have: one runs, the next gathers
+_MAX_EXPECTED_S = 4.0  # a batch size that is expected to take longer is not measured
+_ROUNDS_S = 0.6  # time budget of the rounds of one batch size
+_MAX_ROUNDS = 5
+_THROUGHPUT_SHARE = 0.9  # of the throughput that no batch size exceeds
+_BATCHES_PER_REPLICA = 1.5  # one batch runs while the next is collected
+_ROUNDING = 1e-9  # keeps exact quotients from being rounded to the next integer
 
 
 @dataclass(frozen=True, slots=True)
 class BatchCost:
-    """A batch of n pictures takes base_s + item_s * n seconds."""
+    """Linear cost model: a batch of n pictures takes base_s + item_s * n seconds."""
 
     base_s: float
     item_s: float
 
     def seconds(self, pictures: int) -> float:
-        """Of a batch."""
+        """Return the seconds that a batch takes."""
         return self.base_s + self.item_s * pictures
 
     def per_s(self, pictures: int) -> float:
-        """Pictures per second, in batches of so many."""
+        """Return the throughput in pictures per second with batches of that size."""
         return pictures / self.seconds(pictures)
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Pictures that are resized to one size, and the batches of them that were measured."""
+    """Measurements of pictures that are resized to the same size.
+
+    Attributes:
+        picture_hw: Height and width of the picture, pixels.
+        resized_hw: Height and width at the model's input, pixels.
+        seconds: Median time of a batch, by batch size.
+    """
 
     picture_hw: tuple[int, int]
     resized_hw: tuple[int, int]
@@ -49,30 +57,52 @@ class Bucket:
 
     @property
     def cost(self) -> BatchCost:
-        """The line through the measured batches, each weighed by its time: relative errors count
-        alike.
+        """Cost model fitted to the measurements.
+
+        Each measurement is weighted by 1 / seconds, so that relative errors count equally.
         """
         if len(self.seconds) == 1:
             [(pictures, seconds)] = self.seconds.items()
             return BatchCost(0.0, seconds / pictures)
-        pictures, took = np.array(list(self.seconds.items())).T
-        item_s, base_s = np.polyfit(pictures, took, 1, w=1 / took)
-        if base_s < 0:  # larger batches are dearer per picture
-            return BatchCost(0.0, float(np.mean(took / pictures)))
+        pictures, taken_s = np.array(list(self.seconds.items())).T
+        item_s, base_s = np.polyfit(pictures, taken_s, 1, w=1 / taken_s)
+        if base_s < 0:  # a picture costs more in a larger batch
+            return BatchCost(0.0, float(np.mean(taken_s / pictures)))
         return BatchCost(float(base_s), float(item_s))
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """For serve_config.yaml."""
+    """Proposed values for serve_config.yaml."""
 
     max_batch_size: int
     target_ongoing_requests: int
 
 
+def report(engine: AnyEngine) -> Iterator[str]:
+    """Measure an engine and yield the report's paragraphs as they become known."""
+    buckets = []
+    for bucket in measure(engine):
+        buckets.append(bucket)
+        largest, cost = max(bucket.seconds), bucket.cost
+        yield (
+            f"{_wh(bucket.picture_hw)} as {_wh(bucket.resized_hw)}: a batch of n takes "
+            f"{cost.base_s * 1000:.0f} + {cost.item_s * 1000:.0f} n ms: {cost.per_s(1):.1f} "
+            f"pictures/s one by one, {cost.per_s(largest):.1f} in batches of {largest}."
+        )
+    proposal = propose(buckets, MAX_BATCH_S)
+    yield (
+        "For serve_config.yaml, if nothing else ran on this machine during the measurement:\n"
+        f"  args: max_batch_size: {proposal.max_batch_size}\n"
+        "  Detector, autoscaling_config: "
+        f"target_ongoing_requests: {proposal.target_ongoing_requests}"
+    )
+
+
 def measure(engine: AnyEngine, sizes: Sequence[int] = BATCH_SIZES) -> Iterator[Bucket]:
-    """Each size of the usual pictures. Larger batches than fit the device, or take many seconds,
-    are left out.
+    """Measure batches of every usual picture size.
+
+    Batch sizes that do not fit the device's memory or would take many seconds are left out.
     """
     seen = set()
     for hw in USUAL_PICTURES_HW:
@@ -80,48 +110,53 @@ def measure(engine: AnyEngine, sizes: Sequence[int] = BATCH_SIZES) -> Iterator[B
         [item] = engine.prepare(picture, _PHRASES)
         if item.bucket not in seen:
             seen.add(item.bucket)
-            yield Bucket(hw, item.bucket, _batches(engine, item, sizes))
+            yield Bucket(hw, item.bucket, _measure_batches(engine, item, sizes))
 
 
-def _batches(engine: AnyEngine, item: Any, sizes: Sequence[int]) -> dict[int, float]:
-    engine.detect([item])  # the first one of a size is slower
-    found: dict[int, float] = {}
+def _measure_batches(engine: AnyEngine, item: Any, sizes: Sequence[int]) -> dict[int, float]:
+    engine.detect([item])  # the first pass of a size is slower
+    seconds: dict[int, float] = {}
     for size in sizes:
-        if found and max(found.values()) * size / max(found) > _MOST_S and len(found) > 1:
+        if len(seconds) > 1 and max(seconds.values()) * size / max(seconds) > _MAX_EXPECTED_S:
             break
         try:
-            found[size] = _median_s(engine, [item] * size)
-        except DetectionError:
-            if not found:
+            seconds[size] = _median_s(engine, [item] * size)
+        except DetectionError:  # out of memory
+            if not seconds:
                 raise
             break
-    return found
+    return seconds
 
 
 def _median_s(engine: AnyEngine, items: Sequence[Any]) -> float:
-    taken: list[float] = []
-    while len(taken) < _MOST_ROUNDS and sum(taken) < _ROUNDS_S:
-        began = time.perf_counter()
+    rounds_s: list[float] = []
+    while len(rounds_s) < _MAX_ROUNDS and sum(rounds_s) < _ROUNDS_S:
+        started_at = time.perf_counter()
         engine.detect(items)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+        rounds_s.append(time.perf_counter() - started_at)
+    return statistics.median(rounds_s)
 
 
 def propose(buckets: Sequence[Bucket], max_batch_s: float) -> Proposal:
-    """The smallest batch that reaches nine tenths of what no batch exceeds, for every bucket, as
-    far as it takes at most max_batch_s and was measured.
+    """Return the smallest batch size that reaches 90 % of the throughput limit in every bucket.
 
-    From n / (a + b n) >= 0.9 / b follows n >= 9 a / b. More pictures at a time gain less than a
-    tenth, and everybody waits longer for his batch.
+    The throughput of batches of n is n / (a + b n), its limit 1 / b. n / (a + b n) >= 0.9 / b gives
+    n >= 9 a / b. A larger batch gains less than a tenth and adds latency for every picture in it.
+    The size is capped at the measured sizes and at `max_batch_s` seconds a batch.
     """
-    size = max(min(_worth_while(b.cost), _allowed(b, max_batch_s)) for b in buckets)
-    return Proposal(size, max(2, math.ceil(_IN_WORK_AND_WAITING * size)))
+    size = max(min(_sufficient(b.cost), _permitted(b, max_batch_s)) for b in buckets)
+    return Proposal(size, max(2, math.ceil(_BATCHES_PER_REPLICA * size)))
 
 
-def _worth_while(cost: BatchCost) -> int:
-    return max(1, math.ceil(_WORTH / (1 - _WORTH) * cost.base_s / cost.item_s - 1e-9))
+def _sufficient(cost: BatchCost) -> int:
+    odds = _THROUGHPUT_SHARE / (1 - _THROUGHPUT_SHARE)
+    return max(1, math.ceil(odds * cost.base_s / cost.item_s - _ROUNDING))
 
 
-def _allowed(bucket: Bucket, max_batch_s: float) -> int:
-    in_time = int((max_batch_s - bucket.cost.base_s) / bucket.cost.item_s + 1e-9)
+def _permitted(bucket: Bucket, max_batch_s: float) -> int:
+    in_time = int((max_batch_s - bucket.cost.base_s) / bucket.cost.item_s + _ROUNDING)
     return max(1, min(in_time, max(bucket.seconds)))
+
+
+def _wh(hw: tuple[int, int]) -> str:
+    return f"{hw[1]}x{hw[0]}"

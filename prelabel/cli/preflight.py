@@ -1,4 +1,4 @@
-"""What would keep the service from starting, said in a sentence before Ray is even started."""
+"""`prelabel preflight`: checks what the service needs to start, without starting Ray."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from prelabel.settings.faults import first_fault, own_sentence
 
 
 class PreflightError(PrelabelError):
-    """The service cannot start like this."""
+    """The service cannot start with this config or environment."""
 
 
 class _Part(BaseModel):
@@ -45,10 +45,11 @@ class _ServeConfig(_Part):
 
 
 def preflight(config: Path) -> None:
-    """Check the settings, the model, the file of prompts and the port of a Serve config file.
+    """Check the settings, models, prompt stores and ports of a Serve config file.
 
-    Raises PreflightError, SettingsError for a variable of the environment that is wrong, or
-    ModelError for a model that is not there.
+    Raises:
+        PreflightError: The config or an environment variable is wrong, or a port is in use.
+        ModelError: A model is unknown or not installed.
     """
     parsed = _read(config)
     environment = read_environment()
@@ -70,7 +71,7 @@ def _read(config: Path) -> _ServeConfig:
     try:
         return _ServeConfig.model_validate(yaml.safe_load(config.read_text()))
     except FileNotFoundError as error:
-        raise PreflightError(f"There is no file {config}. Name a Serve config file.") from error
+        raise PreflightError(f"There is no file {config}. Give a Serve config file.") from error
     except yaml.YAMLError as error:
         raise PreflightError(f"{config} is not valid YAML: {error}. Correct it.") from error
     except ValidationError as error:
@@ -83,8 +84,35 @@ def _wrong_config(config: Path, error: ValidationError) -> str:
     return f"{config} is wrong at {first_fault(error)}.{cure}"
 
 
-def _check_memory(settings: PromptSettings, environment: Environment, config: Path) -> None:
-    """Opens the file as the service will; Redis is asked nothing, because it may start later."""
+def override(environment: Environment, settings: AppSettings) -> AppSettings:
+    """The settings, with the environment's values. Raises PreflightError where one is wrong."""
+    try:
+        return environment.override(settings)
+    except ValidationError as error:
+        raise _wrong_environment(error) from error
+
+
+def _wrong_environment(error: ValidationError) -> PreflightError:
+    sentence = _own_words(error)
+    return PreflightError(
+        sentence or f"The environment is wrong at {_first(error)}. Correct or unset the variable."
+    )
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the top"
+    return f"{place}: {_own_words(error) or first['msg']}".rstrip(".")
+
+
+def _own_words(error: ValidationError) -> str:
+    """What a validator of ours says of the first fault; empty where pydantic found it."""
+    cause = error.errors()[0].get("ctx", {}).get("error")
+    return str(cause) if isinstance(cause, ValueError) else ""
+
+
+def _check_memory(settings: AppSettings, environment: Environment, config: Path) -> None:
+    """Open the prompts file as the service will. Redis is not contacted: it may start later."""
     try:
         storage = open_storage(settings, environment)
     except PromptMemoryError as error:
@@ -108,13 +136,14 @@ def _reason(error: PromptMemoryError) -> str:
 def _check_port(host: str, port: int, where: str) -> None:
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            # As servers do: connections of a service that just ended would count as in use.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PreflightError(
-                f"Port {port} on {host} is taken. Stop what listens there, or set another port "
-                f"{where}."
+                f"Port {port} on {host} is in use. Stop the process that listens there, or set "
+                f"another port {where}."
             ) from error
         raise PreflightError(
             f"Cannot listen on {host}:{port} ({error.strerror}). Set another host or port {where}."

@@ -1,204 +1,226 @@
-"""Asks a running service how it is, and about one picture, as Label Studio would."""
+"""HTTP client of a running prelabel service, used by `prelabel predict` and `prelabel doctor`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import requests
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
-from prelabel.cli.drawing import DrawnBox
 from prelabel.errors import PrelabelError
 from prelabel.labelstudio.interactive_request import prompt_request
-from prelabel.labelstudio.responses import Prediction, Region, TaskError
+from prelabel.labelstudio.responses import Prediction, TaskError
 from prelabel.net.egress import Egress
 from prelabel.net.tls import tls_fault
 
-_TIMEOUTS_S = (5, 120)
-_HEALTH_TIMEOUTS_S = (5, 20)
+_CONNECT_TIMEOUT_S = 5.0
+_READ_TIMEOUT_S = 120.0  # a full-size model on a CPU takes seconds for each pass
+_HEALTH_READ_TIMEOUT_S = 20.0
 _UNAUTHORIZED, _NOT_FOUND = 401, 404
-_SERVE_S_WORDS = "Ping http://.../-/routes"  # in what Ray Serve answers without an application
+# Ray Serve's proxies answer 404 with this text while no application is deployed.
+_NO_APPLICATION_TEXT = "Ping http://.../-/routes"
 
 
-class AskError(PrelabelError):
-    """The service did not answer with a prediction."""
+class ServiceError(PrelabelError):
+    """The service did not give the requested answer. The message is shown to the user."""
 
 
-class SilentError(AskError):
-    """Nothing listens at the address."""
+class ServiceUnreachableError(ServiceError):
+    """Nothing listens at the service's address."""
 
 
-class StartingError(AskError):
-    """The service is there, and cannot answer yet."""
+class ServiceStartingError(ServiceError):
+    """The service is starting and cannot answer yet."""
 
 
-class _Part(BaseModel):
+class _ReadTimeoutError(ServiceError):
+    """The service accepted the connection and did not answer in time."""
+
+
+class _ResponsePart(BaseModel):
+    # A newer service may send further fields.
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class ServedModel(_Part):
-    """The model that is served. source: `embedded` for the demo model."""
+class ServedModel(_ResponsePart):
+    """The model that the service runs. `source` is `embedded` for the demo model."""
 
     name: str
     title: str
     source: str = ""
 
 
-class NetworkOfService(_Part):
-    """Whether the service asks proxies, and for what, and whether it believes CAs of a company."""
+class ServiceNetwork(_ResponsePart):
+    """Network settings of the service: which proxies it uses, and if it trusts additional CAs."""
 
     http_proxy: bool = False
     https_proxy: bool = False
     own_ca: bool = False
 
 
-class KnownToService(_Part):
-    """Whether the service was told of Label Studio; never what."""
+class LabelStudioVariables(_ResponsePart):
+    """Which of Label Studio's variables are set where the service runs; never their values."""
 
     host: bool
     access_token: bool
 
 
-class Health(_Part):
-    """What GET /health says. label_studio, network: None from a service of an older version.
-    status: UP, STARTING or DOWN.
+class Health(_ResponsePart):
+    """Response of GET /health.
+
+    Attributes:
+        status: UP, STARTING or DOWN.
+        label_studio: None if the service is of an older version that does not report it.
+        network: None likewise.
     """
 
     service_version: str
     model_version: str
     model: ServedModel
     status: str = "UP"
-    label_studio: KnownToService | None = None
-    network: NetworkOfService | None = None
+    label_studio: LabelStudioVariables | None = None
+    network: ServiceNetwork | None = None
 
 
-class _Prompts(_Part):
+class _PromptsResponse(_ResponsePart):
     prompts: list[JsonValue]
 
 
-class _LateError(AskError):
-    """No answer in time."""
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
+class _PredictResponse(_ResponsePart):
     results: list[TaskError | Prediction]
 
 
-def ask(
-    url: str,
-    image: bytes,
-    prompt: str,
-    *,
-    labels: Sequence[str],
-    thresholds: Mapping[str, float | None],
-    auth: tuple[str, str] | None,
-    egress: Egress,
-) -> Prediction:
-    """The service's prediction for a picture. Raises AskError with the sentence to show."""
-    return ask_for_task(url, prompt_request(image, prompt, labels, thresholds), auth, egress)
+@dataclass(frozen=True)
+class ServiceClient:
+    """Client of the service at one URL. All methods raise ServiceError with a message to show.
 
-
-def ask_for_task(
-    url: str, body: Mapping[str, JsonValue], auth: tuple[str, str] | None, egress: Egress
-) -> Prediction:
-    """The prediction for the one task of a request. Raises AskError with the sentence to show."""
-    answer = _exchange("POST", f"{url}/predict", url, auth, egress, body)
-    try:
-        [entry] = _Answer.model_validate_json(answer.content).results
-    except ValueError as error:
-        raise _another_service(url) from error
-    if "error" in entry:
-        raise AskError(entry["error"])
-    return entry
-
-
-def ask_health(url: str, auth: tuple[str, str] | None, egress: Egress) -> Health:
-    """How the service is. Raises AskError with the sentence to show: SilentError where nothing
-    listens, StartingError where Ray Serve runs and the application does not answer yet.
+    Attributes:
+        url: Address of the service, without a trailing slash.
+        auth: User and password of basic auth, if the service asks for them.
+        egress: Proxies and certificates of the connections.
     """
-    try:
-        answer = _exchange("GET", f"{url}/health", url, auth, egress, timeouts_s=_HEALTH_TIMEOUTS_S)
-    except _LateError as error:
-        raise StartingError(
-            f"{url} takes connections and does not answer: the service is starting, or has too "
-            "much to do. Try again in a minute."
-        ) from error
-    try:
-        return Health.model_validate_json(answer.content)
-    except ValidationError as error:
-        raise _another_service(url) from error
 
+    url: str
+    auth: tuple[str, str] | None = field(repr=False)
+    egress: Egress
 
-def ask_prompts(url: str, auth: tuple[str, str] | None, egress: Egress, project: int) -> int:
-    """How many prompts are remembered of a project's id. Raises AskError with the sentence to show,
-    which is the service's own where it cannot use its memory.
-    """
-    answer = _exchange("GET", f"{url}/prompts?project={project}", url, auth, egress)
-    try:
-        return len(_Prompts.model_validate_json(answer.content).prompts)
-    except ValidationError as error:
-        raise _another_service(url) from error
+    def health(self) -> Health:
+        """Return the state of the service.
 
+        Raises:
+            ServiceUnreachableError: Nothing listens at the URL.
+            ServiceStartingError: Ray Serve runs, and the application does not answer yet.
+        """
+        try:
+            response = self._request("GET", "/health", read_timeout_s=_HEALTH_READ_TIMEOUT_S)
+        except _ReadTimeoutError as error:
+            raise ServiceStartingError(
+                f"{self.url} accepts connections and does not answer: the service is starting or "
+                "overloaded. Try again in a minute."
+            ) from error
+        try:
+            return Health.model_validate_json(response.content)
+        except ValidationError as error:
+            raise self._not_this_service() from error
 
-def _exchange(
-    method: str,
-    address: str,
-    url: str,
-    auth: tuple[str, str] | None,
-    egress: Egress,
-    body: Mapping[str, JsonValue] | None = None,
-    timeouts_s: tuple[float, float] = _TIMEOUTS_S,
-) -> requests.Response:
-    try:
-        with egress.session(url, _TIMEOUTS_S[0]) as session:
-            answer = session.request(
-                method,
-                address,
-                json=body,
-                auth=auth,
-                timeout=timeouts_s,
-                allow_redirects=False,
+    def predict(
+        self,
+        image: bytes,
+        prompt: str,
+        *,
+        labels: Sequence[str],
+        thresholds: Mapping[str, float | None],
+    ) -> Prediction:
+        """Return the prediction for an encoded image.
+
+        Args:
+            image: The file's bytes.
+            prompt: The user's prompt.
+            labels: Labels of the labeling config that is sent along.
+            thresholds: `box_threshold` and `text_threshold`; None for the service's own.
+        """
+        return self.predict_task(prompt_request(image, prompt, labels, thresholds))
+
+    def predict_task(self, body: Mapping[str, JsonValue]) -> Prediction:
+        """Return the prediction for a request body of one task."""
+        response = self._request("POST", "/predict", body)
+        try:
+            [entry] = _PredictResponse.model_validate_json(response.content).results
+        except ValueError as error:
+            raise self._not_this_service() from error
+        if "error" in entry:
+            raise ServiceError(entry["error"])
+        return entry
+
+    def count_prompts(self, project: int) -> int:
+        """Return the number of prompts that are remembered for a project.
+
+        Raises ServiceError with the service's own message if the prompt store cannot be used.
+        """
+        response = self._request("GET", f"/prompts?project={project}")
+        try:
+            return len(_PromptsResponse.model_validate_json(response.content).prompts)
+        except ValidationError as error:
+            raise self._not_this_service() from error
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, JsonValue] | None = None,
+        read_timeout_s: float = _READ_TIMEOUT_S,
+    ) -> requests.Response:
+        url = self.url
+        try:
+            with self.egress.session(url, _CONNECT_TIMEOUT_S) as session:
+                response = session.request(
+                    method,
+                    f"{url}{path}",
+                    json=body,
+                    auth=self.auth,
+                    timeout=(_CONNECT_TIMEOUT_S, read_timeout_s),
+                    allow_redirects=False,  # the password is for this origin only
+                )
+        except requests.exceptions.SSLError as error:
+            raise ServiceError(f"{url} {tls_fault(error)}.") from error
+        except requests.ConnectionError as error:
+            raise ServiceUnreachableError(
+                f"No service answers at {url}. Start it with `make serve`."
+            ) from error
+        except requests.ReadTimeout as error:
+            raise _ReadTimeoutError(f"{url} did not answer in time. Check the URL.") from error
+        except (requests.RequestException, ValueError) as error:
+            raise ServiceError(
+                f"{url} did not answer ({type(error).__name__}). Check the URL."
+            ) from error
+        self._check_status(response)
+        return response
+
+    def _check_status(self, response: requests.Response) -> None:
+        if response.status_code == _UNAUTHORIZED:
+            raise ServiceError(
+                "The service requires a user name and password. Set BASIC_AUTH_USER and "
+                "BASIC_AUTH_PASS to the values that are set where it runs."
             )
-    except requests.exceptions.SSLError as error:
-        raise AskError(f"{url} {tls_fault(error)}.") from error
-    except requests.ConnectionError as error:
-        raise SilentError(f"No service answers at {url}. Start it with `make serve`.") from error
-    except requests.ReadTimeout as error:
-        raise _LateError(f"{url} did not answer (ReadTimeout). Check the URL.") from error
-    except (requests.RequestException, ValueError) as error:
-        raise AskError(f"{url} did not answer ({type(error).__name__}). Check the URL.") from error
-    if answer.status_code == _UNAUTHORIZED:
-        raise AskError(
-            "The service wants a user name and password. Set BASIC_AUTH_USER and BASIC_AUTH_PASS "
-            "as where it runs."
-        )
-    if answer.status_code == _NOT_FOUND and _SERVE_S_WORDS in answer.text:
-        raise StartingError(
-            f"Ray Serve answers at {url}, and the service is not there yet: it is starting, or "
-            "could not. Wait some seconds; if that does not help, its output says why."
-        )
-    if answer.is_redirect or not answer.ok:
-        raise AskError(_sentence(answer) or f"{url} answered {answer.status_code}. Check the URL.")
-    return answer
+        if response.status_code == _NOT_FOUND and _NO_APPLICATION_TEXT in response.text:
+            raise ServiceStartingError(
+                f"Ray Serve answers at {self.url}, and the service is not there yet: it is "
+                "starting, or it failed to start. Wait some seconds; if that does not help, read "
+                "its output."
+            )
+        if response.is_redirect or not response.ok:
+            raise ServiceError(
+                _own_message(response)
+                or f"{self.url} answered {response.status_code}. Check the URL."
+            )
+
+    def _not_this_service(self) -> ServiceError:
+        return ServiceError(f"{self.url} does not answer as this service does. Check the URL.")
 
 
-def _another_service(url: str) -> AskError:
-    return AskError(f"{url} does not answer like this service. Check the URL.")
-
-
-def _sentence(answer: requests.Response) -> str | None:
+def _own_message(response: requests.Response) -> str | None:
     try:
-        return TypeAdapter(TaskError).validate_json(answer.content)["error"]
+        return TypeAdapter(TaskError).validate_json(response.content)["error"]
     except ValidationError:
         return None
-
-
-def to_box(region: Region) -> DrawnBox:
-    """A region in pixels, with its label and score."""
-    value, width, height = region["value"], region["original_width"], region["original_height"]
-    left, top = value["x"] * width / 100, value["y"] * height / 100
-    right, bottom = left + value["width"] * width / 100, top + value["height"] * height / 100
-    [label] = value["rectanglelabels"]
-    return DrawnBox((left, top, right, bottom), label, f"{label} {region['score']:.2f}")

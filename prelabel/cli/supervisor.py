@@ -1,9 +1,9 @@
-"""Runs a command that starts processes of its own, and leaves none of them behind.
+"""Runs a command and ends all processes that it started, directly or indirectly.
 
-Ray's processes end with the one that started them. HAProxy does not: when `serve run` ends by
-anything but Ctrl-C (SIGTERM, a closed terminal, kill -9), it goes on listening on the service's
-port. So the supervisor turns every signal to end into the one Ctrl-C that `serve run` understands,
-and ends what is left when that has gone.
+Ray's processes end with `serve run`. HAProxy does not: if `serve run` ends by anything but Ctrl-C
+(SIGTERM, a closed terminal, kill -9), HAProxy keeps listening on the service's port. The supervisor
+therefore turns every termination signal into the Ctrl-C that `serve run` handles, and ends the
+processes that remain after it.
 """
 
 from __future__ import annotations
@@ -20,63 +20,68 @@ from functools import partial
 from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_LONGEST_STOP_S = 90.0  # above the graceful_shutdown_timeout_s of all deployments
-_INSISTS_AFTER_S = 1.0  # a signal to the whole group can arrive twice: make passes it on, too
-_LOOKS_EVERY_S = 1.0
-# What is done with processes that are left, and for how long it may take.
-_LEFT = ((None, 3.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+_TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOP_TIMEOUT_S = 90.0  # above the graceful_shutdown_timeout_s of all deployments
+# A second Ctrl-C within this time does not count: the terminal signals the whole process group, and
+# `make` passes the signal on as well.
+_REPEAT_AFTER_S = 1.0
+_POLL_INTERVAL_S = 1.0
+# Escalation for remaining processes: the signal to send (None: only wait) and the seconds to wait.
+_ESCALATION = ((None, 3.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
 
 def supervise(command: Sequence[str | Path]) -> int:
-    """Run it to its end; its exit status, 128 + the signal's number where one ended it.
+    """Run a command to its end and return its exit status, or 128 + the number of its signal.
 
-    The first SIGINT, SIGTERM or SIGHUP becomes a SIGINT to the command alone, which then has a
-    minute and a half; another SIGINT ends it at once. Those that are ignored here (nohup, a job in
-    a shell's background) stay so. This is to be a process's last work: the signals stay blocked in
-    it, because one that arrives twice would end it before it can tell its status. Where the kernel
-    is not Linux, the command takes this process's place instead.
+    The first SIGINT, SIGTERM or SIGHUP is forwarded as SIGINT to the command alone, which then has
+    90 seconds to end; a second SIGINT kills it at once. Signals that this process ignores (nohup, a
+    background job of a shell) stay ignored.
+
+    Call this last in a process: termination signals stay blocked afterwards, because a repeated one
+    would end the process before it can return the status. On systems other than Linux, the command
+    replaces this process instead.
     """
     if sys.platform != "linux":
         os.execv(command[0], [str(part) for part in command])  # noqa: S606 - does not return
     libc = ctypes.CDLL(None, use_errno=True)
-    # Processes whose parent is gone become children of this one, and not of init.
+    # Orphaned descendants become children of this process instead of init's.
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    waited = {n for n in _ENDING if signal.getsignal(n) != signal.SIG_IGN} | {signal.SIGCHLD}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
-    # In a session of its own: a signal to this one's group would end Ray under `serve run`.
+    handled = {n for n in _TERMINATION_SIGNALS if signal.getsignal(n) != signal.SIG_IGN}
+    awaited = handled | {signal.SIGCHLD}
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    # A new session: a signal to this process's group would end Ray before `serve run` handles it.
     child = subprocess.Popen(  # noqa: S603 - the caller's own command
         command,
         start_new_session=True,
-        preexec_fn=partial(_prepare, libc, before, os.getpid()),
+        preexec_fn=partial(_prepare_child, libc, previous_mask, os.getpid()),
     )
     try:
-        status = child.returncode = _watch(child.pid, waited)
+        status = child.returncode = _watch(child.pid, awaited)
     finally:
         _end_children()
     return status if status >= 0 else 128 - status
 
 
-def _prepare(libc: ctypes.CDLL, mask: Collection[int], parent: int) -> None:
-    """In the child. Where the supervisor is killed, the kernel gives the command its Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs inherit it ignored
+def _prepare_child(libc: ctypes.CDLL, mask: Collection[int], parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell inherit it ignored
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    # If the supervisor is killed, the kernel sends the command its Ctrl-C.
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # the supervisor ended before prctl took effect
         os._exit(1)
 
 
-def _watch(child: int, waited: Collection[int]) -> int:
-    """The child's exit status, negative for a signal."""
+def _watch(child: int, awaited: Collection[int]) -> int:
+    """Wait for the child, forwarding signals. Returns its status; negative for a signal."""
     stopping_at = kill_at = float("inf")
     while child not in (ended := dict(_reap())):
-        received = signal.sigtimedwait(waited, _LOOKS_EVERY_S)
+        received = signal.sigtimedwait(awaited, _POLL_INTERVAL_S)
         now = time.monotonic()
         if received is not None and received.si_signo != signal.SIGCHLD:
             if stopping_at > now:
-                stopping_at, kill_at = now, now + _LONGEST_STOP_S
+                stopping_at, kill_at = now, now + _STOP_TIMEOUT_S
                 os.kill(child, signal.SIGINT)
-            elif received.si_signo == signal.SIGINT and now - stopping_at > _INSISTS_AFTER_S:
+            elif received.si_signo == signal.SIGINT and now - stopping_at > _REPEAT_AFTER_S:
                 kill_at = now
         if now >= kill_at:
             os.kill(child, signal.SIGKILL)
@@ -84,12 +89,12 @@ def _watch(child: int, waited: Collection[int]) -> int:
 
 
 def _end_children() -> None:
-    """Wait for those that end by themselves, ask the others to, kill the rest.
+    """Wait for remaining children to end, then terminate and at last kill them.
 
-    Only children are signalled: their ids are not given to other processes before they are reaped.
-    When one ends, its own children become ours.
+    Only children are signalled: the kernel does not reuse their ids before they are reaped. When a
+    child ends, its own children become children of this process.
     """
-    for number, patience_s in _LEFT:
+    for number, patience_s in _ESCALATION:
         deadline = time.monotonic() + patience_s
         signalled: set[int] = set()
         while time.monotonic() < deadline:
@@ -107,18 +112,18 @@ def _end_children() -> None:
 
 
 def _reap() -> Iterator[tuple[int, int]]:
-    """Children that have ended, with their exit statuses."""
-    with suppress(ChildProcessError):  # there are none
+    """Yield the ids and exit statuses of children that have ended."""
+    with suppress(ChildProcessError):  # no children
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             yield ended[0], os.waitstatus_to_exitcode(ended[1])
 
 
 def _children() -> set[int]:
-    mine = str(os.getpid())
-    found = set()
+    own_id = str(os.getpid())
+    children = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has just ended
-            # pid (name) state parent: a name can hold anything
-            if stat.read_text(errors="replace").rpartition(")")[2].split()[1] == mine:
-                found.add(int(stat.parent.name))
-    return found
+        with suppress(OSError):  # the process has just ended
+            # Format: pid (name) state parent. The name may contain spaces and parentheses.
+            if stat.read_text(errors="replace").rpartition(")")[2].split()[1] == own_id:
+                children.add(int(stat.parent.name))
+    return children

@@ -1,1 +1,1 @@
-"""Work in one event loop: single-flight caches and fairness."""
+"""Coordination of coroutines in one event loop: single-flight caches and fair semaphores."""

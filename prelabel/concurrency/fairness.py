@@ -1,6 +1,4 @@
-"""Work side by side: all of a task, whose turn is next where there is not room for all, and what
-can come after.
-"""
+"""Structured gather, deferred callbacks and a semaphore that is fair by owner."""
 
 from __future__ import annotations
 
@@ -14,8 +12,10 @@ ResultT = TypeVar("ResultT")
 
 
 async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
-    """The results of what runs at the same time, in order. When one fails, or the caller goes away,
-    the others are for nothing, and cancelled.
+    """Run coroutines concurrently and return their results in order.
+
+    If one fails or the caller is cancelled, the remaining coroutines are cancelled.
+    `asyncio.gather` alone would let them run on.
     """
     tasks = [asyncio.create_task(work) for work in works]
     try:
@@ -25,18 +25,36 @@ async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, ResultT]]) -> lis
             task.cancel()
 
 
+def afterwards(note: Callable[[], object]) -> None:
+    """Schedule a callback for when the running task next awaits or ends.
+
+    Logging and metrics scheduled this way run after the response has been handed over. The event
+    loop logs exceptions of the callback.
+    """
+    asyncio.get_running_loop().call_soon(note)
+
+
 class FairSemaphore:
-    """So many at a time; those who wait take turns by owner, so that a request of a thousand tasks
-    does not keep one of ten waiting for all of them. All methods belong to one event loop.
+    """A semaphore whose waiters acquire round-robin by owner, first in first out within an owner.
+
+    A request of a thousand tasks therefore does not delay a request of ten until it has finished.
+    All methods belong to one event loop.
+
+    Args:
+        slots: Number of holders at a time.
     """
 
     def __init__(self, slots: int) -> None:
         self._free = slots
-        self._waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
+        # Owners in the order of their next turn; each with its waiters, oldest first.
+        self._waiters: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
     async def turn(self, owner: Hashable) -> AsyncIterator[None]:
-        """Wait for a turn, and keep it for the block. Who is cancelled while he waits has none."""
+        """Acquire a slot for an owner and release it after the block.
+
+        A caller that is cancelled while it waits holds no slot.
+        """
         await self._acquire(owner)
         try:
             yield
@@ -47,22 +65,23 @@ class FairSemaphore:
         if self._free:
             self._free -= 1
             return
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(owner, deque()).append(mine)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(owner, deque()).append(waiter)
         try:
-            await mine
+            await waiter
         except asyncio.CancelledError:
-            if mine.done() and not mine.cancelled():
-                self._release()  # it came too late
+            if waiter.done() and not waiter.cancelled():
+                # The slot was handed over in the same iteration of the loop as the cancellation.
+                self._release()
             raise
 
     def _release(self) -> None:
-        while self._waiting:
-            owner, queue = self._waiting.popitem(last=False)
-            mine = queue.popleft()
+        while self._waiters:
+            owner, queue = self._waiters.popitem(last=False)
+            waiter = queue.popleft()
             if queue:
-                self._waiting[owner] = queue  # behind all others
-            if not mine.done():
-                mine.set_result(None)
+                self._waiters[owner] = queue  # behind all other owners
+            if not waiter.done():  # cancelled waiters stay in their queue until they are reached
+                waiter.set_result(None)
                 return
         self._free += 1

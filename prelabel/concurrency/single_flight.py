@@ -1,4 +1,4 @@
-"""Work that is not done twice: results that are kept, and equal work in flight that is shared."""
+"""A result cache that coalesces concurrent computations of the same key (single-flight)."""
 
 from __future__ import annotations
 
@@ -11,27 +11,43 @@ from typing import Generic, TypeVar
 
 ValueT = TypeVar("ValueT")
 
+# Approximate memory of an entry's own objects (key, entry, slots of the dict) beside its value.
 _ENTRY_BYTES = 300
 
 
 @dataclass(slots=True)
-class _Kept(Generic[ValueT]):
+class _Entry(Generic[ValueT]):
     value: ValueT
-    size: int
-    until: float
+    size: int  # bytes, with the key
+    expires_at: float  # by time.monotonic()
 
 
 @dataclass(slots=True)
-class _Running(Generic[ValueT]):
-    work: asyncio.Task[ValueT]
-    waiting: int = 0
+class _Flight(Generic[ValueT]):
+    """A computation in progress, and the number of callers that await it."""
+
+    task: asyncio.Task[ValueT]
+    waiters: int = 0
 
 
 class SingleFlightCache(Generic[ValueT]):
-    """Results by key, the least recently used dropped first. All methods belong to one event loop.
+    """An LRU cache of results, bounded in bytes, that runs one computation per key at a time.
 
-    size_of: bytes of a result; max_bytes: of all that are kept, with their keys, 0 to keep none;
-    max_age_s: how long a result is good, None for ever. Errors are not kept.
+    Concurrent callers of a key share one computation. A cancelled caller stops waiting and leaves
+    the computation to the remaining callers; when the last caller is cancelled, the computation is
+    cancelled too. Errors reach all waiting callers and are not cached. All methods belong to one
+    event loop.
+
+    Args:
+        size_of: Returns the size of a result in bytes.
+        max_bytes: Limit of all cached results together with their keys. 0 disables caching;
+            concurrent callers are still coalesced.
+        max_age_s: Lifetime of a result in seconds; None for no limit.
+
+    Attributes:
+        bytes: Size of all cached results with their keys.
+        hits: Calls that were answered from the cache or joined a computation.
+        misses: Calls that started a computation.
     """
 
     def __init__(
@@ -46,8 +62,9 @@ class SingleFlightCache(Generic[ValueT]):
         self._size_of = size_of
         self._max_bytes = max_bytes
         self._max_age_s = float("inf") if max_age_s is None else max_age_s
-        self._kept: OrderedDict[Hashable, _Kept[ValueT]] = OrderedDict()
-        self._running: dict[Hashable, _Running[ValueT]] = {}
+        self._entries: OrderedDict[Hashable, _Entry[ValueT]] = OrderedDict()
+        # By key and rank.
+        self._in_flight: dict[tuple[Hashable, Hashable], _Flight[ValueT]] = {}
         self.bytes = 0
         self.hits = 0
         self.misses = 0
@@ -55,83 +72,97 @@ class SingleFlightCache(Generic[ValueT]):
     async def get(
         self, key: Hashable, work: Callable[[], Awaitable[ValueT]], *, rank: Hashable = None
     ) -> ValueT:
-        """The kept result, else that of the work, which is done once for all who ask meanwhile.
+        """Return the cached result of a key, or compute it once for all concurrent callers.
 
-        rank: who asks with another waits for work of his own: what hurries does not wait for what
-        does not. The work is cancelled when all who wait for it are.
+        Args:
+            key: Identifies the result.
+            work: Computes the result. It is called only if no computation can be joined.
+            rank: Only computations of an equal rank are joined. A caller with a different rank
+                starts its own, so that an urgent request does not wait for a computation that is
+                queued with low priority.
         """
-        kept = self._find(key)
-        if kept is not None:
+        entry = self._lookup(key)
+        if entry is not None:
             self.hits += 1
-            return kept.value
-        running = self._running.get((key, rank))
-        if running is None:
+            return entry.value
+        flight = self._in_flight.get((key, rank))
+        if flight is None:
             self.misses += 1
-            task = asyncio.create_task(self._do(key, rank, work))
-            running = self._running[key, rank] = _Running(task)
+            task = asyncio.create_task(self._compute(key, rank, work))
+            flight = self._in_flight[key, rank] = _Flight(task)
         else:
             self.hits += 1
-        running.waiting += 1
+        flight.waiters += 1
         try:
-            return await asyncio.shield(running.work)
+            # Shielded: the cancellation of one caller must not reach the shared task.
+            return await asyncio.shield(flight.task)
         finally:
-            running.waiting -= 1
-            if not running.waiting and not running.work.done():
-                running.work.cancel()
-                self._forget(key, rank, running)
+            flight.waiters -= 1
+            if not flight.waiters and not flight.task.done():
+                flight.task.cancel()
+                # Forgotten at once, so that a new caller does not join a task that is ending.
+                self._forget(key, rank, flight)
 
-    async def _do(
+    async def _compute(
         self, key: Hashable, rank: Hashable, work: Callable[[], Awaitable[ValueT]]
     ) -> ValueT:
-        mine = self._running[key, rank]
+        flight = self._in_flight[key, rank]
         try:
             value = await work()
-            if self._running.get((key, rank)) is mine:
-                self._keep(key, value)
+            # After clear(), the result may be older than the change that led to it.
+            if self._in_flight.get((key, rank)) is flight:
+                self._store(key, value)
             return value
         finally:
-            self._forget(key, rank, mine)
+            self._forget(key, rank, flight)
 
-    def _forget(self, key: Hashable, rank: Hashable, mine: _Running[ValueT]) -> None:
-        if self._running.get((key, rank)) is mine:
-            del self._running[key, rank]
+    def _forget(self, key: Hashable, rank: Hashable, flight: _Flight[ValueT]) -> None:
+        if self._in_flight.get((key, rank)) is flight:
+            del self._in_flight[key, rank]
 
     def clear(self) -> None:
-        """Keep nothing of what is kept now, or under way: it may have begun before a change."""
-        self._running.clear()
-        for key in list(self._kept):
+        """Drop all cached results, and do not cache the results of computations in progress.
+
+        Callers that already wait still receive them; later callers start new computations.
+        """
+        self._in_flight.clear()
+        for key in list(self._entries):
             self._drop(key)
 
-    def _find(self, key: Hashable) -> _Kept[ValueT] | None:
-        kept = self._kept.get(key)
-        if kept is None:
+    def _lookup(self, key: Hashable) -> _Entry[ValueT] | None:
+        entry = self._entries.get(key)
+        if entry is None:
             return None
-        if kept.until < self._clock():
+        if entry.expires_at < time.monotonic():
             self._drop(key)
             return None
-        self._kept.move_to_end(key)
-        return kept
+        self._entries.move_to_end(key)
+        return entry
 
-    def _keep(self, key: Hashable, value: ValueT) -> None:
+    def _store(self, key: Hashable, value: ValueT) -> None:
         size = self._size_of(value) + _size_of_key(key)
         self._drop(key)
         if size > self._max_bytes:
             return
-        while self._kept and next(iter(self._kept.values())).until < self._clock():
-            self._drop(next(iter(self._kept)))
-        self._kept[key] = _Kept(value, size, self._clock() + self._max_age_s)
+        while self._entries and next(iter(self._entries.values())).expires_at < time.monotonic():
+            self._drop(next(iter(self._entries)))
+        self._entries[key] = _Entry(value, size, time.monotonic() + self._max_age_s)
         self.bytes += size
         while self.bytes > self._max_bytes:
-            self._drop(next(iter(self._kept)))
+            self._drop(next(iter(self._entries)))
 
     def _drop(self, key: Hashable) -> None:
-        kept = self._kept.pop(key, None)
-        if kept is not None:
-            self.bytes -= kept.size
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.bytes -= entry.size
 
 
 def _size_of_key(key: Hashable) -> int:
-    """About what a key and its entry take: an empty result is kept under a long address, too."""
+    """Return the approximate bytes of a key and its entry.
+
+    Keys count because an empty result may be stored under a long address.
+    """
     if isinstance(key, tuple):
         return _ENTRY_BYTES + sum(_size_of_key(part) for part in key)
+    # Up to 4 bytes a character, the widest form of a Python str.
     return _ENTRY_BYTES + (len(key) * 4 if isinstance(key, str | bytes) else 0)

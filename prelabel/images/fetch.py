@@ -32,18 +32,19 @@ from prelabel import __version__
 from prelabel.errors import ImageAddressError, ImageFetchError, ProxyError
 from prelabel.images.server import Server
 from prelabel.net.allowed_hosts import AllowedHosts
-from prelabel.net.origin import Credentials, Origin, is_public
+from prelabel.net.origin import Credentials, Origin
 from prelabel.net.proxies import DIRECT, Proxies, Proxy, open_tunnel
+from prelabel.net.public_addresses import is_public
 from prelabel.net.tls import tls_context, tls_fault
 from prelabel.net.transport import (
     Connect,
-    DialingAdapter,
+    ConnectorAdapter,
     Resolve,
     Watchdog,
     connect_socket,
     resolve_host,
+    unreachable_reason,
     watchdog_for,
-    why_unreachable,
 )
 
 MAX_REDIRECTS: Final = 5
@@ -145,7 +146,7 @@ class ImageFetcher:
             credentials = None
         scheme = server.origin.scheme
         forward = server.proxy if scheme == "http" else None
-        adapter = DialingAdapter(partial(self._dial, scheme, watchdog), self._tls, forward)
+        adapter = ConnectorAdapter(partial(self._dial, scheme, watchdog), self._tls, forward)
         with (
             _sentences(server, watchdog),
             closing(adapter),
@@ -252,7 +253,7 @@ class ImageFetcher:
         """Why there is no connection, in a few words."""
         if isinstance(error, TimeoutError):
             return f"no connection within {self._limits.connect_timeout_s:g} s"
-        return why_unreachable(error)
+        return unreachable_reason(error)
 
     def _server(self, origin: Origin) -> Server:
         is_label_studio = origin == self._trusted

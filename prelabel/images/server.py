@@ -7,8 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prelabel.errors import ImageAddressError, ImageFetchError
-from prelabel.net.origin import BAD_PORTS, Origin, is_odd_number
+from prelabel.net.origin import Origin
 from prelabel.net.proxies import Proxy
+from prelabel.net.public_addresses import BAD_PORTS, is_noncanonical_ipv4
 from prelabel.net.transport import Watchdog
 
 
@@ -28,7 +29,7 @@ class Server:
         """Raise ImageAddressError for what other programs may read as another address."""
         if self.may_be_private:
             return
-        if is_odd_number(self.origin.host):
+        if is_noncanonical_ipv4(self.origin.host):
             raise ImageAddressError(
                 f"{self} is an IP address in an unusual form; write it as four decimal numbers."
             )

@@ -1,4 +1,4 @@
-"""The hosts that may serve pictures although their address is private: ALLOWED_IMAGE_HOSTS."""
+"""ALLOWED_IMAGE_HOSTS: hosts and networks that may serve images from private addresses."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?"
 HOST_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 CIDR: Final = re.compile(r"[0-9a-f.:]+/\d{1,3}", re.IGNORECASE)
-# Top-level domains of inside networks. `*.` before another would allow what anyone can register.
+# Top-level domains of private networks. `*.` before a public one would allow names that anyone can
+# register.
 INSIDE_DOMAINS: Final = frozenset(
     ("corp", "home", "internal", "intranet", "lan", "local", "private", "svc", "test")
 )
-# An allowed network never opens these: this machine, and where clouds hand out credentials.
+# Loopback, link-local and cloud metadata addresses (which hand out credentials), and IPv6 blocks
+# that embed IPv4 addresses. They stay refused even inside an allowed network.
 # fmt: off
-NEVER: Final = tuple(ipaddress.ip_network(network) for network in (
+NEVER_ALLOWED: Final = tuple(ipaddress.ip_network(network) for network in (
     "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32",
     "192.0.0.192/32", "::/127", "::ffff:0:0/96", "64:ff9b::/96", "2002::/16", "fe80::/10",
     "fd00:ec2::/32", "fd20:ce::/32",
@@ -36,9 +38,12 @@ NEVER: Final = tuple(ipaddress.ip_network(network) for network in (
 
 @dataclass(frozen=True, slots=True)
 class AllowedHosts:
-    """The hosts and networks of ALLOWED_IMAGE_HOSTS, ready to be compared.
+    """Allowlist of ALLOWED_IMAGE_HOSTS, parsed for lookups.
 
-    names: `host` or `host:port`; domains: the same of `*.domain`, without the asterisk.
+    Attributes:
+        names: `host` or `host:port`.
+        domains: `.domain` or `.domain:port`, from entries of the form `*.domain`.
+        networks: Networks whose addresses are allowed, except those of NEVER_ALLOWED.
     """
 
     names: frozenset[str] = frozenset()
@@ -47,7 +52,7 @@ class AllowedHosts:
 
     @classmethod
     def of(cls, entries: Collection[str]) -> Self:
-        """Read the canonical entries that `to_hosts` gives."""
+        """Build an allowlist from the canonical entries that `to_hosts` returns."""
         networks = [entry for entry in entries if CIDR.fullmatch(entry)]
         domains = [entry[1:] for entry in entries if entry.startswith("*.")]
         names = (
@@ -56,8 +61,8 @@ class AllowedHosts:
         return cls(frozenset(names), tuple(domains), tuple(map(ipaddress.ip_network, networks)))
 
     def has(self, origin: Origin) -> bool:
-        """Return whether an origin is allowed by its name, whatever its address is."""
-        host = _even(origin.host)
+        """Return True if an origin is allowed by its name, regardless of its IP address."""
+        host = _normalise(origin.host)
         spellings = {host, f"[{host}]" if ":" in host else host}
         spellings |= {f"{each}:{origin.port}" for each in spellings}
         return not self.names.isdisjoint(spellings) or any(
@@ -65,21 +70,29 @@ class AllowedHosts:
         )
 
     def has_address(self, address: str) -> bool:
-        """Return whether an IP address lies in an allowed network."""
+        """Return True if an IP address lies in an allowed network."""
         try:
             ip = ipaddress.ip_address(address)
         except ValueError:
             return False
         return any(ip in network for network in self.networks) and not any(
-            ip in network for network in NEVER
+            ip in network for network in NEVER_ALLOWED
         )
 
 
 def to_hosts(value: object, field: ValidationInfo) -> object:
-    """The canonical entries `host`, `host:port`, `*.domain` and `10.0.0.0/8` of a text or a list,
-    however they are separated and quoted. What is neither text nor list stays.
+    """Validate ALLOWED_IMAGE_HOSTS; used as a pydantic validator that runs before type checks.
 
-    Raises ValueError for an entry that is none of these.
+    Args:
+        value: A text or a list of texts, with any separators and quotes. Values of other types are
+            returned unchanged, for pydantic to refuse.
+        field: The field that is validated; its name stands in error messages.
+
+    Returns:
+        The canonical entries: `host`, `host:port`, `*.domain` or `10.0.0.0/8`.
+
+    Raises:
+        ValueError: An entry is neither a host nor a network.
     """
     entries = _entries(value) if isinstance(value, str) else value
     if not isinstance(entries, list | tuple) or not all(isinstance(each, str) for each in entries):
@@ -89,34 +102,34 @@ def to_hosts(value: object, field: ValidationInfo) -> object:
 
 
 def _entries(text: str) -> list[object]:
-    """The text itself, or the texts of a list in JSON."""
+    """Return the items of a JSON list; a text that is not a JSON list is one item."""
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except ValueError:
         return [text]
-    return found if isinstance(found, list) else [text]
+    return parsed if isinstance(parsed, list) else [text]
 
 
 def _entry(name: str, piece: str) -> str:
     scheme, separator, rest = piece.rpartition("://")
-    is_address = not separator or scheme.lower() in ("http", "https")
+    has_http_scheme = not separator or scheme.lower() in ("http", "https")
     try:
         if CIDR.fullmatch(piece):
             return str(ipaddress.ip_network(piece, strict=False))
-        if "@" in piece or not is_address:
-            raise ValueError("no host")
+        if "@" in piece or not has_http_scheme:
+            raise ValueError("not a host")
         return _canonical(re.split(r"[/?#\\]", rest)[0].lower())
     except ValueError:
-        # A user name and password before the @ are not repeated.
+        # The text before an @ may be a password, which must not reach a log.
         shown = "an entry with an @" if "@" in piece else repr(piece[:60])
         raise ValueError(
-            f"{name} has {shown}, which is no host. Write host, host:port, *.example.com or "
-            "10.0.0.0/8, with commas between them."
+            f"{name} has {shown}, which is not a host. Write host, host:port, *.example.com or "
+            "10.0.0.0/8, separated by commas."
         ) from None
 
 
 def _canonical(entry: str) -> str:
-    """A host, with its port if it has one. Raises ValueError."""
+    """Return `host`, `host:port` or `*.domain` in canonical form. Raises ValueError."""
     is_domain = entry.startswith(("*.", "."))
     host = entry.removeprefix("*.") if entry.startswith("*") else entry.removeprefix(".")
     if host.count(":") > 1 and not host.startswith("["):
@@ -128,14 +141,13 @@ def _canonical(entry: str) -> str:
     label = (parts.hostname or "").rstrip(".")
     label = label if label.isascii() else label.encode("idna").decode()
     if not HOST_NAME.fullmatch(label):
-        raise ValueError("no host")
+        raise ValueError("not a host")
     if is_domain and "." not in label and label not in INSIDE_DOMAINS:
-        raise ValueError("too many hosts")
+        raise ValueError("the wildcard covers a public top-level domain")
     return f"{'*.' if is_domain else ''}{label}{port}"
 
 
-def _even(host: str) -> str:
-    """A host in the one form in which hosts are compared."""
+def _normalise(host: str) -> str:
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Text as people paste it into shells, .env files and YAML: with quotes and spaces around it."""
+"""Clean-up of values that were pasted into shells, .env files or YAML with quotes and spaces."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ QUOTES: Final = "\"'`“”‘’"
 
 
 def named(field: ValidationInfo) -> str:
-    """A field as its user knows it: the environment's variables are in capitals."""
+    """Return a field's name as users write it: environment variables in capitals."""
     name = str(field.field_name)
     return name.upper() if (field.config or {}).get("title") == "Environment" else name
 
 
 def unquoted(text: str) -> str:
-    """The text without the spaces and quotes around it."""
+    """Return the text without surrounding quotes and white space."""
     return text.strip(f"{QUOTES} \t\r\n")

@@ -1,4 +1,4 @@
-"""Connections to addresses that were checked, and an end to waiting for them."""
+"""A requests adapter whose connections the caller opens, and a total deadline for sockets."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from prelabel.errors import ProxyError
 from prelabel.net.origin import Origin
-from prelabel.net.proxies import NEEDS_PASSWORD, Proxy
+from prelabel.net.proxies import PROXY_AUTH_REQUIRED, Proxy
 
-Resolve = Callable[[str, int], Collection[str]]
-Connect = Callable[[str, int, float], socket.socket]
-Dial = Callable[[str, int], socket.socket]
+Resolve = Callable[[str, int], Collection[str]]  # host, port -> IP addresses
+Connect = Callable[[str, int, float], socket.socket]  # IP address, port, timeout in seconds
+Connector = Callable[[str, int], socket.socket]  # host, port -> open connection
 
 
 def resolve_host(host: str, port: int) -> tuple[str, ...]:
-    """IP addresses of a name, in the system's order of preference."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+    """Return the IP addresses of a host, in the system's order of preference."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in entries))
 
 
 def connect_socket(address: str, port: int, timeout_s: float) -> socket.socket:
-    """TCP connection to an IP address."""
+    """Open a TCP connection to an IP address."""
     return socket.create_connection((address, port), timeout_s)
 
 
-def why_unreachable(error: Exception) -> str:
-    """Why no connection could be made, in a few words."""
+def unreachable_reason(error: Exception) -> str:
+    """Return the reason of a failed connection, as a clause for an error message."""
     if isinstance(error, ConnectionRefusedError):
         return "it refuses the connection"
     if isinstance(error, TimeoutError):
-        return "no connection in time"
+        return "the connection timed out"
     if isinstance(error, socket.gaierror | UnicodeError):
         return "its name is not known here"
-    return "there is no way to it"
+    return "there is no route to it"
 
 
 class Watchdog:
-    """Shuts the watched sockets when the time is up, which ends any wait for them.
+    """Shuts watched sockets down at a total deadline, which ends every read and write on them.
 
-    Timeouts of sockets cannot do that: they start anew with every byte.
+    A socket timeout cannot do that: it restarts with every byte, so a slow server never exceeds it.
     """
 
     def __init__(self, total_s: float) -> None:
@@ -61,33 +61,33 @@ class Watchdog:
 
     @property
     def remaining_s(self) -> float:
-        """Seconds until it bites; negative after."""
+        """Seconds until the deadline; negative after it."""
         return self._deadline - time.monotonic()
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is up."""
+        """True once the deadline has passed."""
         return self.remaining_s <= 0
 
     def watch(self, connection: socket.socket) -> socket.socket:
-        """The same socket, watched from now on."""
+        """Watch a socket and return it. Past the deadline, the socket is shut down at once."""
         connection.settimeout(None)
-        # A duplicate stays valid when TLS takes the socket over.
+        # TLS detaches the file descriptor from the original socket; a duplicate stays valid.
         with self._lock:
             self._sockets.append(connection.dup())
         if self.is_over:
-            self.bite()
+            self.shut_down()
         return connection
 
-    def bite(self) -> None:
-        """Shut all watched sockets."""
+    def shut_down(self) -> None:
+        """Shut all watched sockets down."""
         with self._lock:
             for connection in self._sockets:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
 
-    def let_go(self) -> None:
-        """Watch no socket any more."""
+    def release(self) -> None:
+        """Stop watching all sockets."""
         with self._lock:
             for connection in self._sockets:
                 connection.close()
@@ -96,92 +96,103 @@ class Watchdog:
 
 @contextmanager
 def watchdog_for(total_s: float) -> Iterator[Watchdog]:
-    """A watchdog that bites after `total_s` seconds unless the block has ended."""
+    """Run a block with a watchdog that shuts sockets down after `total_s` seconds."""
     watchdog = Watchdog(total_s)
-    timer = threading.Timer(total_s, watchdog.bite)
+    timer = threading.Timer(total_s, watchdog.shut_down)
     timer.daemon = True
     timer.start()
     try:
         yield watchdog
     finally:
         timer.cancel()
-        watchdog.let_go()
+        watchdog.release()
 
 
-class _DialedHTTP(HTTPConnection):
-    """Connects by `dial` instead of looking the host up itself."""
-
-    def __init__(self, *args: Any, dial: Dial, **kwargs: Any) -> None:
+class _ConnectorHTTPConnection(HTTPConnection):
+    def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._dial = dial
+        self._connector = connector
+
+    # urllib3 resolves and connects here; overriding it is what keeps checked addresses checked.
+    def _new_conn(self) -> socket.socket:
+        return self._connector(self._dns_host, self.port)
+
+
+class _ConnectorHTTPSConnection(HTTPSConnection):
+    """urllib3 still verifies the certificate against the host name, not the IP address."""
+
+    def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._connector = connector
 
     def _new_conn(self) -> socket.socket:
-        return self._dial(self._dns_host, self.port)
-
-
-class _DialedHTTPS(HTTPSConnection):
-    """The same under TLS, which still verifies the host's name."""
-
-    def __init__(self, *args: Any, dial: Dial, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._dial = dial
-
-    def _new_conn(self) -> socket.socket:
-        return self._dial(self._dns_host, self.port)
+        return self._connector(self._dns_host, self.port)
 
 
 class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _DialedHTTP
+    ConnectionCls = _ConnectorHTTPConnection
 
 
 class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _DialedHTTPS
+    ConnectionCls = _ConnectorHTTPSConnection
 
 
-class DialingAdapter(HTTPAdapter):
-    """Sends a request over a connection of its own. No session: no cookies, proxies or .netrc.
+class ConnectorAdapter(HTTPAdapter):
+    """A requests adapter that opens a new connection for each request with a connector function.
 
-    forward: the HTTP proxy that `dial` connects to for http. It wants the whole address, and may
-    want its password with each request.
+    Used without a session it sends no cookies and reads neither proxies nor .netrc from the
+    environment.
+
+    Args:
+        connector: Opens the connection for a host and port, directly or through a proxy.
+        tls: Context that verifies https servers.
+        forward_proxy: The HTTP proxy that the connector connects to for http URLs, if any. Such a
+            proxy expects the absolute URL in the request line, and its password in each request.
     """
 
-    def __init__(self, dial: Dial, tls: ssl.SSLContext, forward: Proxy | None = None) -> None:
+    def __init__(
+        self, connector: Connector, tls: ssl.SSLContext, forward_proxy: Proxy | None = None
+    ) -> None:
         super().__init__()
-        self._dial = dial
+        self._connector = connector
         self._tls = tls
-        self._forward = forward
+        self._forward_proxy = forward_proxy
 
     def send(
         self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
     ) -> requests.Response:
-        """The response's headers. Raises ProxyError where the proxy itself wants a password."""
+        """Send a request. Raises ProxyError if the proxy demands credentials (407)."""
         response = super().send(request, *args, **kwargs)
-        if self._forward is not None and response.status_code == NEEDS_PASSWORD:
+        if self._forward_proxy is not None and response.status_code == PROXY_AUTH_REQUIRED:
             response.close()
             origin = Origin.of(str(request.url))
-            raise ProxyError(self._forward.refusal(NEEDS_PASSWORD, origin))
+            raise ProxyError(self._forward_proxy.refusal(PROXY_AUTH_REQUIRED, origin))
         return response
 
     def request_url(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> str:
-        """What stands in the request's first line."""
-        if self._forward is not None:
+        """Return the target of the request line: the absolute URL for a forward proxy."""
+        if self._forward_proxy is not None:
             return str(urldefragauth(str(request.url)))
         return str(super().request_url(request, *args, **kwargs))
 
     def add_headers(self, request: requests.PreparedRequest, **_kwargs: object) -> None:
-        """The proxy's password, for the proxy that reads this request. None goes into a tunnel."""
-        if self._forward is not None and self._forward.authorization:
-            request.headers["Proxy-Authorization"] = self._forward.authorization
+        """Add the password of a forward proxy. Requests inside a tunnel never carry it."""
+        if self._forward_proxy is not None and self._forward_proxy.authorization:
+            request.headers["Proxy-Authorization"] = self._forward_proxy.authorization
 
     def get_connection_with_tls_context(
         self, request: requests.PreparedRequest, *_args: object, **_kwargs: object
     ) -> HTTPConnectionPool:
-        """A pool for this request alone, whose connections are dialed."""
+        """Return a pool for this request alone, whose connections the connector opens."""
         origin = Origin.of(str(request.url))
         if origin.scheme == "https":
-            return _HTTPSPool(origin.host, origin.port, dial=self._dial, ssl_context=self._tls)
-        return _HTTPPool(origin.host, origin.port, dial=self._dial)
+            return _HTTPSPool(
+                origin.host, origin.port, connector=self._connector, ssl_context=self._tls
+            )
+        return _HTTPPool(origin.host, origin.port, connector=self._connector)
 
     def cert_verify(self, *args: object, **kwargs: object) -> None:
-        """Nothing to do: the context verifies. (The base class would have every connection load
-        the list of certificates again, some 30 ms.)"""
+        """Do nothing: the TLS context verifies.
+
+        The base class would load the CA bundle again for every connection, which takes about 30 ms.
+        """

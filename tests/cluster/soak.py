@@ -33,8 +33,8 @@ import ray
 import yaml
 from ray._private import internal_api
 
-from benchmarks import bodies
-from benchmarks.timing import percentile
+from benchmarks import payloads
+from benchmarks.measurement import percentile
 from tests.cluster.load import Client
 from tests.cluster.nodes import Cluster, cluster, wait_for
 from tests.e2e.servers import ROOT
@@ -142,8 +142,8 @@ class Work:
 
     def __init__(self, url: str) -> None:
         self._client = Client(url)
-        self._picture = bodies.picture((320, 240))
-        self._again = bodies.unseen(self._picture)
+        self._picture = payloads.picture((320, 240))
+        self._again = payloads.unique_copy(self._picture)
         self._rounds = itertools.count()
         self.requests = 0
 
@@ -173,10 +173,10 @@ class Work:
         return took
 
     def _new(self) -> bytes:
-        return bodies.unseen(self._picture)
+        return payloads.unique_copy(self._picture)
 
     def _predict(self, *pictures: bytes, threshold: float | None = None, errors: int = 0) -> None:
-        body = json.loads(bodies.request(*pictures, threshold=threshold))
+        body = json.loads(payloads.predict_body(*pictures, threshold=threshold))
         status, content = self._ask("/predict", body)
         assert status == 200, content
         entries = json.loads(content)["results"]
@@ -194,7 +194,7 @@ class Work:
         created_at = datetime.fromtimestamp(1, UTC).isoformat()
         event = {
             "action": "ANNOTATION_CREATED",
-            "project": {"id": 1, "created_at": created_at, "label_config": bodies.CONFIG},
+            "project": {"id": 1, "created_at": created_at, "label_config": payloads.CONFIG},
             "annotation": {"id": 1, "result": [number], "updated_at": now},
         }
         status, content = self._ask("/webhook", event)

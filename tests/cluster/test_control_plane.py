@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.image_probe import ask, call_gcs
+from deploy.image_probe import call_gcs, request
 from tests.cluster.nodes import end, processes, wait_for
 from tests.e2e.servers import ROOT, free_port
 from tests.ray_env import beside_others
@@ -94,7 +94,7 @@ def control_plane() -> Iterator[ControlPlane]:
 def _answers(service: subprocess.Popen[bytes], port: int, log: Path) -> bool:
     assert service.poll() is None, log.read_text()
     with suppress(OSError, HTTPException):
-        return ask("127.0.0.1", port, "/health")[0] == 200
+        return request("127.0.0.1", port, "/health")[0] == 200
     return False
 
 
@@ -102,7 +102,7 @@ def test_the_job_api_wants_the_token(control_plane: ControlPlane, tmp_path: Path
     job = json.dumps({"entrypoint": f"touch {tmp_path}/intruder"})
     port = control_plane.dashboard_port
     for path, body in (("/api/jobs/", job), ("/api/jobs/", None), ("/api/cluster_status", None)):
-        status, _ = ask("127.0.0.1", port, path, body)
+        status, _ = request("127.0.0.1", port, path, body)
         assert status == 401, path
     assert not (tmp_path / "intruder").exists()
 

@@ -1,8 +1,8 @@
 """Work is shared out among the detectors, by the calls that the shipped environment chooses."""
 
-from benchmarks.bodies import picture, requests_for
-from benchmarks.servers import fix_detectors
-from benchmarks.timing import closed_loop
+from benchmarks.launchers import fix_detectors
+from benchmarks.load_generator import closed_loop
+from benchmarks.payloads import client_bodies, picture
 from tests.e2e.servers import free_port
 from tests.serve.alone import serving
 from tests.serve.conftest import shipped_config
@@ -20,7 +20,7 @@ def test_two_detectors_do_nearly_twice_the_work_of_one() -> None:
     with serving(config):
         url = f"http://127.0.0.1:{config['http_options']['port']}"
         encoded = picture((64, 48))
-        closed_loop(url, 4, requests_for(4, 2, encoded))
-        per_s = closed_loop(url, 32, requests_for(32, 6, encoded)).per_s
+        closed_loop(url, 4, client_bodies(4, 2, encoded))
+        per_s = closed_loop(url, 32, client_bodies(32, 6, encoded)).per_s
     # Where nobody knows how much the other has to do, one gets three quarters: 1.3 times.
     assert per_s > 1.6 * ONE_PER_S

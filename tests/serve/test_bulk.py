@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.timing import percentile
+from benchmarks.measurement import percentile
 from tests.entries import typed
 from tests.serve.conftest import CONFIG, fresh
 

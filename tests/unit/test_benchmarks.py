@@ -8,12 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from benchmarks.bare import bare_engine
-from benchmarks.bodies import picture, request, requests_for, unseen
+from benchmarks.bare_engine import bare_engine
 from benchmarks.cost_app import CostEngine
+from benchmarks.load_generator import closed_loop, open_loop
+from benchmarks.measurement import interleaved, medians, percentile
+from benchmarks.payloads import client_bodies, picture, predict_body, unique_copy
 from benchmarks.run import table
 from benchmarks.service_figures import overhead_parts
-from benchmarks.timing import closed_loop, in_turns, medians, open_loop, percentile
 from prelabel.images.decode import decode_image
 
 
@@ -47,12 +48,12 @@ def answering(body=b'{"results": []}', pause_s=0.0):
 def test_what_is_compared_runs_in_turns_and_once_before():
     order = []
     works = {name: lambda name=name: order.append(name) or len(order) for name in "ab"}
-    found = in_turns(works, 2)
+    found = interleaved(works, 2)
     assert "".join(order) == "ababab"
     assert found == {"a": [3, 5], "b": [4, 6]}
     assert medians(found) == {"a": 4, "b": 5}
     order.clear()
-    in_turns(works, 2, warm=True)
+    interleaved(works, 2, warm=True)
     assert "".join(order) == "abab"
 
 
@@ -64,11 +65,11 @@ def test_percentiles():
 
 def test_each_picture_is_a_file_of_its_own_that_shows_the_same():
     encoded = picture((64, 48))
-    bodies = [body for each in requests_for(3, 4, encoded) for body in each]
+    bodies = [body for each in client_bodies(3, 4, encoded) for body in each]
     assert len(set(bodies)) == 12
-    pictures = [decode_image(unseen(encoded), max_pixels=10**6) for _ in range(2)]
+    pictures = [decode_image(unique_copy(encoded), max_pixels=10**6) for _ in range(2)]
     assert (pictures[0] == pictures[1]).all()
-    task = json.loads(request(encoded, threshold=0.0))["params"]["context"]["result"][0]
+    task = json.loads(predict_body(encoded, threshold=0.0))["params"]["context"]["result"][0]
     assert task["value"] == {"number": 0.0}
 
 
@@ -120,7 +121,7 @@ def test_a_process_that_has_ended_fails_the_measurement():
         bare.seconds()
 
 
-def test_the_table_says_what_is_demanded():
+def test_the_table_has_the_targets():
     text = table({"scale_4_replicas": 3.71, "other": 2.0})
     assert "| `scale_4_replicas` | 3.71 | >= 3.6 |" in text
     assert "| `other` | 2 | - |" in text

@@ -1,6 +1,6 @@
 import asyncio
 import functools
-import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,7 +91,7 @@ async def test_who_hurries_does_not_wait_for_slow_work_and_both_are_served():
     assert await second == "quick"
     slow.go.set()
     assert await first == "slow"
-    assert not results._running
+    assert not results._in_flight
 
 
 @concurrent
@@ -180,7 +180,9 @@ async def test_a_limit_of_zero_keeps_nothing_but_shares_what_is_under_way():
 @concurrent
 async def test_what_is_too_old_is_done_again():
     now = [1000.0]
-    results = cache(max_age_s=60, clock=lambda: now[0])
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("prelabel.concurrency.single_flight.time", clock)
+    results = cache(max_age_s=60)
     await kept(results, "k", "xxx")
     now[0] += 59
     assert await is_kept(results, "k")
@@ -192,7 +194,9 @@ async def test_what_is_too_old_is_done_again():
 @concurrent
 async def test_what_is_too_old_makes_room_though_nobody_asks_for_it():
     now = [1000.0]
-    results = cache(max_age_s=60, clock=lambda: now[0])
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("prelabel.concurrency.single_flight.time", clock)
+    results = cache(max_age_s=60)
     for key in "abc":
         await kept(results, key, "xxx")
     now[0] += 61
@@ -205,7 +209,7 @@ async def test_empty_results_under_long_keys_take_room_too():
     results = cache(max_bytes=100_000)
     for i in range(1000):
         await kept(results, (f"{i}" + "x" * 1000, i), "")
-    assert len(results._kept) < 30
+    assert len(results._entries) < 30
 
 
 @concurrent

@@ -102,7 +102,7 @@ def test_predict_waits_for_a_service_that_is_starting(picture):
 def test_the_picture_itself_is_never_replaced(picture):
     done = prelabel("predict", picture, "--prompt", "cat", "--output", picture)
     assert done.returncode == 1
-    assert "Name another --output" in done.stderr
+    assert "Choose another --output" in done.stderr
 
 
 def test_models_lists_the_shipped_cards(tmp_path):

@@ -25,7 +25,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve.schema import ServeDeploySchema
 
-from deploy.release import released
+from deploy.release import with_release
 from prelabel import __version__
 from prelabel.checkpoints.cards import models_path
 from prelabel.settings import AppSettings, Environment
@@ -704,10 +704,10 @@ class TestProduction:
         changes = [("a.py", "1"), ("a.py", "2"), ("b.py", "2"), ("c.py", "2"), ("card.yaml", "1")]
         for name, code in [*changes, ("kernel.c", "1")]:
             (tmp_path / f"prelabel/{name}").write_text(code)
-            config = yaml.safe_load(released(text, tmp_path))
+            config = yaml.safe_load(with_release(text, tmp_path))
             (application,) = ServeDeploySchema.model_validate(config).applications
             seen.add(AppSettings.model_validate(application.args).release)
-            assert yaml.safe_load(released(text, tmp_path)) == config
+            assert yaml.safe_load(with_release(text, tmp_path)) == config
             config["applications"][0]["args"].pop("release")
             assert config == PRODUCTION
         assert len(seen) == 6

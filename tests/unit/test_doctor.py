@@ -18,8 +18,9 @@ import requests
 from PIL import Image
 from pydantic import SecretStr
 
-from prelabel.cli.doctor import Examined, Finding, Status, examine
-from prelabel.errors import OverloadedError
+from deployments.readiness import Readiness
+from prelabel.cli.doctor import Finding, Status, examine
+from prelabel.cli.doctor_checks import DoctorContext
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.rest import LabelStudioAPI, predict_request
 from prelabel.prompts.storage import FileStorage
@@ -75,10 +76,10 @@ class World:
         self.service = service
         self.url = url
         self.environment = Environment.model_validate(variables(studio, studio_url))
-        self.examined = Examined(url, url, 3, self.environment)
+        self.context = DoctorContext(url, url, 3, self.environment)
 
     def findings(self, **changes: Any) -> dict[str, Finding]:
-        return {f.check: f for f in examine(replace(self.examined, **changes))}
+        return {f.check: f for f in examine(replace(self.context, **changes))}
 
     def with_variables(self, **changes: str) -> dict[str, Finding]:
         aliases = dict(zip(VARIABLES, ("label_studio_url", "label_studio_token"), strict=False))
@@ -194,7 +195,7 @@ def test_ray_serve_without_the_service(world: World) -> None:
     body = b"Path '/health' not found. Ping http://.../-/routes for available routes."
     with serve(lambda exchange, _: exchange.answer(404, body)) as server:
         found = world.findings(url=server.url)
-    assert "it is starting, or could not" in assert_only(Status.FAULT, "service", found)
+    assert "it is starting, or it failed to start" in assert_only(Status.FAULT, "service", found)
 
 
 def test_something_else_at_the_service_s_address(world: World) -> None:
@@ -206,7 +207,7 @@ def test_a_service_that_wants_a_password() -> None:
     guarded = Environment.model_validate({"BASIC_AUTH_USER": "u", "BASIC_AUTH_PASS": "p"})
     with service_running(LocalService(guarded)) as url:
         for environment, status in ((Environment(), Status.FAULT), (guarded, Status.OK)):
-            first, *_ = examine(Examined(url, url, None, environment))
+            first, *_ = examine(DoctorContext(url, url, None, environment))
             assert first.status is status
             if status is Status.FAULT:
                 assert "Set BASIC_AUTH_USER and BASIC_AUTH_PASS" in first.sentence
@@ -214,7 +215,7 @@ def test_a_service_that_wants_a_password() -> None:
 
 def test_the_demo_model_is_a_warning() -> None:
     with service_running(LocalService(Environment())) as url:
-        found = {f.check: f for f in examine(Examined(url, url, None, Environment()))}
+        found = {f.check: f for f in examine(DoctorContext(url, url, None, Environment()))}
     assert found["model"].status is Status.WARNING
     assert "Real pictures need a real model" in found["model"].sentence
     assert found["detection"].status is Status.OK
@@ -353,7 +354,7 @@ def test_an_expired_personal_token(world: World) -> None:
 def test_a_personal_token_that_ends_soon(world: World) -> None:
     world.studio.token = personal_token(int(time.time()) + 3 * 86400)
     found = world.with_variables(LABEL_STUDIO_ACCESS_TOKEN=world.studio.token)
-    assert "make a new one under Account & Settings before." in assert_only(
+    assert "Make a new one under Account & Settings before that." in assert_only(
         Status.WARNING, "token", {"token": found["token"]}
     )
 
@@ -423,7 +424,7 @@ def test_a_backend_that_label_studio_cannot_use(world: World) -> None:
     found = world.findings(backend_url=dead)
     sentence = assert_only(Status.FAULT, "backend", found)
     assert "in the state Disconnected. Run `prelabel connect --project 3 --url" in sentence
-    assert sentence.endswith("which says why.")
+    assert sentence.endswith("which prints the reason.")
 
 
 def test_preannotations_that_are_off(world: World) -> None:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from prelabel.cli.doctor import Examined, Finding, Status, examine
-from prelabel.settings import Environment
-from tests.support.local_service import LocalService
-from tests.support.local_service import running as service_running
+from prelabel.cli.doctor import Finding, Status, examine
+from prelabel.cli.doctor_checks import DoctorContext
+from prelabel.settings.application import Environment
 from tests.unit.authority import Authority
 from tests.unit.forward_proxy import ForwardProxy, proxying
 from tests.unit.http_server import serve
@@ -26,7 +25,7 @@ DEAD = "http://user:canary@127.0.0.1:9"
 
 
 def findings(url: str, environment: Environment) -> dict[str, Finding]:
-    return {f.check: f for f in examine(Examined(url, url, None, environment))}
+    return {f.check: f for f in examine(DoctorContext(url, url, None, environment))}
 
 
 @contextmanager

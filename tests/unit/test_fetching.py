@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from prelabel import __version__
 from prelabel.errors import ImageAddressError, ImageFetchError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
-from prelabel.net.origin import is_public
+from prelabel.net.public_addresses import is_public
 from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve, serve_raw
 
 PUBLIC = "93.184.216.34"
@@ -619,5 +619,5 @@ def test_tls_verifies_the_name_although_the_address_is_pinned(
 
 def test_unknown_certificates_are_not_trusted(network: Network, tls_site: Path) -> None:
     plain = ImageFetcher(LIMITS, resolve=network.resolve, connect=network.connect)
-    with pytest.raises(ImageFetchError, match="issuer is not known"):
+    with pytest.raises(ImageFetchError, match="issuer is not trusted"):
         plain.fetch("https://pictures.example/")

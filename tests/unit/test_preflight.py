@@ -55,7 +55,7 @@ def test_a_port_that_haproxy_wants_is_named(write, free, taken, monkeypatch, nam
 
 
 def test_a_taken_port_is_named(write, taken):
-    with pytest.raises(PreflightError, match=f"Port {taken} on 127.0.0.1 is taken"):
+    with pytest.raises(PreflightError, match=f"Port {taken} on 127.0.0.1 is in use"):
         preflight(write(GOOD.format(port=taken, args="")))
 
 

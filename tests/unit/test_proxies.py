@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from prelabel.cli.service_client import ask_health
+from prelabel.cli.service_client import ServiceClient
 from prelabel.errors import ImageAddressError, ImageFetchError, PrelabelError, ProxyError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.labelstudio.image_locator import ImageLocator, ImageRequest
@@ -134,7 +134,7 @@ def test_https_goes_through_a_tunnel_and_is_verified_end_to_end(
     assert proxy.asked == ["CONNECT tls.example:443"]
     assert network.connected == [("10.9.9.9", 3128)]
     (tmp_path / "other").mkdir()
-    with pytest.raises(ImageFetchError, match="issuer is not known"):
+    with pytest.raises(ImageFetchError, match="issuer is not trusted"):
         fetcher(network, Authority(tmp_path / "other")).fetch("https://tls.example/")
 
 
@@ -170,10 +170,10 @@ def test_a_proxy_that_wants_a_password_says_so(
 ) -> None:
     proxy.password = PASSWORD
     variable = "HTTPS_PROXY" if url.startswith("https") else "HTTP_PROXY"
-    with pytest.raises(ImageFetchError, match=rf"wants a user name.*407.*{variable}") as caught:
+    with pytest.raises(ImageFetchError, match=rf"requires a user name.*407.*{variable}") as caught:
         fetcher(network, authority).fetch(url)
     wrong = proxies("http://user:wrong@proxy.example:3128")
-    with pytest.raises(ImageFetchError, match=rf"refuses the password.*{variable}") as other:
+    with pytest.raises(ImageFetchError, match=rf"rejects its password.*{variable}") as other:
         fetcher(network, authority, wrong).fetch(url)
     for error in (caught, other):
         assert "PROXY TEXT" not in str(error.value)
@@ -183,9 +183,9 @@ def test_a_proxy_that_wants_a_password_says_so(
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
-        (403, "does not let requests through to tls.example:443"),
-        (502, "does not reach tls.example:443"),
-        (504, "does not reach tls.example:443"),
+        (403, "blocks requests to tls.example:443"),
+        (502, "cannot reach tls.example:443"),
+        (504, "cannot reach tls.example:443"),
     ],
 )
 def test_what_a_proxy_refuses_is_a_sentence(
@@ -216,7 +216,7 @@ def test_something_else_in_the_place_of_the_proxy_is_named(
 ) -> None:
     with serve_raw(lambda connection: connection.sendall(b"SSH-2.0\r\n\r\n")) as port:
         network.behind["10.9.9.9"] = port
-        with pytest.raises(ImageFetchError, match="does not answer like an HTTP proxy"):
+        with pytest.raises(ImageFetchError, match="does not answer as an HTTP proxy"):
             fetcher(network, authority).fetch("https://tls.example/")
 
 
@@ -250,7 +250,7 @@ def test_an_endless_answer_to_connect_is_not_read_to_its_end(
 
     with serve_raw(flood) as port:
         network.behind["10.9.9.9"] = port
-        with pytest.raises(ImageFetchError, match="does not answer like an HTTP proxy"):
+        with pytest.raises(ImageFetchError, match="does not answer as an HTTP proxy"):
             fetcher(network, authority).fetch("https://tls.example/")
 
 
@@ -402,10 +402,10 @@ def test_a_proxy_that_wants_a_password_says_so_to_all_clients(
         way = egress(authority, proxy.url)
         for token in (LEGACY, LabelStudio().token):
             api = LabelStudioAPI(f"{scheme}://studio.example", SecretStr(token), way)
-            with pytest.raises(PrelabelError, match=f"wants a user name.*{scheme.upper()}_PROXY"):
+            with pytest.raises(PrelabelError, match=rf"requires a user.*{scheme.upper()}_PROXY"):
                 api.project(3)
-        with pytest.raises(PrelabelError, match=f"wants a user name.*{scheme.upper()}_PROXY"):
-            ask_health(f"{scheme}://service.example", None, way)
+        with pytest.raises(PrelabelError, match=rf"requires a user.*{scheme.upper()}_PROXY"):
+            ServiceClient(f"{scheme}://service.example", None, way).health()
 
 
 def test_a_proxy_that_hangs_is_given_up(authority: Authority) -> None:
@@ -414,7 +414,7 @@ def test_a_proxy_that_hangs_is_given_up(authority: Authority) -> None:
         way = egress(authority, f"http://127.0.0.1:{port}")
         with (
             way.session("https://studio.example", 0.2) as session,
-            pytest.raises(ProxyError, match=r"does not answer in time\. Check HTTPS_PROXY"),
+            pytest.raises(ProxyError, match=r"did not answer in time\. Check HTTPS_PROXY"),
         ):
             session.get("https://studio.example/")
         hangs.set()
@@ -431,13 +431,13 @@ def test_a_dead_proxy_is_named_to_those_who_ask_label_studio(authority: Authorit
 def test_the_service_is_asked_through_the_proxy_but_on_loopback(authority: Authority) -> None:
     service = LocalService(Environment())
     with service_running(service) as url, proxying(ForwardProxy()) as proxy:
-        assert ask_health(url, None, egress(authority, DEAD)).service_version
+        assert ServiceClient(url, None, egress(authority, DEAD)).health().service_version
         proxy.behind["service.example:9090"] = int(url.rpartition(":")[2])
         way = egress(authority, proxy.url)
-        assert ask_health("http://service.example:9090", None, way).service_version
+        assert ServiceClient("http://service.example:9090", None, way).health().service_version
         assert proxy.asked == ["GET http://service.example:9090/health"]
         with pytest.raises(PrelabelError, match="HTTP_PROXY"):
-            ask_health("http://service.example:9090", None, egress(authority, DEAD))
+            ServiceClient("http://service.example:9090", None, egress(authority, DEAD)).health()
 
 
 def test_a_label_studio_on_loopback_needs_no_proxy(authority: Authority) -> None:

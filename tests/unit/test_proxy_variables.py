@@ -94,11 +94,19 @@ def test_variables_of_either_case_are_read(
 @pytest.mark.parametrize(
     ("name", "value", "sentence"),
     [
-        ("http_proxy", "socks5://user:canary@a:1", "HTTP_PROXY names a proxy.*by socks5.*http://"),
-        ("HTTPS_PROXY", "https://user:canary@a:1", "HTTPS_PROXY names a proxy .* by https"),
-        ("ALL_PROXY", "http://user:canary@", "ALL_PROXY is no address of a proxy"),
-        ("http_proxy", "http://user:can@ary@a:port", "HTTP_PROXY is no address of a proxy"),
-        ("http_proxy", "http://a b:1", "HTTP_PROXY is no address of a proxy"),
+        (
+            "http_proxy",
+            "socks5://user:canary@a:1",
+            "HTTP_PROXY .* scheme socks5.*http://",
+        ),
+        (
+            "HTTPS_PROXY",
+            "https://user:canary@a:1",
+            "HTTPS_PROXY names a proxy .* scheme https",
+        ),
+        ("ALL_PROXY", "http://user:canary@", "ALL_PROXY is not the address of a proxy"),
+        ("http_proxy", "http://user:can@ary@a:port", "HTTP_PROXY is not the address of a proxy"),
+        ("http_proxy", "http://a b:1", "HTTP_PROXY is not the address of a proxy"),
     ],
 )
 def test_a_proxy_that_cannot_be_asked_is_refused_without_its_password(

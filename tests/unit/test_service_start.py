@@ -11,8 +11,13 @@ from collections.abc import Callable
 
 import pytest
 
-from prelabel.cli import service_client as asking
-from prelabel.cli.service_client import AskError, SilentError, StartingError
+from prelabel.cli import service_client
+from prelabel.cli.service_client import (
+    ServiceClient,
+    ServiceError,
+    ServiceStartingError,
+    ServiceUnreachableError,
+)
 from prelabel.cli.service_start import wait_until_up
 from prelabel.net.egress import Egress
 from tests.unit.http_server import Exchange, LocalServer, Received, serve
@@ -43,10 +48,14 @@ def answering(*answers: Callable[[Exchange], None]) -> Callable[[Exchange, Recei
     return lambda exchange, _: next(turns)(exchange)
 
 
+def client(url: str) -> ServiceClient:
+    return ServiceClient(url, None, Egress.plain())
+
+
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "_HEALTH_TIMEOUTS_S", (5, 0.2))
-    monkeypatch.setattr("prelabel.cli.service_start._PAUSE_S", 0.01)
+    monkeypatch.setattr(service_client, "_HEALTH_READ_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("prelabel.cli.service_start._POLL_INTERVAL_S", 0.01)
 
 
 @pytest.fixture
@@ -60,7 +69,7 @@ def test_all_that_a_start_goes_through_is_waited_for() -> None:
     waited: list[float] = []
     steps = (no_route, no_route, hang, health("STARTING"), health("UP"))
     with serve(answering(*steps)) as server:
-        wait_until_up(server.url, None, Egress.plain(), LONG_S, waited.append)
+        wait_until_up(client(server.url), LONG_S, waited.append)
         assert [each.path for each in server.received] == ["/health"] * 5
     assert len(waited) == 4
     assert waited == sorted(waited)
@@ -69,7 +78,7 @@ def test_all_that_a_start_goes_through_is_waited_for() -> None:
 def test_a_service_that_is_up_is_asked_once_and_nothing_is_said() -> None:
     for status in ("UP", None):  # None: one of an older version
         with serve(answering(health(status))) as server:
-            wait_until_up(server.url, None, Egress.plain(), LONG_S, pytest.fail)
+            wait_until_up(client(server.url), LONG_S, pytest.fail)
             assert len(server.received) == 1
 
 
@@ -85,7 +94,7 @@ def test_a_port_on_this_machine_that_is_not_open_yet_is_waited_for(closed_port: 
             threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             opened.append(server)
 
-    wait_until_up(f"http://127.0.0.1:{closed_port}", None, Egress.plain(), LONG_S, open_it)
+    wait_until_up(client(f"http://127.0.0.1:{closed_port}"), LONG_S, open_it)
     [server] = opened
     assert len(server.received) == 1
     server.shutdown()
@@ -94,34 +103,34 @@ def test_a_port_on_this_machine_that_is_not_open_yet_is_waited_for(closed_port: 
 
 def test_where_nothing_ever_listens_the_command_that_starts_it_is_named(closed_port: int) -> None:
     waited: list[float] = []
-    with pytest.raises(SilentError, match="Start it with `make serve`"):
-        wait_until_up(f"http://localhost:{closed_port}", None, Egress.plain(), 0.8, waited.append)
+    with pytest.raises(ServiceUnreachableError, match="Start it with `make serve`"):
+        wait_until_up(client(f"http://localhost:{closed_port}"), 0.8, waited.append)
     assert waited
     assert max(waited) < 0.8 / 3
 
 
 def test_another_machine_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
-        raise SilentError("No service answers.")
+        raise ServiceUnreachableError("No service answers.")
 
-    monkeypatch.setattr("prelabel.cli.service_start.ask_health", refused)
-    with pytest.raises(SilentError):
-        wait_until_up("http://service.example:9090", None, Egress.plain(), LONG_S, pytest.fail)
+    monkeypatch.setattr(ServiceClient, "health", refused)
+    with pytest.raises(ServiceUnreachableError):
+        wait_until_up(client("http://service.example:9090"), LONG_S, pytest.fail)
 
 
 @pytest.mark.parametrize(
     ("step", "sentence"),
     [
         (no_route, "Ray Serve answers at .*, and the service is not there yet"),
-        (hang, "takes connections and does not answer"),
+        (hang, "accepts connections and does not answer"),
         (health("STARTING"), "its model is not loaded yet"),
     ],
 )
 def test_a_start_that_does_not_end_is_given_up(
     step: Callable[[Exchange], None], sentence: str
 ) -> None:
-    with serve(answering(step)) as server, pytest.raises(StartingError, match=sentence):
-        wait_until_up(server.url, None, Egress.plain(), 0.3, lambda _: None)
+    with serve(answering(step)) as server, pytest.raises(ServiceStartingError, match=sentence):
+        wait_until_up(client(server.url), 0.3, lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +145,6 @@ def test_what_no_waiting_cures_is_said_at_once(
     step: Callable[[Exchange], None], sentence: str
 ) -> None:
     with serve(answering(step)) as server:
-        with pytest.raises(AskError, match=sentence):
-            wait_until_up(server.url, None, Egress.plain(), LONG_S, pytest.fail)
+        with pytest.raises(ServiceError, match=sentence):
+            wait_until_up(client(server.url), LONG_S, pytest.fail)
         assert len(server.received) == 1

@@ -264,7 +264,7 @@ def test_a_wrong_host_in_the_yaml_says_where(tmp_path: Path) -> None:
     config.write_text("applications: [{args: {images: {allowed_hosts: ['*']}}}]")
     with pytest.raises(PreflightError) as caught:
         preflight(config)
-    assert "allowed_hosts has '*', which is no host. Write host" in str(caught.value)
+    assert "allowed_image_hosts has '*', which is not a host. Write host" in str(caught.value)
     assert "Value error" not in str(caught.value)
 
 

@@ -15,14 +15,15 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from pydantic import SecretStr, ValidationError
 
-from prelabel.cli.service_client import AskError, ask_health
-from prelabel.errors import ImageFetchError, LabelStudioError, SettingsError
+from prelabel.cli.preflight import PreflightError, read_environment
+from prelabel.cli.service_client import ServiceClient, ServiceError
+from prelabel.errors import ImageFetchError, LabelStudioError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.labelstudio.image_locator import ImageLocator, ImageRequest
 from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.egress import Egress
-from prelabel.net.tls import TrustError
-from prelabel.settings import Environment, read_environment
+from prelabel.net.tls import TrustError, tls_context
+from prelabel.settings.application import Environment
 from tests.unit.authority import Authority
 from tests.unit.http_server import Exchange, LocalServer, Received, serve
 from tests.unit.label_studio import ACCESS, LEGACY, LabelStudio
@@ -117,7 +118,7 @@ def test_the_company_s_ca_is_believed_everywhere(
     with serve(respond, authority.server("127.0.0.1")) as server:
         url = f"https://127.0.0.1:{server.port}"
         assert fetched(server, egress) == b"picture"
-        assert ask_health(url, None, egress).service_version == "1"
+        assert ServiceClient(url, None, egress).health().service_version == "1"
         assert LabelStudioAPI(url, SecretStr(LEGACY), egress).project(3).title == "Cats"
         client = ImageLocator(
             url,
@@ -136,7 +137,8 @@ def test_the_company_s_ca_is_believed_everywhere(
 def test_usual_certificates_are_believed_beside_it(authority: Authority) -> None:
     """certifi's and the system's, which a test cannot be signed by."""
     before = Egress.plain().tls.cert_store_stats()["x509_ca"]
-    own = Egress.of(Environment.model_validate({"SSL_CERT_FILE": str(authority.path)}))
+    environment = Environment.model_validate({"SSL_CERT_FILE": str(authority.path)})
+    own = Egress.of(environment.trust, environment.proxies)
     assert before > 100
     assert own.tls.cert_store_stats()["x509_ca"] == before + 1
 
@@ -162,8 +164,8 @@ def sentences(url: str, server: LocalServer, egress: Egress) -> list[str]:
     with pytest.raises(ImageFetchError) as picture:
         fetched(server, egress, url)
     said.append(str(picture.value))
-    with pytest.raises(AskError) as service:
-        ask_health(url, None, egress)
+    with pytest.raises(ServiceError) as service:
+        ServiceClient(url, None, egress).health()
     said.append(str(service.value))
     with pytest.raises(LabelStudioError) as studio:
         LabelStudioAPI(url, SecretStr(LEGACY), egress).project(3)
@@ -177,7 +179,7 @@ def sentences(url: str, server: LocalServer, egress: Egress) -> list[str]:
 def test_an_unknown_issuer_names_the_variable(authority: Authority) -> None:
     with serve(respond, authority.server("127.0.0.1")) as server:
         for said in sentences(f"https://127.0.0.1:{server.port}", server, Egress.plain()):
-            assert "issuer is not known here" in said
+            assert "issuer is not trusted here" in said
             assert "set SSL_CERT_FILE" in said
             assert said.endswith(".")
 
@@ -194,7 +196,8 @@ def test_an_unknown_issuer_names_the_variable(authority: Authority) -> None:
 def test_other_faults_of_a_certificate_are_told_apart(
     names: tuple[str, ...], begins: int, ends: int, sentence: str, authority: Authority
 ) -> None:
-    egress = Egress.of(Environment.model_validate({"SSL_CERT_FILE": str(authority.path)}))
+    environment = Environment.model_validate({"SSL_CERT_FILE": str(authority.path)})
+    egress = Egress.of(environment.trust, environment.proxies)
     with serve(respond, authority.server(*names, begins=begins, ends=ends)) as server:
         for said in sentences(f"https://127.0.0.1:{server.port}", server, egress):
             assert sentence in said
@@ -221,8 +224,8 @@ def test_what_cannot_be_read_is_refused_at_start_by_its_variable(
         path.write_text(content)
     monkeypatch.setenv(variable, str(path))
     with pytest.raises(TrustError, match=rf"{variable} is {path}, .*Set it to a f"):
-        Egress.of(Environment())
-    with pytest.raises(SettingsError, match=f"^{variable} is "):
+        tls_context(Environment().trust)
+    with pytest.raises(PreflightError, match=f"^{variable} is "):
         read_environment()
 
 
@@ -231,7 +234,7 @@ def test_certificates_that_are_none_are_refused(tmp_path: Path) -> None:
     broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         with pytest.raises(TrustError, match="holds no certificate"):
-            Egress.of(Environment.model_validate({variable: str(broken)}))
+            tls_context(Environment.model_validate({variable: str(broken)}).trust)
 
 
 @pytest.mark.parametrize("value", ["false", "0", "False", "no", '"off"', "maybe"])

@@ -1,4 +1,6 @@
-"""Pictures and requests as Label Studio sends them; each picture a file that nobody has sent."""
+"""Images and predict requests as Label Studio sends them. Every request carries a new image file,
+so that no cache of the service answers it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from PIL import Image
 from benchmarks.models import PHRASES
 from prelabel.checkpoints.cards import PROJECT_ROOT
 
-_NUMBERS = itertools.count()
+_SERIAL_NUMBERS = itertools.count()
 _LABELS = "".join(f'<Label value="{phrase}"/>' for phrase in PHRASES)
 CONFIG = (
     '<View><Number name="box_threshold" toName="image"/><Image name="image" value="$image"/>'
@@ -21,20 +23,23 @@ CONFIG = (
 
 
 def picture(wh: tuple[int, int] = (640, 480)) -> bytes:
-    """A JPEG of that size."""
+    """Return a JPEG of the given width and height, pixels."""
     buffer = io.BytesIO()
     with Image.open(PROJECT_ROOT / "examples" / "demo" / "garden.jpg") as image:
         image.convert("RGB").resize(wh).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
-def unseen(encoded: bytes) -> bytes:
-    """The same picture, another file: decoders stop before the number at its end."""
-    return encoded + b"%d" % next(_NUMBERS)
+def unique_copy(encoded: bytes) -> bytes:
+    """Return a file with the same pixels and a different digest.
+
+    A serial number is appended; decoders stop before it.
+    """
+    return encoded + b"%d" % next(_SERIAL_NUMBERS)
 
 
-def request(*pictures: bytes, threshold: float | None = None) -> bytes:
-    """A predict request of a task for each picture."""
+def predict_body(*pictures: bytes, threshold: float | None = None) -> bytes:
+    """Return the body of a predict request with one task per picture."""
     tasks = [
         {"id": i, "data": {"image": f"data:image/jpeg;base64,{base64.b64encode(each).decode()}"}}
         for i, each in enumerate(pictures)
@@ -55,6 +60,6 @@ def request(*pictures: bytes, threshold: float | None = None) -> bytes:
     return json.dumps(body).encode()
 
 
-def requests_for(clients: int, each: int, encoded: bytes) -> list[list[bytes]]:
-    """Bodies of one unseen picture, for each client."""
-    return [[request(unseen(encoded)) for _ in range(each)] for _ in range(clients)]
+def client_bodies(clients: int, count: int, encoded: bytes) -> list[list[bytes]]:
+    """Return `count` bodies for each client, each with one unique copy of the picture."""
+    return [[predict_body(unique_copy(encoded)) for _ in range(count)] for _ in range(clients)]

@@ -1,4 +1,4 @@
-"""Servers to measure, started and stopped: the service on a Ray of its own, the Flask server."""
+"""Start and stop the servers under test: the service on its own Ray cluster, the Flask server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ray.serve.schema import ServeDeploySchema
 from prelabel.checkpoints.cards import PROJECT_ROOT
 from tests.e2e.servers import free_port
 
-_START_S = 120
+_START_TIMEOUT_S = 120
 
 
 @contextmanager
@@ -33,7 +33,14 @@ def service(
     detectors: int = 1,
     detector_cpus: float | None = None,
 ) -> Iterator[str]:
-    """The service as serve_config.yaml has it, with a fixed number of detectors; its address."""
+    """Run the service with serve_config.yaml and a fixed number of detectors; yield its URL.
+
+    Args:
+        args: Settings that replace those of serve_config.yaml.
+        import_path: The application's builder.
+        detectors: Number of Detector replicas.
+        detector_cpus: CPUs that Ray reserves for each; None for the config's value.
+    """
     shipped = yaml.safe_load((PROJECT_ROOT / "serve_config.yaml").read_text())
     config = copy.deepcopy(shipped)
     application = config["applications"][0]
@@ -53,7 +60,10 @@ def service(
 
 
 def fix_detectors(application: dict[str, Any], detectors: int, cpus: float | None) -> None:
-    """Give an application of a Serve config so many detectors, which take so many CPUs each."""
+    """Fix the number of Detector replicas in an application of a Serve config.
+
+    cpus: CPUs that Ray reserves for each replica; None leaves the config's value.
+    """
     for deployment in application["deployments"]:
         if deployment["name"] == "Detector":
             del deployment["autoscaling_config"]
@@ -64,13 +74,14 @@ def fix_detectors(application: dict[str, Any], detectors: int, cpus: float | Non
 
 @contextmanager
 def flask_server(model: str) -> Iterator[str]:
-    """The smallest server around the same engine; its address."""
+    """Run the Flask server of `flask_app.py` under gunicorn with a model; yield its URL."""
     url = f"http://127.0.0.1:{free_port()}"
     command = [
         str(Path(sys.executable).with_name("gunicorn")),
         *("--workers", "1", "--threads", "8", "--timeout", "0", "--log-level", "error"),
         *("--bind", url.removeprefix("http://"), "benchmarks.flask_app:app"),
     ]
+    # gunicorn imports the app itself, so the model's name can only be passed by the environment.
     environment = os.environ | {"PRELABEL_BENCH_MODEL": model}
     with subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment) as process:
         try:
@@ -81,7 +92,7 @@ def flask_server(model: str) -> Iterator[str]:
 
 
 def _wait_for(address: str) -> None:
-    deadline = time.monotonic() + _START_S
+    deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(address, timeout=5):
@@ -92,8 +103,8 @@ def _wait_for(address: str) -> None:
 
 
 def replicas_rss() -> dict[str, int]:
-    """Resident bytes of this service's replicas and proxy, by process title."""
-    found: dict[str, int] = {}
+    """Return the resident bytes of the replicas and the proxy, by process title and id."""
+    rss: dict[str, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             title = (folder / "cmdline").read_bytes().decode(errors="replace").rstrip("\0 ")
@@ -101,5 +112,5 @@ def replicas_rss() -> dict[str, int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         if title.startswith(("ray::ServeReplica:prelabel", "ray::ProxyActor")):
-            found[f"{title.partition('.')[0]} {folder.name}"] = pages * os.sysconf("SC_PAGE_SIZE")
-    return found
+            rss[f"{title.partition('.')[0]} {folder.name}"] = pages * os.sysconf("SC_PAGE_SIZE")
+    return rss

@@ -1,0 +1,47 @@
+"""Wall times and their statistics. Alternatives are measured interleaved, because load on the
+machine then affects all of them alike.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return the wall time of one call."""
+    started_at = time.perf_counter()
+    work()
+    return time.perf_counter() - started_at
+
+
+def interleaved(
+    works: Mapping[str, Callable[[], float]], rounds: int, *, warm: bool = False
+) -> dict[str, list[float]]:
+    """Call each function once per round and return its values by name.
+
+    Args:
+        works: The functions to compare.
+        rounds: Number of rounds that are recorded.
+        warm: The functions are warmed up already. Otherwise each is called once before the rounds.
+    """
+    if not warm:
+        for work in works.values():
+            work()
+    values: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            values[name].append(work())
+    return values
+
+
+def medians(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the median of each sequence."""
+    return {name: statistics.median(sequence) for name, sequence in values.items()}
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return the value that `percent` percent of the values do not exceed (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

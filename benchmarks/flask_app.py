@@ -21,6 +21,7 @@ from prelabel.settings import AppSettings
 from prelabel.types import LookPlan, Target, Thresholds
 
 SETTINGS = AppSettings()
+DETECTION = SETTINGS.detection
 # gunicorn imports this module itself, so the model cannot be passed as an argument.
 CARD = load_card(os.environ.get("PRELABEL_BENCH_MODEL", "demo"))
 ENGINE = load_engine(CARD, model_folder(CARD, "models"), device="cpu", precision="auto")

@@ -150,11 +150,11 @@ def overhead_parts(encoded: bytes) -> dict[str, Callable[[], object]]:
     parsed = PredictRequest.model_validate(json.loads(body))
     [task] = parsed.tasks
     assert isinstance(task, Task)
-    client = LabelStudioClient(None, None, max_image_bytes=10**8, connect_timeout_s=1, timeout_s=1)
+    client = ImageLocator(None, None, max_image_bytes=10**8, connect_timeout_s=1, timeout_s=1)
     sources = partial(PromptSources.of, task, parsed.context, ProjectPrompts())
 
     def plan() -> TaskPlan:
-        config = parse_labeling_config(parsed.label_config, settings.max_labels)
+        config = parse_labeling_config(parsed.label_config, settings.prompts.max_labels)
         config = config.for_task(task.data)
         return plan_task(task, config, sources(config), settings)
 
@@ -237,7 +237,7 @@ def _steady(url: str, encoded: bytes, capacity_per_s: float) -> Figures:
 
 def _annotator(url: str, encoded: bytes) -> Figures:
     """Measure the growth of an annotator's p95 latency during a bulk request, in full batches."""
-    size = AppSettings().max_batch_size
+    size = AppSettings().detection.max_batch_size
     batch_s = BASE_S + ITEM_S * size
     bulk = predict_body(*(unique_copy(encoded) for _ in range(600)))
     with Client(url) as annotator, Client(url) as bulk_client:

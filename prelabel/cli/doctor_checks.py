@@ -24,16 +24,17 @@ from prelabel.cli.connect import (
 from prelabel.cli.service_client import Health, ServiceClient, ServiceError, ServiceNetwork
 from prelabel.cli.service_start import check_state
 from prelabel.errors import PrelabelError
-from prelabel.labelstudio.image_locator import expiry_of, is_personal
 from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.responses import count_boxes
 from prelabel.labelstudio.rest import LabelStudioAPI, Project, predict_request
+from prelabel.labelstudio.tokens import expiry_of, is_personal
 from prelabel.net.egress import Egress, connect_to_proxy
 from prelabel.net.origin import SERVICE_URL, Origin
 from prelabel.net.proxies import DIRECT
 from prelabel.phrases.vocabulary import shipped_vocabulary
-from prelabel.prompts.resolver import unreadable_labels, unreadable_sentence
-from prelabel.settings.application import Environment
+from prelabel.prompts.messages import unreadable_message
+from prelabel.prompts.searches import unreadable_labels
+from prelabel.settings import Environment
 
 EMBEDDED = "embedded"  # source of the demo model's card
 EXPIRES_SOON = timedelta(days=7)
@@ -248,7 +249,7 @@ def labeling_config(project: Project) -> CheckResult[LabelingConfig]:
     """Check that the service can serve the labeling config, and that the model reads its labels."""
     config = read_config(project)
     if unreadable := unreadable_labels(config, shipped_vocabulary()):
-        return CheckResult(config, unreadable_sentence(unreadable), is_warning=True)
+        return CheckResult(config, unreadable_message(unreadable), is_warning=True)
     label_count = sum(len(control.labels) for control in config.controls)
     prompt = "a prompt" if config.prompt_area else "no prompt: the labels are detected"
     return CheckResult(config, f"Can be served: {label_count} labels, and {prompt}.")

@@ -96,9 +96,9 @@ def predict(
     """
     from prelabel.cli.predict import PredictOptions
     from prelabel.cli.predict import predict as predict_image
-    from prelabel.cli.preflight import read_environment
     from prelabel.cli.service_client import ServiceClient
     from prelabel.net.egress import Egress
+    from prelabel.settings import read_environment
 
     options = PredictOptions(
         image, prompt, labels, output, json_output, box_threshold, text_threshold, wait
@@ -240,7 +240,7 @@ def doctor(
     """
     from prelabel.cli.doctor import print_report
     from prelabel.cli.doctor_checks import DoctorContext
-    from prelabel.cli.preflight import read_environment
+    from prelabel.settings import read_environment
 
     url = url.rstrip("/")
     context = DoctorContext(url, (backend_url or url).rstrip("/"), project, read_environment())

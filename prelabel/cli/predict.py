@@ -20,7 +20,7 @@ from prelabel.errors import ImageDecodeError, PromptError
 from prelabel.images.decode import decode_image
 from prelabel.labelstudio.responses import Prediction
 from prelabel.prompts.parser import split_prompt
-from prelabel.settings.application import AppSettings
+from prelabel.settings import AppSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def predict(options: PredictOptions, client: ServiceClient, console: Console) ->
         raise ImageDecodeError("The output would overwrite the picture. Choose another --output.")
     content = _read(options.image)
     # Decoded before the request: an unreadable file is reported without a service.
-    upright = decode_image(content, max_pixels=AppSettings().max_image_pixels)
+    upright = decode_image(content, max_pixels=AppSettings().images.max_pixels)
     if options.wait_s:
         _wait_for_service(client, options.wait_s)
     prediction = client.predict(
@@ -97,7 +97,7 @@ def predict(options: PredictOptions, client: ServiceClient, console: Console) ->
 
 def _labels_in(prompt: str) -> dict[str, None]:
     """Return the labels of a prompt's phrases in order, as an ordered set, without negatives."""
-    phrases = split_prompt(prompt, AppSettings().max_prompt_chars)
+    phrases = split_prompt(prompt, AppSettings().prompts.max_chars)
     return {phrase.label or phrase.phrase: None for phrase in phrases if not phrase.negative}
 
 

@@ -84,34 +84,7 @@ def _wrong_config(config: Path, error: ValidationError) -> str:
     return f"{config} is wrong at {first_fault(error)}.{cure}"
 
 
-def override(environment: Environment, settings: AppSettings) -> AppSettings:
-    """The settings, with the environment's values. Raises PreflightError where one is wrong."""
-    try:
-        return environment.override(settings)
-    except ValidationError as error:
-        raise _wrong_environment(error) from error
-
-
-def _wrong_environment(error: ValidationError) -> PreflightError:
-    sentence = _own_words(error)
-    return PreflightError(
-        sentence or f"The environment is wrong at {_first(error)}. Correct or unset the variable."
-    )
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the top"
-    return f"{place}: {_own_words(error) or first['msg']}".rstrip(".")
-
-
-def _own_words(error: ValidationError) -> str:
-    """What a validator of ours says of the first fault; empty where pydantic found it."""
-    cause = error.errors()[0].get("ctx", {}).get("error")
-    return str(cause) if isinstance(cause, ValueError) else ""
-
-
-def _check_memory(settings: AppSettings, environment: Environment, config: Path) -> None:
+def _check_memory(settings: PromptSettings, environment: Environment, config: Path) -> None:
     """Open the prompts file as the service will. Redis is not contacted: it may start later."""
     try:
         storage = open_storage(settings, environment)

@@ -1,4 +1,4 @@
-"""Structured gather, deferred callbacks and a semaphore that is fair by owner."""
+"""A structured gather, and a semaphore that is fair by owner."""
 
 from __future__ import annotations
 
@@ -23,15 +23,6 @@ async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, ResultT]]) -> lis
     finally:
         for task in tasks:
             task.cancel()
-
-
-def afterwards(note: Callable[[], object]) -> None:
-    """Schedule a callback for when the running task next awaits or ends.
-
-    Logging and metrics scheduled this way run after the response has been handed over. The event
-    loop logs exceptions of the callback.
-    """
-    asyncio.get_running_loop().call_soon(note)
 
 
 class FairSemaphore:

@@ -19,7 +19,7 @@ _ENTRY_BYTES = 300
 class _Entry(Generic[ValueT]):
     value: ValueT
     size: int  # bytes, with the key
-    expires_at: float  # by time.monotonic()
+    expires_at: float  # by the clock
 
 
 @dataclass(slots=True)
@@ -43,6 +43,7 @@ class SingleFlightCache(Generic[ValueT]):
         max_bytes: Limit of all cached results together with their keys. 0 disables caching;
             concurrent callers are still coalesced.
         max_age_s: Lifetime of a result in seconds; None for no limit.
+        clock: Returns the current time in seconds.
 
     Attributes:
         bytes: Size of all cached results with their keys.
@@ -133,7 +134,7 @@ class SingleFlightCache(Generic[ValueT]):
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if entry.expires_at < time.monotonic():
+        if entry.expires_at < self._clock():
             self._drop(key)
             return None
         self._entries.move_to_end(key)
@@ -144,9 +145,9 @@ class SingleFlightCache(Generic[ValueT]):
         self._drop(key)
         if size > self._max_bytes:
             return
-        while self._entries and next(iter(self._entries.values())).expires_at < time.monotonic():
+        while self._entries and next(iter(self._entries.values())).expires_at < self._clock():
             self._drop(next(iter(self._entries)))
-        self._entries[key] = _Entry(value, size, time.monotonic() + self._max_age_s)
+        self._entries[key] = _Entry(value, size, self._clock() + self._max_age_s)
         self.bytes += size
         while self.bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))

@@ -23,7 +23,7 @@ from prelabel.labelstudio.data_urls import forgiving_base64_decode
 from prelabel.net.egress import Egress
 from prelabel.net.origin import Credentials
 from prelabel.net.tls import tls_fault
-from prelabel.net.transport import DialingAdapter, watchdog_for
+from prelabel.net.transport import ConnectorAdapter, watchdog_for
 
 _JSON_WEB_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 _MAX_RESPONSE_BYTES: Final = 64 * 1024
@@ -146,7 +146,7 @@ class PersonalAccessToken:
                     ) from None
                 raise
 
-    def _send(self, request: requests.PreparedRequest, adapter: DialingAdapter) -> str:
+    def _send(self, request: requests.PreparedRequest, adapter: ConnectorAdapter) -> str:
         # "from None", because the exceptions of requests may quote the request with its token.
         try:
             with closing(adapter), closing(adapter.send(request, stream=True)) as response:

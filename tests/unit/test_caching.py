@@ -1,6 +1,6 @@
 import asyncio
 import functools
-from types import SimpleNamespace
+import time
 
 import pytest
 
@@ -180,9 +180,7 @@ async def test_a_limit_of_zero_keeps_nothing_but_shares_what_is_under_way():
 @concurrent
 async def test_what_is_too_old_is_done_again():
     now = [1000.0]
-    clock = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr("prelabel.concurrency.single_flight.time", clock)
-    results = cache(max_age_s=60)
+    results = cache(max_age_s=60, clock=lambda: now[0])
     await kept(results, "k", "xxx")
     now[0] += 59
     assert await is_kept(results, "k")
@@ -194,9 +192,7 @@ async def test_what_is_too_old_is_done_again():
 @concurrent
 async def test_what_is_too_old_makes_room_though_nobody_asks_for_it():
     now = [1000.0]
-    clock = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr("prelabel.concurrency.single_flight.time", clock)
-    results = cache(max_age_s=60)
+    results = cache(max_age_s=60, clock=lambda: now[0])
     for key in "abc":
         await kept(results, key, "xxx")
     now[0] += 61

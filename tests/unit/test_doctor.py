@@ -18,9 +18,9 @@ import requests
 from PIL import Image
 from pydantic import SecretStr
 
-from deployments.readiness import Readiness
 from prelabel.cli.doctor import Finding, Status, examine
 from prelabel.cli.doctor_checks import DoctorContext
+from prelabel.errors import OverloadedError
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.rest import LabelStudioAPI, predict_request
 from prelabel.prompts.storage import FileStorage

@@ -13,7 +13,9 @@ import pytest
 
 from prelabel.cli.doctor import Finding, Status, examine
 from prelabel.cli.doctor_checks import DoctorContext
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
+from tests.support.local_service import LocalService
+from tests.support.local_service import running as service_running
 from tests.unit.authority import Authority
 from tests.unit.forward_proxy import ForwardProxy, proxying
 from tests.unit.http_server import serve

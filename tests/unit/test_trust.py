@@ -23,7 +23,7 @@ from prelabel.labelstudio.image_locator import ImageLocator, ImageRequest
 from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.egress import Egress
 from prelabel.net.tls import TrustError, tls_context
-from prelabel.settings.application import Environment
+from prelabel.settings import Environment
 from tests.unit.authority import Authority
 from tests.unit.http_server import Exchange, LocalServer, Received, serve
 from tests.unit.label_studio import ACCESS, LEGACY, LabelStudio

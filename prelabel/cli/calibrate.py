@@ -68,6 +68,8 @@ class Bucket:
         item_s, base_s = np.polyfit(pictures, taken_s, 1, w=1 / taken_s)
         if base_s < 0:  # a picture costs more in a larger batch
             return BatchCost(0.0, float(np.mean(taken_s / pictures)))
+        if item_s <= 0:  # another program slowed the small batches down
+            return BatchCost(0.0, float(np.min(taken_s / pictures)))
         return BatchCost(float(base_s), float(item_s))
 
 
@@ -93,7 +95,7 @@ def report(engine: AnyEngine) -> Iterator[str]:
     proposal = propose(buckets, MAX_BATCH_S)
     yield (
         "For serve_config.yaml, if nothing else ran on this machine during the measurement:\n"
-        f"  args: max_batch_size: {proposal.max_batch_size}\n"
+        f"  args: detection: {{max_batch_size: {proposal.max_batch_size}}}\n"
         "  Detector, autoscaling_config: "
         f"target_ongoing_requests: {proposal.target_ongoing_requests}"
     )

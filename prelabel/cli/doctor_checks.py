@@ -299,8 +299,8 @@ def picture(context: DoctorContext, api: LabelStudioAPI, project: Project) -> Ch
         return CheckResult(True, sentence)
     return CheckResult(
         True,
-        f"{sentence} If the picture shows what the labels name, lower box_threshold and "
-        "text_threshold, or choose another model.",
+        f"{sentence} If the picture shows what the labels name, lower "
+        "detection.box_threshold and detection.text_threshold, or choose another model.",
         is_warning=True,
     )
 

@@ -94,7 +94,7 @@ class _LabelBudget:
                 raise LabelingConfigError(
                     f"The labeling config has more than {self._max_labels} labels for one picture, "
                     f"or {_WORDS_PER_LABEL} times as many predicted_values and negative_values. "
-                    "Use fewer, or raise max_labels."
+                    "Use fewer, or raise prompts.max_labels."
                 )
         most_words = max(_MOST_WORDS, self._max_labels * _WORDS_PER_LABEL)
         if self._controls > _MOST_CONTROLS or self._words.total() > most_words:

@@ -35,7 +35,7 @@ def decode_data_url(url: str, max_bytes: int) -> bytes:
     if len(image) > max_bytes:
         raise ImageFetchError(
             f"The picture is larger than {max_bytes} bytes; make it smaller or raise "
-            "max_image_bytes."
+            "images.max_bytes."
         )
     return image
 

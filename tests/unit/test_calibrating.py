@@ -45,6 +45,11 @@ def test_what_a_batch_costs_is_measured_up_to_what_fits():
         assert each.cost.item_s == pytest.approx(0.010, abs=0.006)
 
 
+def test_small_batches_that_another_program_slowed_down_give_no_negative_cost():
+    cost = Bucket((480, 640), (112, 149), {1: 8.3, 2: 6.3}).cost
+    assert (cost.base_s, cost.item_s) == (0.0, 3.15)
+
+
 def test_a_model_that_does_not_run_says_why():
     with pytest.raises(DetectionError):
         list(measure(Engine(most=0)))

@@ -15,15 +15,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from pydantic import SecretStr, ValidationError
 
-from prelabel.cli.preflight import PreflightError, read_environment
 from prelabel.cli.service_client import ServiceClient, ServiceError
-from prelabel.errors import ImageFetchError, LabelStudioError
+from prelabel.errors import ImageFetchError, LabelStudioError, SettingsError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.labelstudio.image_locator import ImageLocator, ImageRequest
 from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.egress import Egress
 from prelabel.net.tls import TrustError, tls_context
-from prelabel.settings import Environment
+from prelabel.settings import Environment, read_environment
 from tests.unit.authority import Authority
 from tests.unit.http_server import Exchange, LocalServer, Received, serve
 from tests.unit.label_studio import ACCESS, LEGACY, LabelStudio
@@ -225,7 +224,7 @@ def test_what_cannot_be_read_is_refused_at_start_by_its_variable(
     monkeypatch.setenv(variable, str(path))
     with pytest.raises(TrustError, match=rf"{variable} is {path}, .*Set it to a f"):
         tls_context(Environment().trust)
-    with pytest.raises(PreflightError, match=f"^{variable} is "):
+    with pytest.raises(SettingsError, match=f"^{variable} is "):
         read_environment()
 
 

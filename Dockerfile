@@ -65,10 +65,11 @@ RUN if [ "$DEVICE" = cpu ]; then \
 # to the environment goes to a folder of its own: it makes a small layer.
 FROM packages AS code
 ARG MODEL
+COPY requirements/serve.in requirements/
 COPY pyproject.toml README.md LICENSE serve_app.py serve_config.yaml serve_config.production.yaml ./
 COPY deployments deployments
 COPY prelabel prelabel
-COPY deploy/healthcheck.py deploy/
+COPY deploy/healthcheck.py deploy/ray.env deploy/
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --no-warn-script-location \
         --root /installed --editable . \
     && cp -a /installed/. / \

@@ -16,8 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from prelabel.checkpoints.file_faults import fault_of
 from prelabel.errors import ModelError
+from prelabel.settings.paths import resolve_path
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 CARDS_FOLDER = Path(__file__).resolve().parent
 TEXT_ENCODERS_FOLDER = CARDS_FOLDER / "text_encoders"
 LOCK_NAME = "checkpoint.lock.json"
@@ -131,7 +131,7 @@ def load_card(name: str) -> ModelCard:
     if shipped.parent == CARDS_FOLDER and shipped.is_file():
         return _read_card(shipped)
     if name.endswith((".yaml", ".yml")):
-        path = (PROJECT_ROOT / name).resolve()
+        path = resolve_path(name).resolve()
         return _read_card(path).model_copy(update={"folder": path.parent})
     known = ", ".join(path.stem for path in sorted(CARDS_FOLDER.glob("*.yaml")))
     raise ModelError(
@@ -140,16 +140,11 @@ def load_card(name: str) -> ModelCard:
     )
 
 
-def models_path(models_dir: str | Path) -> Path:
-    """The folder of the models; a relative one counts from the project, wherever one stands."""
-    return PROJECT_ROOT / Path(models_dir).expanduser()
-
-
 def model_folder(card: ModelCard, models_dir: str | Path) -> Path:
     """Where the card's files lie, or would lie after `prelabel download`."""
     if card.source == "local" and card.folder is not None:
         return card.folder
-    root = CARDS_FOLDER if card.source == "embedded" else models_path(models_dir)
+    root = CARDS_FOLDER if card.source == "embedded" else resolve_path(models_dir)
     return root / card.name
 
 

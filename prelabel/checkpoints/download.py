@@ -27,8 +27,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils.tqdm import disable_progress_bars
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars
 
 from prelabel.checkpoints.cards import (
     LOCK_NAME,
@@ -37,12 +36,12 @@ from prelabel.checkpoints.cards import (
     ModelCard,
     ModelFile,
     model_folder,
-    models_path,
     read_lock,
     sha256_of,
     verify,
 )
 from prelabel.errors import ModelError
+from prelabel.settings.paths import resolve_path
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
@@ -67,7 +66,7 @@ def download(card: ModelCard, models_dir: str | Path, *, progress: bool = True) 
         )
     if not progress:
         disable_progress_bars()
-    staging = models_path(models_dir) / f".{card.name}.part"
+    staging = resolve_path(models_dir) / f".{card.name}.part"
     lock = _fetch_all(card, staging)
     (staging / LOCK_NAME).write_text(lock.model_dump_json(indent=2) + "\n")
     _replace_folder(staging, folder)

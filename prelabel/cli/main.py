@@ -33,6 +33,10 @@ app = typer.Typer(
 _console = Console()
 _STYLES = {"ok": "green", "warning": "yellow", "fault": "bold red", "skipped": "dim"}
 
+ServeConfig = Annotated[
+    Path | None,
+    typer.Argument(help="A Serve config file; ./serve_config.yaml if unset, or the shipped one."),
+]
 ModelsDir = Annotated[Path, typer.Option(help="Folder that holds the downloaded models.")]
 
 
@@ -202,30 +206,32 @@ def download(
 
 @app.command()
 def preflight(
-    config: Annotated[Path, typer.Argument(help="A Serve config file.")] = Path(
-        "serve_config.yaml"
-    ),
+    config: ServeConfig = None,
 ) -> None:
     """Check what would keep the service from starting: settings, model, port."""
+    from prelabel.cli.application import config_or_default
     from prelabel.cli.preflight import preflight as check
+    from prelabel.settings.ray_environment import prepare_ray_environment
 
-    check(config)
+    prepare_ray_environment()
+    check(config_or_default(config))
 
 
 @app.command()
 def serve(
-    config: Annotated[Path, typer.Argument(help="A Serve config file.")] = Path(
-        "serve_config.yaml"
-    ),
+    config: ServeConfig = None,
 ) -> None:
     """Run the service: the checks of `preflight`, then `serve run`. Ctrl-C or SIGTERM ends it,
     with all its processes.
     """
+    from prelabel.cli.application import config_or_default, run_application
     from prelabel.cli.preflight import preflight as check
-    from prelabel.cli.supervisor import supervise
+    from prelabel.settings.ray_environment import prepare_ray_environment
 
+    prepare_ray_environment()
+    config = config_or_default(config)
     check(config)
-    raise typer.Exit(supervise([Path(sys.executable).with_name("serve"), "run", config]))
+    raise typer.Exit(run_application(config))
 
 
 @app.command()

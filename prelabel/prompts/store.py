@@ -22,9 +22,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from prelabel.checkpoints.cards import PROJECT_ROOT
 from prelabel.errors import PromptMemoryError
 from prelabel.settings.application import AppSettings, Environment
+from prelabel.settings.paths import resolve_path
 from prelabel.types import ProjectPrompts, PromptRequest
 
 logger = logging.getLogger(__name__)
@@ -243,7 +243,7 @@ def open_memory(settings: AppSettings, environment: Environment) -> PromptMemory
     if environment.prompts_redis_url is not None:
         return RedisMemory(environment.prompts_redis_url.get_secret_value())
     file = settings.prompts_file
-    return FileMemory(PROJECT_ROOT / Path(file).expanduser() if file else None)
+    return FileMemory(resolve_path(file) if file else None)
 
 
 class PromptBook:

@@ -13,7 +13,6 @@ import pytest
 from prelabel.checkpoints.cards import (
     CARDS_FOLDER,
     LOCK_NAME,
-    PROJECT_ROOT,
     CheckpointLock,
     LockedFile,
     ModelCard,
@@ -26,6 +25,7 @@ from prelabel.checkpoints.cards import (
     verify,
 )
 from prelabel.errors import ModelError
+from prelabel.settings.paths import PROJECT_ROOT
 
 OWN_CARD = """
 name: own

@@ -1,20 +1,22 @@
 # The service's image: for CPUs, or with DEVICE=gpu for NVIDIA GPUs. See docs/docker.md.
-# Any Debian-like base with Python 3.11 and its venv module will do; a digest works, too.
+# Any Debian-based image with Python 3.11 and its venv module; a digest works, too.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG DEVICE=cpu
 ARG MODEL=demo
 
 FROM ${BASE_IMAGE} AS base
-# A number, so that Kubernetes' runAsNonRoot can tell; 1000 is the first user of most hosts, which
-# makes mounted folders writable. Code and environment belong to root: the service cannot change
-# itself.
+# A numeric user, because Kubernetes cannot check runAsNonRoot against a name. 1000 is the first user
+# of most hosts, so mounted folders are writable. Code and environment belong to root: the service
+# cannot change itself.
 RUN useradd --uid 1000 --user-group --create-home prelabel \
     && install --directory --owner=1000 --group=1000 /models /data
-# Ray makes its own token in HOME when the container starts; none is part of the image. The
-# others for Ray are those of deploy/ray.env, which explains them.
+# Ray writes a new token to HOME when the container starts; the image contains none. Ray's
+# workers import `serve_app` from PYTHONPATH. The other variables are those of deploy/ray.env, which
+# explains them.
 ENV HOME=/home/prelabel \
     PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    PYTHONPATH=/app \
     RAY_AUTH_MODE=token \
     RAY_USAGE_STATS_ENABLED=0 \
     RAY_SERVE_ENABLE_HA_PROXY=1 \
@@ -29,21 +31,22 @@ ENV HOME=/home/prelabel \
     no_grpc_proxy=0.0.0.0/0,::/0
 WORKDIR /app
 
-# PyTorch must see no GPU here, for this image cannot use one.
+# PyTorch must not see a GPU, because this image lacks CUDA's libraries.
 FROM base AS cpu
 ENV CUDA_VISIBLE_DEVICES="" \
     NVIDIA_VISIBLE_DEVICES=void
 
-# The compiler is Triton's: it compiles its way to the GPU's driver when a detector starts. It wants
-# Python's headers, too, which Python's own images have.
+# Triton compiles its interface to the GPU's driver with gcc when a detector starts. It also needs
+# Python's headers, which the official Python images have.
 FROM base AS gpu
 RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 
-# Weighs most and changes least. One package comes as source; the locked setuptools builds it. With
-# pip's build isolation, its build would fetch what no lock holds. For CPUs, what only GPUs need
-# stays out, except for the small library by which PyTorch learns that there is none.
+# The largest layer, and the one that changes least. One package has no wheel; the locked setuptools
+# builds it, because pip's build isolation would download build requirements without hashes. The
+# image for CPUs omits the packages of CUDA, except for the small runtime library through which
+# PyTorch learns that there is no GPU.
 FROM gpu AS packages
 ARG DEVICE
 COPY requirements/build.txt requirements/serve.txt deploy/docker/standins.py /build/
@@ -61,14 +64,15 @@ RUN if [ "$DEVICE" = cpu ]; then \
         ls "$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"; \
     fi
 
-# Editable, so that the models in /app/models are found beside the code. What the installation adds
-# to the environment goes to a folder of its own: it makes a small layer.
+# Editable: /app is a checkout, and relative paths of settings count from it. The files that the
+# installation adds to the environment go to a folder of their own, which makes a small layer.
 FROM packages AS code
 ARG MODEL
+COPY requirements/serve.in requirements/
 COPY pyproject.toml README.md LICENSE serve_app.py serve_config.yaml serve_config.production.yaml ./
 COPY deployments deployments
 COPY prelabel prelabel
-COPY deploy/healthcheck.py deploy/
+COPY deploy/healthcheck.py deploy/ray.env deploy/
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --no-warn-script-location \
         --root /installed --editable . \
     && cp -a /installed/. / \
@@ -82,8 +86,8 @@ RUN pip install --no-cache-dir --no-deps --no-build-isolation --no-warn-script-l
         -e "s|^\( *\)args:$|&\n\1  prompts:\n\1    file: /data/prompts.sqlite|" \
         serve_config.yaml > serve_config.docker.yaml
 
-# With MODEL=... its weights become a part of the image, verified. The cache spares a second
-# download when the code has changed.
+# MODEL=... adds the weights of a model to the image, verified. The cache avoids a second download
+# after a change of the code.
 FROM code AS models
 ARG MODEL
 ARG HF_ENDPOINT
@@ -96,7 +100,7 @@ RUN --mount=type=cache,target=/var/cache/prelabel \
 
 FROM ${DEVICE} AS runtime
 
-# What is in the image, by name and version.
+# The image's bill of materials.
 FROM packages AS sbom
 COPY requirements/sbom.txt /build/
 RUN python3 -m venv /opt/sbom \
@@ -117,8 +121,8 @@ USER 1000:1000
 EXPOSE 9090
 HEALTHCHECK --interval=15s --timeout=5s --start-period=120s \
     CMD ["python", "deploy/healthcheck.py"]
-# `serve run` takes it as Ctrl-C: it answers the requests in flight before it leaves. `prelabel serve`
-# does so at SIGTERM, too, and says in a sentence what keeps the service from starting.
+# `serve run` answers the requests in flight after SIGINT only. `prelabel serve` does so after SIGTERM,
+# too, and checks beforehand what would keep the service from starting.
 STOPSIGNAL SIGINT
 CMD ["prelabel", "serve", "serve_config.docker.yaml"]
 ARG REVISION

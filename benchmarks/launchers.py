@@ -19,7 +19,7 @@ import yaml
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
-from prelabel.checkpoints.cards import PROJECT_ROOT
+from prelabel.settings.paths import PROJECT_ROOT
 from tests.e2e.servers import free_port
 
 _START_TIMEOUT_S = 120

@@ -12,7 +12,7 @@ import json
 from PIL import Image
 
 from benchmarks.models import PHRASES
-from prelabel.checkpoints.cards import PROJECT_ROOT
+from prelabel.settings.paths import PROJECT_ROOT
 
 _SERIAL_NUMBERS = itertools.count()
 _LABELS = "".join(f'<Label value="{phrase}"/>' for phrase in PHRASES)

@@ -23,7 +23,7 @@ from benchmarks.service_figures import (
     scaling_figures,
 )
 from deployments.placement import CPU_ENVIRONMENT
-from prelabel.checkpoints.cards import PROJECT_ROOT
+from prelabel.settings.paths import PROJECT_ROOT
 
 _RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 _WORK = PROJECT_ROOT / "benchmarks" / "work"  # weights of 700 MB; ignored by git

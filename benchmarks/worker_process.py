@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from prelabel.checkpoints.cards import PROJECT_ROOT
+from prelabel.settings.paths import PROJECT_ROOT
 
 Exchange = Callable[[str], str]  # request line -> response line
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from prelabel.checkpoints.cards import PROJECT_ROOT, sha256_of
+from prelabel.checkpoints.cards import sha256_of
+from prelabel.settings.paths import PROJECT_ROOT
 
 _CODE = (
     *("serve_app.py", "deployments/**/*.py", "requirements/serve.txt"),

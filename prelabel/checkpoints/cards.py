@@ -1,7 +1,7 @@
-"""Model cards: what a checkpoint is, where it comes from, and whether it is complete on disk.
+"""Model cards: description and source of a checkpoint, and checks of its files on disk.
 
-Cards are YAML files, those of `prelabel models` in prelabel/checkpoints/. A path to a YAML file
-serves as a name, too: a fine-tuned checkpoint of one's own is a card beside its weights.
+A card is a YAML file; those that `prelabel models` lists lie beside this module. A path to a YAML
+file is a valid name, too: a fine-tuned checkpoint is a card of its own beside its weights.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from prelabel.checkpoints.file_faults import fault_of
 from prelabel.errors import ModelError
+from prelabel.settings.paths import resolve_path
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 CARDS_FOLDER = Path(__file__).resolve().parent
 TEXT_ENCODERS_FOLDER = CARDS_FOLDER / "text_encoders"
 LOCK_NAME = "checkpoint.lock.json"
@@ -43,24 +43,24 @@ class ModelFile(_Frozen):
     sha256: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{64}$",
-        description="Null where no hash is on record: the download then holds the file to the "
-        "hash that the hub publishes for it, and writes that down in the lock file.",
+        description="Null if no hash is on record: the download then checks the file against the "
+        "hash that the hub publishes, and records that in the lock file.",
     )
     size: int | None = Field(None, ge=1, description="In bytes.")
 
 
 class ImageSize(_Frozen):
-    """Pixels that pictures are resized to, keeping their proportions."""
+    """Size in pixels that pictures are resized to, with their aspect ratio kept."""
 
     shortest_edge: int = Field(ge=32, description="Length of the shorter side, in pixels.")
-    longest_edge: int = Field(ge=32, description="Limit of the longer side; it wins.")
+    longest_edge: int = Field(ge=32, description="Limit of the longer side; it takes precedence.")
 
 
 class ModelCard(_Frozen):
-    """All that is specific to one checkpoint; the engines' code knows none of it."""
+    """Everything that is specific to one checkpoint; engines hold no facts about checkpoints."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Also its folder's name.")
-    title: str = Field(description="One line for people.")
+    title: str = Field(description="One line for `prelabel models` and the docs.")
     engine: Literal["groundingdino", "huggingface"] = Field(
         description="`groundingdino`: model code of groundingdino-py, checkpoints of the paper's "
         "authors (.pth); `huggingface`: transformers, also MM-Grounding-DINO and LLMDet."
@@ -70,7 +70,7 @@ class ModelCard(_Frozen):
         "card's own folder)."
     )
     revision: str | None = Field(
-        None, description="Commit of that repository; null: the newest when downloading."
+        None, description="Commit of that repository; null: the newest at the time of the download."
     )
     files: tuple[ModelFile, ...] = Field(min_length=1)
     weights: str = Field(description="Which of the files holds the weights.")
@@ -81,14 +81,16 @@ class ModelCard(_Frozen):
     )
     text_encoder: str = Field(
         "checkpoint",
-        description="Where tokenizer and BERT config come from: `checkpoint`, or a folder in "
+        description="Source of tokenizer and BERT config: `checkpoint`, or a folder in "
         "prelabel/checkpoints/text_encoders.",
     )
     image_size: ImageSize
-    max_text_tokens: int = Field(256, ge=8, le=512, description="Of a caption, [CLS] included.")
+    max_text_tokens: int = Field(
+        256, ge=8, le=512, description="Longest caption, in tokens, [CLS] included."
+    )
     licence: str
-    limits: str = Field("", description="What users should know before they trust it.")
-    folder: Path | None = Field(None, description="Set for cards that were given as a path.")
+    limits: str = Field("", description="Limits of the model that users should know.")
+    folder: Path | None = Field(None, description="Folder of the card, if it was named by a path.")
 
     @model_validator(mode="after")
     def _weights_are_listed(self) -> Self:
@@ -98,19 +100,19 @@ class ModelCard(_Frozen):
 
     @property
     def downloadable(self) -> bool:
-        """Whether the hub has it."""
+        """True if the checkpoint comes from the hub."""
         return self.source not in ("embedded", "local")
 
 
 class LockedFile(_Frozen):
-    """What a download wrote: the hash that it verified."""
+    """Hash and size in bytes of a downloaded file, as verified."""
 
     sha256: str
     size: int
 
 
 class CheckpointLock(_Frozen):
-    """What was downloaded, to the byte; stands beside the weights."""
+    """Record of a download, stored beside the weights: commit, hashes and sizes."""
 
     source: str
     revision: str
@@ -118,43 +120,41 @@ class CheckpointLock(_Frozen):
 
 
 def list_cards() -> list[ModelCard]:
-    """The shipped cards, by name."""
+    """Return the shipped cards, sorted by name."""
     return [_read_card(path) for path in sorted(CARDS_FOLDER.glob("*.yaml"))]
 
 
 def load_card(name: str) -> ModelCard:
-    """The card of that name, or in that YAML file.
+    """Return the card of that name, or the card in that YAML file.
 
-    Raises ModelError for an unknown name, and for a file that is no card.
+    Raises ModelError for an unknown name, and for a file that is not a valid card.
     """
     shipped = CARDS_FOLDER / f"{name}.yaml"
     if shipped.parent == CARDS_FOLDER and shipped.is_file():
         return _read_card(shipped)
     if name.endswith((".yaml", ".yml")):
-        path = (PROJECT_ROOT / name).resolve()
+        path = resolve_path(name).resolve()
         return _read_card(path).model_copy(update={"folder": path.parent})
     known = ", ".join(path.stem for path in sorted(CARDS_FOLDER.glob("*.yaml")))
     raise ModelError(
-        f"There is no model named {name!r}. Known are {known}; a path to a card of your own "
-        "(.yaml) works, too."
+        f"There is no model named {name!r}. Known are {known}; the path of another card (.yaml) "
+        "works, too."
     )
 
 
-def models_path(models_dir: str | Path) -> Path:
-    """The folder of the models; a relative one counts from the project, wherever one stands."""
-    return PROJECT_ROOT / Path(models_dir).expanduser()
-
-
 def model_folder(card: ModelCard, models_dir: str | Path) -> Path:
-    """Where the card's files lie, or would lie after `prelabel download`."""
+    """Return the folder of the card's files, existing or not.
+
+    The embedded model is part of the package; a relative models_dir is resolved like a setting.
+    """
     if card.source == "local" and card.folder is not None:
         return card.folder
-    root = CARDS_FOLDER if card.source == "embedded" else models_path(models_dir)
+    root = CARDS_FOLDER if card.source == "embedded" else resolve_path(models_dir)
     return root / card.name
 
 
 def text_encoder_folder(card: ModelCard, folder: Path) -> Path:
-    """Where the tokenizer and the BERT config lie. `folder`: the model's.
+    """Return the folder of the tokenizer and the BERT config of a model whose folder is `folder`.
 
     Raises ModelError for a text encoder that is not part of this project.
     """
@@ -163,16 +163,16 @@ def text_encoder_folder(card: ModelCard, folder: Path) -> Path:
     known = sorted(path.name for path in TEXT_ENCODERS_FOLDER.iterdir() if path.is_dir())
     if card.text_encoder not in known:
         raise ModelError(
-            f"There is no text encoder {card.text_encoder!r}. Say {' or '.join(known)} in the card "
-            f"of {card.name}, or leave the line out where the checkpoint has a tokenizer.json."
+            f"There is no text encoder {card.text_encoder!r}. In the card of {card.name}, set "
+            f"{' or '.join(known)}, or omit the line if the checkpoint has a tokenizer.json."
         )
     return TEXT_ENCODERS_FOLDER / card.text_encoder
 
 
 def check_installed(card: ModelCard, folder: Path) -> None:
-    """Raise ModelError unless every file is there in its full size, and is what its name says.
+    """Raise ModelError unless every file exists, has its full size and the format of its name.
 
-    Reads the beginning of each file only.
+    Reads only the beginning of each file: it runs whenever the service starts.
     """
     locked = read_lock(folder)
     for file in card.files:
@@ -189,7 +189,7 @@ def check_installed(card: ModelCard, folder: Path) -> None:
 
 
 def verify(card: ModelCard, folder: Path) -> None:
-    """Raise ModelError unless every file is there and has the SHA-256 on record. Reads all."""
+    """Raise ModelError unless every file exists and has the SHA-256 on record. Reads all bytes."""
     check_installed(card, folder)
     locked = read_lock(folder)
     for file in card.files:
@@ -199,7 +199,7 @@ def verify(card: ModelCard, folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
+    """Return the hexadecimal SHA-256 of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
@@ -211,12 +211,12 @@ def _remedy(card: ModelCard) -> str:
     if card.downloadable:
         return f"Run `prelabel download {card.name}`."
     if card.source == "embedded":
-        return "It is part of this project: restore its folder models/ from the repository."
-    return "Put the file beside the card, whole; `git lfs pull` fetches what pointers stand for."
+        return "It is part of this package: restore or reinstall prelabel."
+    return "Put the complete file beside the card; `git lfs pull` replaces pointers by files."
 
 
 def _expected(file: ModelFile, lock: CheckpointLock | None) -> ModelFile:
-    """The card's word, and where it is silent the lock's."""
+    """Return the card's hash and size; the lock's where the card has none."""
     locked = lock.files.get(file.path) if lock else None
     if locked is None:
         return file
@@ -228,7 +228,10 @@ def _expected(file: ModelFile, lock: CheckpointLock | None) -> ModelFile:
 
 
 def read_lock(folder: Path) -> CheckpointLock | None:
-    """What the download wrote beside the weights, if it is from one."""
+    """Return the record of the download that filled a folder; None if no download did.
+
+    Raises ModelError for a record that cannot be read.
+    """
     path = folder / LOCK_NAME
     if not path.is_file():
         return None

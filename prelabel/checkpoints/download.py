@@ -1,8 +1,8 @@
-"""Fetch a card's files from the hub: resumable, held to their hashes, all or nothing.
+"""Downloads a card's files from the hub: resumable, verified by their hashes, all or nothing.
 
-`hf_hub_download` starts a file from its first byte after every kill, so the transfer is made of
-the hub's own parts: metadata, then `http_get` onto what an earlier run left. The hub's variables
-(HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, proxies) apply.
+`hf_hub_download` restarts a file from its first byte after a kill. So the transfer uses its parts:
+`get_hf_file_metadata`, then `http_get`, which appends to the partial file of an earlier run. The
+variables of huggingface-hub (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, proxies) apply.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.file_download import http_get
-from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils.tqdm import disable_progress_bars
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars
 
 from prelabel.checkpoints.cards import (
     LOCK_NAME,
@@ -37,28 +36,28 @@ from prelabel.checkpoints.cards import (
     ModelCard,
     ModelFile,
     model_folder,
-    models_path,
     read_lock,
     sha256_of,
     verify,
 )
 from prelabel.errors import ModelError
+from prelabel.settings.paths import resolve_path
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
 
 
 def download(card: ModelCard, models_dir: str | Path, *, progress: bool = True) -> Path:
-    """Install the card's files below `models_dir`; return their folder.
+    """Install the card's files in a folder below `models_dir`; return that folder.
 
-    A checkpoint that is there and whole is left as it is. Raises ModelError, whose sentence says
-    what to do; what arrived before is kept for the next run, unless it is wrong.
+    A complete checkpoint is left as it is. Raises ModelError, whose sentence says what to do; the
+    bytes that arrived are kept for the next run, unless they are wrong.
     """
     folder = model_folder(card, models_dir)
     if not card.downloadable:
         verify(card, folder)
         return folder
-    if _is_whole(card, folder):
+    if _is_complete(card, folder):
         return folder
     if is_offline_mode():
         raise ModelError(
@@ -67,21 +66,21 @@ def download(card: ModelCard, models_dir: str | Path, *, progress: bool = True) 
         )
     if not progress:
         disable_progress_bars()
-    staging = models_path(models_dir) / f".{card.name}.part"
+    staging = resolve_path(models_dir) / f".{card.name}.part"
     lock = _fetch_all(card, staging)
     (staging / LOCK_NAME).write_text(lock.model_dump_json(indent=2) + "\n")
     _replace_folder(staging, folder)
     return folder
 
 
-def _is_whole(card: ModelCard, folder: Path) -> bool:
-    """Whether every file is there and has a hash on record, and of the commit that the card says.
+def _is_complete(card: ModelCard, folder: Path) -> bool:
+    """Return True if every file has its hash on record and belongs to the card's commit.
 
-    A file without a record may be anybody's, so it is fetched again.
+    Without a record, the origin of a file is unknown, so it is downloaded again.
     """
     lock = read_lock(folder)
-    moved = lock is not None and card.revision is not None and lock.revision != card.revision
-    if moved or (lock is None and any(file.sha256 is None for file in card.files)):
+    is_outdated = lock is not None and card.revision is not None and lock.revision != card.revision
+    if is_outdated or (lock is None and any(file.sha256 is None for file in card.files)):
         return False
     try:
         verify(card, folder)
@@ -91,30 +90,31 @@ def _is_whole(card: ModelCard, folder: Path) -> bool:
 
 
 def _fetch_all(card: ModelCard, staging: Path) -> CheckpointLock:
-    """Fetch and verify every file, all of one commit."""
+    """Download and verify every file, all of the same commit."""
     revision = card.revision
     locked: dict[str, LockedFile] = {}
     for file in card.files:
-        remote = _ask_hub(card, file, revision)
+        remote = _fetch_metadata(card, file, revision)
         if remote.commit_hash is None or remote.etag is None:
             raise ModelError(
-                f"What answers for the hub is none. Check HF_ENDPOINT for {card.name}."
+                f"The server at the hub's address is not a hub. Check HF_ENDPOINT for {card.name}."
             )
-        revision = remote.commit_hash
+        revision = remote.commit_hash  # a branch may move between two files
         url = hf_hub_url(card.source, file.path, revision=revision)
+        # The ETag in the name keeps bytes of another version of the file from being resumed.
         part = staging / f"{file.path}.{remote.etag[:16]}.part"
         part.parent.mkdir(parents=True, exist_ok=True)
-        whole = staging / file.path
-        if not whole.is_file():
+        complete = staging / file.path
+        if not complete.is_file():
             _transfer(card, url, remote, part)
-            locked[file.path] = _accept(card, file, remote.etag, part)
-            part.replace(whole)
+            locked[file.path] = _verify_file(card, file, remote.etag, part)
+            part.replace(complete)
         else:
-            locked[file.path] = _accept(card, file, remote.etag, whole)
+            locked[file.path] = _verify_file(card, file, remote.etag, complete)
     return CheckpointLock(source=card.source, revision=revision or "", files=locked)
 
 
-def _ask_hub(card: ModelCard, file: ModelFile, revision: str | None) -> HfFileMetadata:
+def _fetch_metadata(card: ModelCard, file: ModelFile, revision: str | None) -> HfFileMetadata:
     url = hf_hub_url(card.source, file.path, revision=revision)
     try:
         return get_hf_file_metadata(url, retry_on_errors=False)
@@ -124,8 +124,8 @@ def _ask_hub(card: ModelCard, file: ModelFile, revision: str | None) -> HfFileMe
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"The hub has no repository {card.source} that you may read. Check the card's source, "
-            "or set HF_TOKEN if it is private."
+            f"The hub has no repository {card.source} that you may read. Check the card's source; "
+            "if it is private, set HF_TOKEN."
         ) from error
     except RevisionNotFoundError as error:
         raise ModelError(
@@ -138,7 +138,7 @@ def _ask_hub(card: ModelCard, file: ModelFile, revision: str | None) -> HfFileMe
 
 
 def _transfer(card: ModelCard, url: str, remote: HfFileMetadata, part: Path) -> None:
-    """Append to `part` what it lacks."""
+    """Append the missing bytes to the partial file."""
     try:
         with part.open("ab") as file:
             http_get(
@@ -154,30 +154,31 @@ def _transfer(card: ModelCard, url: str, remote: HfFileMetadata, part: Path) -> 
     except OSError as error:
         raise ModelError(
             f"Downloading {card.name} stopped ({error.strerror or 'incomplete'}). "
-            "Check the disk's free space, then run the command again: it goes on from there."
+            "Check the disk's free space, then run the command again: it resumes the download."
         ) from error
 
 
-def _accept(card: ModelCard, file: ModelFile, etag: str, path: Path) -> LockedFile:
-    """Hold the file to the card's hash, or without one to the hub's; remove it if it is wrong."""
+def _verify_file(card: ModelCard, file: ModelFile, etag: str, path: Path) -> LockedFile:
+    """Check a file against the card's hash, or else the hub's; delete it if it does not match."""
     sha256 = sha256_of(path)
+    # The hub's ETag is the SHA-256 of a file in LFS, and git's hash of any other file.
     if file.sha256 is not None:
-        right = sha256 == file.sha256
+        matches = sha256 == file.sha256
     elif _SHA256.fullmatch(etag):
-        right = sha256 == etag
+        matches = sha256 == etag
     else:
-        right = _GIT_SHA1.fullmatch(etag) is not None and _git_sha1_of(path) == etag
-    if not right:
+        matches = _GIT_SHA1.fullmatch(etag) is not None and _git_sha1_of(path) == etag
+    if not matches:
         path.unlink()
         raise ModelError(
             f"{file.path} of {card.name} is not the file on record (wrong SHA-256) and was "
-            "removed. Try again; if it stays so, the file on the hub has changed."
+            "removed. Try again; if the error persists, the file on the hub has changed."
         )
     return LockedFile(sha256=sha256, size=path.stat().st_size)
 
 
 def _git_sha1_of(path: Path) -> str:
-    """The hash that git, and so the hub, gives to small files."""
+    """Return git's hash of a file's content."""
     content = path.read_bytes()
     header = f"blob {len(content)}\0".encode()
     return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
@@ -195,5 +196,5 @@ def _replace_folder(staging: Path, folder: Path) -> None:
 def _unreachable(card: ModelCard) -> ModelError:
     return ModelError(
         f"The hub cannot be reached for {card.name}. Check the network, proxies and HF_ENDPOINT, "
-        "then run the command again: it goes on from there."
+        "then run the command again: it resumes the download."
     )

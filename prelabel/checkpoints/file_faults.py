@@ -1,4 +1,4 @@
-"""Recognises by their first bytes files that stand in place of a checkpoint, without torch."""
+"""Recognises broken checkpoint files by their first bytes, without torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ _READ_BYTES: Final = 512
 _POINTER: Final = b"version https://git-lfs.github.com/spec/"
 _ZIP: Final = b"PK\x03\x04"
 _PICKLES: Final = (".pth", ".pt", ".bin", ".ckpt")
-# Of a safetensors file: eight bytes with the length of its table of contents, which is JSON.
+# A safetensors file begins with the length of its table of contents, in eight bytes; then comes
+# the table, which is JSON.
 _LENGTH_BYTES: Final = 8
 _MAX_TABLE_BYTES: Final = 100_000_000  # safetensors' own limit
 
 
 def fault_of(path: Path) -> str | None:
-    """Describe the fault of a file, to follow its name in a sentence; None if none is seen."""
+    """Return a file's fault in words that follow its name in a sentence; None without a fault."""
     with path.open("rb") as file:
         head = file.read(_READ_BYTES)
     if not head:
@@ -25,16 +26,16 @@ def fault_of(path: Path) -> str | None:
     if head.startswith(_POINTER):
         return "is a Git LFS pointer in place of the file"
     if head.lstrip()[:1] == b"<":
-        return "is a web page in place of the file, as a log-in or an error answers"
-    if path.suffix == ".safetensors" and _is_cut_safetensors(path, head):
-        return "is cut off, or no safetensors file"
-    # torch.save writes a ZIP archive, whose directory stands at its end.
+        return "is a web page in place of the file, such as a log-in or an error page"
+    if path.suffix == ".safetensors" and _is_truncated_safetensors(path, head):
+        return "is truncated, or not a safetensors file"
+    # torch.save writes a ZIP archive; its directory, without which it is invalid, is at its end.
     if path.suffix in _PICKLES and head.startswith(_ZIP) and not zipfile.is_zipfile(path):
-        return "is cut off"
+        return "is truncated"
     return None
 
 
-def _is_cut_safetensors(path: Path, head: bytes) -> bool:
+def _is_truncated_safetensors(path: Path, head: bytes) -> bool:
     length = int.from_bytes(head[:_LENGTH_BYTES], "little")
     if length > _MAX_TABLE_BYTES:
         return True

@@ -1,10 +1,10 @@
-"""Connects this service to a project of Label Studio, once, however often it is asked to."""
+"""`prelabel connect`: connects this service to a project of Label Studio, or updates it there."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prelabel.errors import LabelStudioError, PrelabelError
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
@@ -14,54 +14,55 @@ from prelabel.net.origin import LOOPBACK_NAMES, SERVICE_URL, Origin, same_addres
 from prelabel.settings import Environment
 
 TITLE = "prelabel"
-# How many labels there may be is the service's setting; only the service knows it.
-ANY_NUMBER_OF_LABELS = sys.maxsize
+# The limit is a setting of the service, which the command does not know.
+NO_LABEL_LIMIT = sys.maxsize
 
 
 class ConnectError(PrelabelError):
-    """What is needed to connect is missing here."""
+    """A variable or an option that connecting needs is missing or wrong."""
 
 
 @dataclass(frozen=True, slots=True)
-class Connected:
-    """A project and its backend, as Label Studio has them now.
+class ConnectResult:
+    """A project and its backend after `prelabel connect`.
 
-    is_new: it was not there before; others: further backends of the project at the same address;
-    webhook_fault: why submitted prompts cannot be remembered, if they cannot.
+    is_new: the backend was added, not updated. duplicates: number of further backends of the
+    project at the same address. webhook_fault: the reason why Label Studio does not notify the
+    service of submitted annotations; None if it does.
     """
 
     project: Project
     backend: Backend
     is_new: bool
     has_prompt: bool
-    others: int
+    duplicates: int
     webhook_fault: str | None
 
     def report(self) -> list[str]:
-        """What was done, what is amiss, and what to do next; a paragraph each."""
+        """Return the paragraphs to show: the result, warnings, and the next steps."""
         return [
-            self._done(),
-            *self._amiss(),
-            self._next(),
-            f"To check the whole way: {self._check()}",
+            self._summary(),
+            *self._warnings(),
+            self._next_step(),
+            f"To check the whole way: {self._doctor_command()}",
         ]
 
-    def _done(self) -> str:
-        done = "Connected to" if self.is_new else "Updated in"
+    def _summary(self) -> str:
+        verb = "Connected to" if self.is_new else "Updated in"
         interactive = "on" if self.backend.is_interactive else "off"
         return (
-            f"{done} project {self.project.id} ({self.project.title}): {self.backend.url}, as "
+            f"{verb} project {self.project.id} ({self.project.title}): {self.backend.url}, as "
             f"{self.backend.title}, model version {self.backend.model_version}. Interactive "
             f"preannotations are {interactive}."
         )
 
-    def _amiss(self) -> Iterator[str]:
+    def _warnings(self) -> Iterator[str]:
         if self.webhook_fault:
             yield f"Submitted prompts will not be remembered. {self.webhook_fault}"
-        if self.others:
+        if self.duplicates:
             yield (
-                f"The project has {self.others} more at this address. Remove them under Settings, "
-                "Model."
+                f"The project has {self.duplicates} more at this address. Remove them under "
+                "Settings, Model."
             )
         if not self.project.show_collab_predictions:
             yield (
@@ -69,15 +70,15 @@ class Connected:
                 "Annotation, Prelabeling."
             )
 
-    def _check(self) -> str:
+    def _doctor_command(self) -> str:
         command, url = f"prelabel doctor --project {self.project.id}", self.backend.url
         if same_address(url, SERVICE_URL):
             return command
-        # A name that only Label Studio may know, as containers have them, is not where it runs.
-        here = Origin.of(url).host in LOOPBACK_NAMES
-        return f"{command} {'--url' if here else '--backend-url'} {url}"
+        # This machine may not resolve a name that Label Studio does, such as a container's.
+        is_local = Origin.of(url).host in LOOPBACK_NAMES
+        return f"{command} {'--url' if is_local else '--backend-url'} {url}"
 
-    def _next(self) -> str:
+    def _next_step(self) -> str:
         in_bulk = "select tasks in the Data Manager, Actions, Retrieve Predictions"
         if not (self.has_prompt and self.backend.is_interactive):
             return f"Next: {in_bulk}."
@@ -87,22 +88,28 @@ class Connected:
 
 
 def open_label_studio(environment: Environment, egress: Egress | None = None) -> LabelStudioAPI:
-    """Label Studio, as the variables say. egress: what was made of the same variables, if it was.
+    """Return a client for the Label Studio that the environment's variables name.
 
-    Raises ConnectError where one is missing, and TrustError for certificates that cannot be read.
+    Args:
+        environment: Address, token, proxies and certificates.
+        egress: Proxies and certificates, if they were already made from the same environment.
+
+    Raises:
+        ConnectError: Address or token is missing.
+        TrustError: Certificates cannot be read.
     """
     url, token = environment.label_studio_url, environment.label_studio_token
     if url is None or token is None:
-        lacking = name_missing(host=url is not None, access_token=token is not None)
+        missing = name_missing(host=url is not None, access_token=token is not None)
         raise ConnectError(
-            f"This shell has no {lacking}. Export Label Studio's address and a token of its "
+            f"This shell has no {missing}. Export Label Studio's address and a token of its "
             "Account & Settings page, here and where the service runs."
         )
     return LabelStudioAPI(url, token, egress or Egress.of(environment.trust, environment.proxies))
 
 
 def name_missing(*, host: bool, access_token: bool) -> str:
-    """Which of Label Studio's two variables are not set; empty where both are."""
+    """Return the names of the unset ones of Label Studio's two variables; empty if both are set."""
     is_set = {"LABEL_STUDIO_HOST": host, "LABEL_STUDIO_ACCESS_TOKEN": access_token}
     return " and ".join(name for name in is_set if not is_set[name])
 
@@ -110,68 +117,67 @@ def name_missing(*, host: bool, access_token: bool) -> str:
 def backend_form(
     url: str, environment: Environment, *, title: str | None, interactive: bool
 ) -> BackendForm:
-    """What to fill in. Raises ConnectError for what Label Studio could not use."""
+    """Return the fields of the connection.
+
+    Raises ConnectError for a URL without an origin, and for half of user name and password.
+    """
     url = url.strip().rstrip("/")
     try:
         Origin.of(url)
     except ValueError:
         raise ConnectError(
-            f"{url!r} is no address. Give --url as in http://127.0.0.1:9090."
+            f"{url!r} is not an address. Give --url as in http://127.0.0.1:9090."
         ) from None
     user, password = environment.basic_auth_user, environment.basic_auth_pass
     if (user is None) != (password is None):
         raise ConnectError(
             "Label Studio sends a user name only with a password. Set both BASIC_AUTH_USER and "
-            "BASIC_AUTH_PASS, here and where the service runs, or neither."
+            "BASIC_AUTH_PASS, here and for the service, or neither."
         )
     auth = (user, password) if user is not None and password is not None else None
     return BackendForm(url, interactive, title, auth)
 
 
 def read_config(project: Project) -> LabelingConfig:
-    """A project's labeling config. Raises LabelingConfigError where it cannot be served."""
-    return parse_labeling_config(project.label_config, ANY_NUMBER_OF_LABELS)
+    """Return a project's labeling config. Raises LabelingConfigError if it cannot be served."""
+    return parse_labeling_config(project.label_config, NO_LABEL_LIMIT)
 
 
 def backends_at(url: str, backends: list[Backend]) -> list[Backend]:
-    """Those at this address, however it is written."""
+    """Return the backends at an address; different spellings of an address are equal."""
     return [backend for backend in backends if same_address(backend.url, url)]
 
 
 def has_webhook(api: LabelStudioAPI, project: Project, url: str) -> bool:
-    """Whether the service at this address is told of submitted annotations."""
-    wanted = f"{url.rstrip('/')}/webhook"
-    return any(same_address(hook.url, wanted) for hook in api.webhooks(project.id))
+    """Return True if Label Studio notifies the service at this address of a project's events."""
+    endpoint = f"{url.rstrip('/')}/webhook"
+    return any(same_address(hook.url, endpoint) for hook in api.webhooks(project.id))
 
 
-def connect(api: LabelStudioAPI, number: int, form: BackendForm) -> Connected:
-    """Connect a backend to a project, or update the one that is connected.
+def connect(api: LabelStudioAPI, number: int, form: BackendForm) -> ConnectResult:
+    """Connect a backend to the project of that number, or update the backend at its address.
 
-    Raises LabelStudioError, or LabelingConfigError for a config that the service would refuse;
-    then nothing was added.
+    Raises LabelStudioError, and LabelingConfigError for a config that the service would refuse.
+    Nothing has been added to the project then.
     """
     project = api.project(number)
     config = read_config(project)
     before = api.backends(number)
-    mine = backends_at(form.url, before)
-    if mine:
-        backend = api.change_backend(mine[0].id, number, form)
+    existing = backends_at(form.url, before)
+    if existing:
+        backend = api.change_backend(existing[0].id, number, form)
         _show_predictions(api, project, backend)
     else:
-        titled = form if form.title is not None else _titled(form)
+        titled = replace(form, title=TITLE) if form.title is None else form
         backend = _add(api, number, titled, before)
-    return Connected(
+    return ConnectResult(
         project=project,
         backend=backend,
-        is_new=not mine,
+        is_new=not existing,
         has_prompt=config.prompt_area is not None,
-        others=max(len(mine) - 1, 0),
+        duplicates=max(len(existing) - 1, 0),
         webhook_fault=_add_webhook(api, project, form.url),
     )
-
-
-def _titled(form: BackendForm) -> BackendForm:
-    return BackendForm(form.url, form.is_interactive, TITLE, form.auth)
 
 
 def _add(api: LabelStudioAPI, project: int, form: BackendForm, before: list[Backend]) -> Backend:
@@ -185,9 +191,7 @@ def _add(api: LabelStudioAPI, project: int, form: BackendForm, before: list[Back
 def _remove_orphans(
     api: LabelStudioAPI, project: int, url: str, before: list[Backend], cause: LabelStudioError
 ) -> None:
-    """Remove what Label Studio made although it refused: it saves the backend first, and may then
-    refuse its webhook.
-    """
+    # Label Studio saves the backend first, and may then refuse its webhook.
     known = {backend.id for backend in before}
     try:
         for backend in backends_at(url, api.backends(project)):
@@ -200,14 +204,16 @@ def _remove_orphans(
 
 
 def _show_predictions(api: LabelStudioAPI, project: Project, backend: Backend) -> None:
-    """What Label Studio does for a new backend only; one that connected by half goes without."""
+    # Label Studio does this for a new backend, unless it refused the backend's webhook.
     if project.show_collab_predictions and not project.model_version and backend.title:
         api.show_predictions_of(project.id, backend.title)
 
 
 def _add_webhook(api: LabelStudioAPI, project: Project, url: str) -> str | None:
-    """Label Studio makes the webhook of a new backend, and says nothing where it cannot: its
-    webhooks want a host with a dot, or localhost. Returns what is wrong.
+    """Add the webhook unless the project has it; return the reason if Label Studio refuses it.
+
+    Label Studio itself adds a new backend's webhook, but reports no failure: the host of a webhook
+    must be localhost or have a dot.
     """
     try:
         if not has_webhook(api, project, url):

@@ -26,6 +26,10 @@ app = typer.Typer(
 )
 _console = Console()
 
+ServeConfig = Annotated[
+    Path | None,
+    typer.Argument(help="Serve config file; ./serve_config.yaml if unset, or the shipped one."),
+]
 ModelsDir = Annotated[Path, typer.Option(help="Folder of the downloaded models.")]
 ServiceUrl = Annotated[str, typer.Option(help="Address of the service.")]
 
@@ -147,28 +151,34 @@ def download(
 
 @app.command()
 def preflight(
-    config: Annotated[Path, typer.Argument(help="Serve config file.")] = Path("serve_config.yaml"),
+    config: ServeConfig = None,
 ) -> None:
     """Check settings, model, prompt store and ports without starting the service."""
+    from prelabel.cli.application import config_or_default
     from prelabel.cli.preflight import preflight as check
+    from prelabel.settings.ray_environment import prepare_ray_environment
 
-    check(config)
+    prepare_ray_environment()
+    check(config_or_default(config))
 
 
 @app.command()
 def serve(
-    config: Annotated[Path, typer.Argument(help="Serve config file.")] = Path("serve_config.yaml"),
+    config: ServeConfig = None,
 ) -> None:
     """Run the service.
 
     Runs the checks of `preflight`, then `serve run`. Ctrl-C or SIGTERM ends the service with all
     its processes.
     """
+    from prelabel.cli.application import config_or_default, run_application
     from prelabel.cli.preflight import preflight as check
-    from prelabel.cli.supervisor import supervise
+    from prelabel.settings.ray_environment import prepare_ray_environment
 
+    prepare_ray_environment()
+    config = config_or_default(config)
     check(config)
-    raise typer.Exit(supervise([Path(sys.executable).with_name("serve"), "run", config]))
+    raise typer.Exit(run_application(config))
 
 
 @app.command()

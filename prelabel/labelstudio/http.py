@@ -1,6 +1,7 @@
-"""The line to Label Studio's API: one exchange at a time, with a token and with limits.
+"""HTTP to Label Studio's REST API: one exchange at a time, with a token and with limits.
 
-The token goes to Label Studio's own address, and along no redirect.
+The token goes to Label Studio's own address only, and never along a redirect.
+docs/adr/0008 says why this is not the client of label-studio-sdk.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from prelabel.labelstudio.tokens import credentials_for, is_personal
 from prelabel.net.egress import Egress
 from prelabel.net.tls import tls_fault
 
-# Connecting makes Label Studio ask the backend four times, with timeouts and retries of its own.
+# To connect and to read. While connecting a backend, Label Studio sends it four requests, with
+# time-outs and retries of its own.
 TIMEOUTS_S: Final = (5.0, 60.0)
-MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-MOST_WORDS: Final = 300  # characters of Label Studio's own words that are shown
+MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+MAX_QUOTED_CHARS: Final = 300  # of Label Studio's own words in a sentence
 
 
 class _Refusal(BaseModel):
@@ -34,72 +36,76 @@ class _Refusal(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What Label Studio answered. status: of HTTP."""
+class Response:
+    """Status and body of an HTTP response."""
 
     status: int
     body: bytes
 
     @property
     def ok(self) -> bool:
-        """Whether it did what was asked."""
+        """True for a status of success."""
         return 200 <= self.status < 300
 
     @property
-    def words(self) -> str:
-        """What Label Studio says about a refusal: one line without markup."""
+    def message(self) -> str:
+        """Label Studio's reason for a refusal: one line without markup."""
         try:
             refusal = _Refusal.model_validate_json(self.body)
         except ValidationError:
             return f"HTTP {self.status}"
-        said = _strings(refusal.validation_errors) or _strings(refusal.detail)
-        return " ".join(re.sub(r"<[^>]*>", "", " ".join(said)).split()) or f"HTTP {self.status}"
+        texts = _texts_in(refusal.validation_errors) or _texts_in(refusal.detail)
+        # Messages hold links to Label Studio's documentation as HTML.
+        return " ".join(re.sub(r"<[^>]*>", "", " ".join(texts)).split()) or f"HTTP {self.status}"
 
     @property
-    def quoted(self) -> str:
-        """The same, short enough for a sentence."""
-        return self.words[:MOST_WORDS].rstrip(" .")
+    def short_message(self) -> str:
+        """The message, cut to the length that fits a sentence."""
+        return self.message[:MAX_QUOTED_CHARS].rstrip(" .")
 
 
-class Line:
-    """Label Studio at an address, and a token for it."""
+class LabelStudioHttp:
+    """Requests to the Label Studio at an address, authenticated with a token."""
 
     def __init__(self, url: str, token: SecretStr, egress: Egress) -> None:
         self._url = url.rstrip("/")
-        self._personal = is_personal(token)
+        self._is_personal = is_personal(token)
         self._egress = egress
         self._credentials = credentials_for(self._url, token, TIMEOUTS_S, egress)
 
     @property
     def address(self) -> str:
-        """Its address, without what may stand before an @."""
+        """Label Studio's address without user and password."""
         parts = urlsplit(self._url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
         body: dict[str, JsonValue] | None = None,
         *,
         with_token: bool = True,
-    ) -> Answer:
-        """One exchange. What `requests` raises is dropped: it may repeat what was sent.
+    ) -> Response:
+        """Send a request; return the response, which is neither a redirect nor a 401.
 
-        Raises LabelStudioError where there is no answer, or one to somebody unknown,
-        ImageFetchError where there is no access token to be had, and ProxyError.
+        Raises:
+            LabelStudioError: There is no response, or Label Studio does not accept the token.
+            ImageFetchError: Label Studio gives no access token for the personal one.
+            ProxyError: The proxy does not let the request through.
         """
         headers = {"User-Agent": f"prelabel/{__version__}"}
         if with_token:
             headers["Authorization"] = self._credentials.authorization()
+        # `from None`: the exceptions of `requests` may repeat what was sent.
         try:
-            answer, location = self._exchange(method, path, body, headers)
+            response, location = self._exchange(method, path, body, headers)
         except requests.exceptions.SSLError as error:
             raise LabelStudioError(f"{self.address} {tls_fault(error)}.") from None
         except requests.Timeout:
             raise LabelStudioError(
-                f"{self.address} does not answer in time. Look whether Label Studio is busy, and "
-                "check LABEL_STUDIO_HOST."
+                f"{self.address} does not answer in time. Check if Label Studio is overloaded, "
+                "and check LABEL_STUDIO_HOST."
             ) from None
         except requests.RequestException:
             raise LabelStudioError(
@@ -108,21 +114,21 @@ class Line:
             ) from None
         except (HTTPError, ValueError):
             raise self.not_label_studio() from None
-        if 300 <= answer.status < 400:
+        if 300 <= response.status < 400:
             raise LabelStudioError(
-                f"{self.address} redirects to {_shown(location)}. Set LABEL_STUDIO_HOST to the "
-                "address that a browser shows in the end."
+                f"{self.address} redirects to {_without_secrets(location)}. Set LABEL_STUDIO_HOST "
+                "to the address that a browser shows in the end."
             )
-        if len(answer.body) > MAX_ANSWER_BYTES:
+        if len(response.body) > MAX_BODY_BYTES:
             raise self.not_label_studio()
-        if answer.status == 401:
-            raise LabelStudioError(self._why_unknown(answer))
-        return answer
+        if response.status == 401:
+            raise LabelStudioError(self._token_fault(response))
+        return response
 
     def _exchange(
         self, method: str, path: str, body: dict[str, JsonValue] | None, headers: dict[str, str]
-    ) -> tuple[Answer, str]:
-        """The answer, up to a byte more than it may have, and where it redirects to."""
+    ) -> tuple[Response, str]:
+        """Return the response, with at most one byte over the limit, and its Location header."""
         with (
             self._egress.session(self._url, TIMEOUTS_S[0]) as session,
             session.request(
@@ -135,16 +141,16 @@ class Line:
                 stream=True,
             ) as response,
         ):
-            content = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
-            return Answer(response.status_code, content), response.headers.get("Location", "")
+            content = response.raw.read(MAX_BODY_BYTES + 1, decode_content=True)
+            return Response(response.status_code, content), response.headers.get("Location", "")
 
-    def _why_unknown(self, answer: Answer) -> str:
-        if self._personal:
+    def _token_fault(self, response: Response) -> str:
+        if self._is_personal:
             return (
                 "Label Studio takes no personal access tokens. Switch them on under Organization, "
                 "API Tokens Settings, or set LABEL_STUDIO_ACCESS_TOKEN to a legacy token."
             )
-        if "legacy token" in answer.words:
+        if "legacy token" in response.message:
             return (
                 "Label Studio has legacy tokens switched off. Make a personal access token under "
                 "Account & Settings, and set LABEL_STUDIO_ACCESS_TOKEN to it."
@@ -155,24 +161,24 @@ class Line:
         )
 
     def not_label_studio(self) -> LabelStudioError:
-        """What to raise for an answer that Label Studio would not give."""
+        """Return the error for a response that Label Studio would not send."""
         return LabelStudioError(
-            f"What answers at {self.address} is not Label Studio. Set LABEL_STUDIO_HOST to the "
-            "address that a browser shows for it."
+            f"The server at {self.address} is not Label Studio. Set LABEL_STUDIO_HOST to the "
+            "address that a browser shows for Label Studio."
         )
 
 
-def _shown(location: str) -> str:
-    """Where a redirect leads, in short: queries may hold secrets."""
+def _without_secrets(location: str) -> str:
+    """Return scheme and host of a redirect's target: its query may hold secrets."""
     parts = urlsplit(location)
     host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}" if host else parts.path[:MOST_WORDS] or "elsewhere"
+    return f"{parts.scheme}://{host}" if host else parts.path[:MAX_QUOTED_CHARS] or "elsewhere"
 
 
-def _strings(value: JsonValue) -> list[str]:
-    """All texts in what Label Studio answers, in order."""
+def _texts_in(value: JsonValue) -> list[str]:
+    """Return all strings in a JSON value, in order."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):
         value = list(value.values())
-    return [text for part in value for text in _strings(part)] if isinstance(value, list) else []
+    return [text for part in value for text in _texts_in(part)] if isinstance(value, list) else []

@@ -1,7 +1,6 @@
-"""What the commands ask of Label Studio's REST API: projects, tasks, and the backends connected.
+"""Label Studio's REST API, as far as the commands use it: projects, tasks, connected backends.
 
-The service itself asks for pictures only, see client.py. Here as there, a token goes to Label
-Studio's own address and along no redirect.
+The service itself only fetches pictures from Label Studio, in image_locator.py.
 """
 
 from __future__ import annotations
@@ -20,22 +19,25 @@ from pydantic import (
 )
 
 from prelabel.errors import LabelStudioError
-from prelabel.labelstudio.http import Answer, Line
+from prelabel.labelstudio.http import LabelStudioHttp, Response
 from prelabel.labelstudio.protocol import key_of
 from prelabel.net.egress import Egress
 
 BOTH_SWITCHES: Final = "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"
 _WORKING_STATES: Final = ("CO", "TR", "PR")  # connected, training, predicting
 
-Read = TypeVar("Read")
+ParsedT = TypeVar("ParsedT")
 
 
-class _Read(BaseModel):
+class _Resource(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Project(_Read):
-    """A project. model_version: whose predictions its annotators see, where that is on."""
+class Project(_Resource):
+    """A project. model_version: title of the backend whose predictions annotators see.
+
+    Annotators see predictions only if show_collab_predictions is set.
+    """
 
     id: int
     title: str | None = None
@@ -46,12 +48,12 @@ class Project(_Read):
 
     @property
     def key(self) -> str:
-        """What Label Studio calls it when it speaks to a backend."""
+        """The project's identifier in Label Studio's requests to backends."""
         return key_of(self.id, self.created_at)
 
 
-class Backend(_Read):
-    """A backend that is connected to a project, in the state that Label Studio just found."""
+class Backend(_Resource):
+    """A backend that is connected to a project; Label Studio checked its state just now."""
 
     id: int
     url: str
@@ -63,12 +65,12 @@ class Backend(_Read):
 
     @property
     def works(self) -> bool:
-        """Whether Label Studio would ask it for predictions."""
+        """True if Label Studio would send predict requests to it."""
         return self.state in _WORKING_STATES
 
 
-class Webhook(_Read):
-    """An address that is told what happens in a project."""
+class Webhook(_Resource):
+    """An address that Label Studio notifies of a project's events."""
 
     url: str
 
@@ -81,24 +83,25 @@ class StoredTask:
     content: dict[str, JsonValue]
 
 
-class _Identified(_Read):
+class _Identified(_Resource):
     id: int
 
 
-class _Version(_Read):
+class _Version(_Resource):
     release: str
 
 
-class _User(_Read):
+class _User(_Resource):
     username: str = ""
     email: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BackendForm:
-    """What is filled in to connect a backend.
+    """The fields of a backend's connection.
 
-    title: None leaves the one there is. auth: user and password that Label Studio must send.
+    title: None keeps the title that the backend has. auth: user and password that Label Studio
+    must send.
     """
 
     url: str
@@ -107,8 +110,10 @@ class BackendForm:
     auth: tuple[str, SecretStr] | None = None
 
     def body(self, project: int, **more: JsonValue) -> dict[str, JsonValue]:
-        """The form as JSON. Changes must name project and url, too: Label Studio asks the backend
-        of the request, not that of its record.
+        """Return the form as JSON.
+
+        A change must name project and URL, too: Label Studio checks the backend that the request
+        names, not the one that it has stored.
         """
         body: dict[str, JsonValue] = {
             "project": project,
@@ -126,133 +131,138 @@ class BackendForm:
 
 
 class LabelStudioAPI:
-    """Label Studio at an address, seen by the owner of a token.
+    """Label Studio's REST API at an address, with the permissions of a token's user.
 
-    All methods raise LabelStudioError where it refuses or does not answer, and ImageFetchError
-    where it gives no access token for a personal one, and ProxyError; each with the sentence to
-    show. egress: the way there; without it, direct.
+    All methods raise LabelStudioError if Label Studio refuses or does not answer, ImageFetchError
+    if it gives no access token for a personal one, and ProxyError; each with the sentence to show.
+    egress: proxies and certificates; without it, connections are direct.
     """
 
     def __init__(self, url: str, token: SecretStr, egress: Egress | None = None) -> None:
-        self._line = Line(url, token, egress or Egress.plain())
-        self._ask = self._line.ask
+        self._http = LabelStudioHttp(url, token, egress or Egress.plain())
+        self._request = self._http.request
 
     @property
     def address(self) -> str:
-        """Its address, without what may stand before an @."""
-        return self._line.address
+        """Label Studio's address without user and password."""
+        return self._http.address
 
     def version(self) -> str:
-        """Its version, asked without the token: that this is Label Studio is not certain yet."""
-        answer = self._ask("GET", "/api/version/", with_token=False)
-        if not answer.ok:
-            raise self._line.not_label_studio()
-        return self._read(TypeAdapter(_Version), answer).release
+        """Return Label Studio's version.
+
+        The request carries no token, because the address may not be Label Studio's.
+        """
+        response = self._request("GET", "/api/version/", with_token=False)
+        if not response.ok:
+            raise self._http.not_label_studio()
+        return self._parse(TypeAdapter(_Version), response).release
 
     def user(self) -> str:
-        """Whose token it is."""
-        answer = self._ask("GET", "/api/current-user/whoami")
-        user = self._read(TypeAdapter(_User), self._granted(answer, "say whose token this is"))
+        """Return the e-mail address, or else the name, of the token's user."""
+        response = self._request("GET", "/api/current-user/whoami")
+        response = self._require_success(response, "say whose token this is")
+        user = self._parse(TypeAdapter(_User), response)
         return user.email or user.username
 
     def project(self, number: int) -> Project:
-        """The project of that number."""
-        answer = self._ask("GET", f"/api/projects/{number}/")
-        if answer.status in (403, 404):
+        """Return the project of that number."""
+        response = self._request("GET", f"/api/projects/{number}/")
+        if response.status in (403, 404):
             raise LabelStudioError(
                 f"Label Studio shows the token's user no project {number}. Take the number from "
                 "the project's address, /projects/NUMBER, or the token of one of its members."
             )
-        return self._read(TypeAdapter(Project), self._granted(answer, f"show project {number}"))
+        response = self._require_success(response, f"show project {number}")
+        return self._parse(TypeAdapter(Project), response)
 
     def newest_task(self, project: int) -> StoredTask | None:
-        """The task that was changed last; None where there are none."""
-        answer = self._ask("GET", f"/api/projects/{project}/tasks/?page_size=1")
-        answer = self._granted(answer, f"show the tasks of project {project}")
-        tasks = self._read(TypeAdapter(list[dict[str, JsonValue]]), answer)
-        numbers = self._read(TypeAdapter(list[_Identified]), answer)
-        return StoredTask(numbers[0].id, tasks[0]) if tasks else None
+        """Return the task that was changed last; None if the project has no tasks."""
+        response = self._request("GET", f"/api/projects/{project}/tasks/?page_size=1")
+        response = self._require_success(response, f"show the tasks of project {project}")
+        tasks = self._parse(TypeAdapter(list[dict[str, JsonValue]]), response)
+        identified = self._parse(TypeAdapter(list[_Identified]), response)
+        return StoredTask(identified[0].id, tasks[0]) if tasks else None
 
     def backends(self, project: int) -> list[Backend]:
-        """The backends of a project; Label Studio asks each of them how it is."""
-        answer = self._ask("GET", f"/api/ml/?project={project}")
-        wanted = f"show the backends of project {project}"
-        return self._read(TypeAdapter(list[Backend]), self._granted(answer, wanted))
+        """Return the backends of a project. Label Studio checks the health of each for it."""
+        response = self._request("GET", f"/api/ml/?project={project}")
+        response = self._require_success(response, f"show the backends of project {project}")
+        return self._parse(TypeAdapter(list[Backend]), response)
 
     def add_backend(self, project: int, form: BackendForm) -> Backend:
-        """Connect one. It may be there even where this raises: look again."""
-        answer = self._ask("POST", "/api/ml/", form.body(project))
-        return self._connected(answer, form.url)
+        """Connect a backend. Label Studio may have stored it even if this raises."""
+        return self._parse_backend(self._request("POST", "/api/ml/", form.body(project)), form)
 
     def change_backend(self, backend: int, project: int, form: BackendForm) -> Backend:
-        """Connect one again, by what the form says now."""
-        # An empty user keeps Label Studio from sending the password that it may still have.
+        """Connect a backend again, as the form says."""
+        # Label Studio keeps a stored password; with an empty user name, it does not send it.
         more: dict[str, JsonValue] = {} if form.auth else {"basic_auth_user": ""}
-        answer = self._ask("PATCH", f"/api/ml/{backend}", form.body(project, **more))
-        return self._connected(answer, form.url)
+        body = form.body(project, **more)
+        return self._parse_backend(self._request("PATCH", f"/api/ml/{backend}", body), form)
 
     def remove_backend(self, backend: int) -> None:
-        """Disconnect one."""
-        self._granted(self._ask("DELETE", f"/api/ml/{backend}"), "remove the backend")
+        """Disconnect a backend."""
+        self._require_success(self._request("DELETE", f"/api/ml/{backend}"), "remove the backend")
 
     def webhooks(self, project: int) -> list[Webhook]:
-        """Who is told what happens in a project."""
-        answer = self._ask("GET", f"/api/webhooks/?project={project}")
-        wanted = f"show the webhooks of project {project}"
-        return self._read(TypeAdapter(list[Webhook]), self._granted(answer, wanted))
+        """Return the webhooks of a project."""
+        response = self._request("GET", f"/api/webhooks/?project={project}")
+        response = self._require_success(response, f"show the webhooks of project {project}")
+        return self._parse(TypeAdapter(list[Webhook]), response)
 
     def add_webhook(self, project: int, url: str) -> None:
-        """Have an address told all that happens, as Label Studio does for a new backend."""
+        """Notify an address of all events, as Label Studio does for a new backend."""
         body: dict[str, JsonValue] = {
             "project": project,
             "url": url,
             "send_payload": True,
             "send_for_all_actions": True,
         }
-        answer = self._ask("POST", "/api/webhooks/", body)
-        if answer.status == 400:
+        response = self._request("POST", "/api/webhooks/", body)
+        if response.status == 400:
             raise LabelStudioError(
-                f"Label Studio takes no webhook to {url} ({answer.quoted}). Call the service by a "
-                "host that is localhost, a number or a name with a dot, and give that as --url."
+                f"Label Studio takes no webhook to {url} ({response.short_message}). Give --url "
+                "with a host that is localhost, an IP address or a name with a dot."
             )
-        self._granted(answer, f"tell {url} of submits")
+        self._require_success(response, f"notify {url} of submitted annotations")
 
     def show_predictions_of(self, project: int, title: str) -> None:
-        """Have annotators see the predictions of the backend of that title."""
-        answer = self._ask("PATCH", f"/api/projects/{project}/", {"model_version": title})
-        self._granted(answer, "show the model's predictions to annotators")
+        """Show annotators the predictions of the backend of that title."""
+        response = self._request("PATCH", f"/api/projects/{project}/", {"model_version": title})
+        self._require_success(response, "show the model's predictions to annotators")
 
-    def _connected(self, answer: Answer, url: str) -> Backend:
-        if answer.ok:
-            return self._read(TypeAdapter(Backend), answer)
-        raise LabelStudioError(_why_not_connected(answer, url))
+    def _parse_backend(self, response: Response, form: BackendForm) -> Backend:
+        if response.ok:
+            return self._parse(TypeAdapter(Backend), response)
+        raise LabelStudioError(_connect_fault(response, form.url))
 
-    def _granted(self, answer: Answer, wanted: str) -> Answer:
-        if answer.ok:
-            return answer
-        if "network address" in answer.words:
-            raise LabelStudioError(_refuses_private(answer))
-        if answer.status == 403:
+    def _require_success(self, response: Response, action: str) -> Response:
+        """Return the response; raise LabelStudioError if Label Studio did not do the action."""
+        if response.ok:
+            return response
+        if "network address" in response.message:
+            raise LabelStudioError(_private_address_fault(response))
+        if response.status == 403:
             raise LabelStudioError(
-                f"The token's user may not make Label Studio {wanted}. Take the token of a user "
-                "who may."
+                f"The token's user may not make Label Studio {action}. Use the token of a user "
+                "with that permission."
             )
         raise LabelStudioError(
-            f"Label Studio does not {wanted} ({answer.quoted}). Look into its log."
+            f"Label Studio does not {action} ({response.short_message}). Its log says more."
         )
 
-    def _read(self, kind: TypeAdapter[Read], answer: Answer) -> Read:
+    def _parse(self, adapter: TypeAdapter[ParsedT], response: Response) -> ParsedT:
         try:
-            return kind.validate_json(answer.body)
+            return adapter.validate_json(response.body)
         except ValidationError:
-            raise self._line.not_label_studio() from None
+            raise self._http.not_label_studio() from None
 
 
 def predict_request(project: Project, task: StoredTask) -> dict[str, JsonValue]:
-    """Body of POST /predict for one task of a project, as Label Studio retrieves predictions.
+    """Return the body of Label Studio's POST /predict for one task of a project.
 
-    Without the login and password that a project can have for its pictures: they are of no use
-    to the service.
+    A project can have a login and a password for its pictures; the body omits them, because the
+    service does not use them.
     """
     return {
         "tasks": [task.content],
@@ -262,34 +272,34 @@ def predict_request(project: Project, task: StoredTask) -> dict[str, JsonValue]:
     }
 
 
-def _why_not_connected(answer: Answer, url: str) -> str:
-    """Label Studio says why in prose only; these are its phrases since 1.8."""
-    words = answer.words
-    if "network address" in words:
-        return _refuses_private(answer)
-    if "health check failed" in words or "resolve hostname" in words:
+def _connect_fault(response: Response, url: str) -> str:
+    # Label Studio gives the reason in prose only; these are its phrases since 1.8.
+    message = response.message
+    if "network address" in message:
+        return _private_address_fault(response)
+    if "health check failed" in message or "resolve hostname" in message:
         return (
             f"Label Studio cannot reach {url}. Start the service with `make serve`, and give "
             "--url as Label Studio's machine or container sees it."
         )
-    if "authentication" in words:
+    if "authentication" in message:
         return (
             "The service refuses the user name and password that Label Studio sent. Set "
-            "BASIC_AUTH_USER and BASIC_AUTH_PASS here as where the service runs."
+            "BASIC_AUTH_USER and BASIC_AUTH_PASS here to the values that the service has."
         )
-    if answer.status == 403:
+    if response.status == 403:
         return (
             "The token's user may not connect a model to this project. Take the token of a user "
             "who may change it."
         )
     return (
-        f"Label Studio does not connect {url} ({answer.quoted}). Look into its log and the "
-        "service's."
+        f"Label Studio does not connect {url} ({response.short_message}). Its log and the "
+        "service's say more."
     )
 
 
-def _refuses_private(answer: Answer) -> str:
+def _private_address_fault(response: Response) -> str:
     return (
-        f"Label Studio refuses private addresses ({answer.quoted}). Start it with both "
+        f"Label Studio refuses private addresses ({response.short_message}). Start it with both "
         f"{BOTH_SWITCHES}."
     )

@@ -21,9 +21,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from prelabel.checkpoints.cards import PROJECT_ROOT
 from prelabel.errors import PromptMemoryError
 from prelabel.settings import Environment, PromptSettings
+from prelabel.settings.paths import resolve_path
 from prelabel.types import PromptRequest
 
 logger = logging.getLogger(__name__)
@@ -273,4 +273,4 @@ def open_storage(settings: PromptSettings, environment: Environment) -> PromptSt
     if environment.prompts_redis_url is not None:
         return RedisStorage(environment.prompts_redis_url.get_secret_value())
     file = settings.file
-    return FileStorage(PROJECT_ROOT / Path(file).expanduser() if file else None)
+    return FileStorage(resolve_path(file) if file else None)

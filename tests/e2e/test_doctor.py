@@ -142,7 +142,7 @@ def test_a_wrong_address_of_label_studio(
     project: int, label_studio: LabelStudio, service: str, pictures: str
 ) -> None:
     said = examined(label_studio, service, project, host=pictures)
-    assert f"fault Label Studio What answers at {pictures} is not Label Studio." in said
+    assert f"fault Label Studio The server at {pictures} is not Label Studio." in said
     assert "Set LABEL_STUDIO_HOST to the address that a browser shows for it." in said
     nowhere = f"http://127.0.0.1:{free_port()}"
     said = examined(label_studio, service, project, host=nowhere)

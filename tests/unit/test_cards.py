@@ -13,7 +13,6 @@ import pytest
 from prelabel.checkpoints.cards import (
     CARDS_FOLDER,
     LOCK_NAME,
-    PROJECT_ROOT,
     CheckpointLock,
     LockedFile,
     ModelCard,
@@ -26,6 +25,7 @@ from prelabel.checkpoints.cards import (
     verify,
 )
 from prelabel.errors import ModelError
+from prelabel.settings.paths import PROJECT_ROOT
 
 OWN_CARD = """
 name: own
@@ -207,11 +207,11 @@ def zipped() -> bytes:
         ("config.json", POINTER, "config.json is a Git LFS pointer"),
         ("own.pth", b"\n<!DOCTYPE html><title>Sign in</title>", "is a web page in place of"),
         ("own.bin", b"", "own.bin is empty."),
-        ("model.safetensors", safetensors(1), "is cut off, or no safetensors file."),
-        ("model.safetensors", safetensors()[:40], "is cut off"),
-        ("model.safetensors", b"\xff" * 100, "is cut off, or no safetensors file"),
-        ("model.safetensors", b"\x02\0\0\0\0\0\0\0[]", "is cut off, or no safetensors file"),
-        ("own.pth", zipped()[:-30], "own.pth is cut off."),
+        ("model.safetensors", safetensors(1), "is truncated, or not a safetensors file."),
+        ("model.safetensors", safetensors()[:40], "is truncated"),
+        ("model.safetensors", b"\xff" * 100, "is truncated, or not a safetensors file"),
+        ("model.safetensors", b"\x02\0\0\0\0\0\0\0[]", "is truncated, or not a safetensors file"),
+        ("own.pth", zipped()[:-30], "own.pth is truncated."),
     ],
 )
 def test_what_stands_in_place_of_a_file_is_said_without_reading_it(

@@ -7,8 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from prelabel.cli.connect import (
-    Connected,
     ConnectError,
+    ConnectResult,
     backend_form,
     connect,
     open_label_studio,
@@ -45,7 +45,7 @@ def connected(
     interactive: bool = True,
     project: int = 3,
     **variables: str,
-) -> Connected:
+) -> ConnectResult:
     environment = Environment.model_validate(variables)
     form = backend_form(url, environment, title=title, interactive=interactive)
     with running(studio) as server:
@@ -104,7 +104,7 @@ def test_other_backends_of_the_project_are_left_alone(service: str) -> None:
 def test_a_second_backend_at_the_address_is_named(service: str) -> None:
     twins = [{"id": n, "url": service, "title": "t", "is_interactive": False} for n in (1, 2)]
     done = connected(LabelStudio(backends=twins), service)
-    assert done.others == 1
+    assert done.duplicates == 1
     assert any("1 more at this address" in line for line in done.report())
 
 

@@ -27,8 +27,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from deploy.release import with_release
 from prelabel import __version__
-from prelabel.checkpoints.cards import models_path
 from prelabel.settings import AppSettings, Environment
+from prelabel.settings.paths import resolve_path
 from tests.e2e.servers import free_port
 from tests.ray_env import RAY_ENV
 
@@ -238,7 +238,7 @@ class TestImage:
     def test_baked_models_are_where_the_production_config_looks(self) -> None:
         assert "COPY --from=models /baked /app/models" in DOCKERFILE
         assert "folder" not in PRODUCTION["applications"][0]["args"]["model"]
-        assert models_path(AppSettings().model.folder) == ROOT / "models"
+        assert resolve_path(AppSettings().model.folder) == ROOT / "models"
 
     def test_derived_config_is_the_one_that_runs(self) -> None:
         assert "> serve_config.docker.yaml" in DOCKERFILE

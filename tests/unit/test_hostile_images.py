@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from prelabel.checkpoints.cards import PROJECT_ROOT
+from prelabel.settings.paths import PROJECT_ROOT
 from tests.unit.hostile_images import ALL, BAD, BOMBS, CUT, MASKED, READ
 
 # The largest picture that is read here has 4 million pixels: 12 MB, and some times that in copies.

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from prelabel.checkpoints.cards import PROJECT_ROOT
 from prelabel.errors import ImageDecodeError
 from prelabel.images.decode import decode_image
+from prelabel.settings.paths import PROJECT_ROOT
 from prelabel.types import ImageRGB
 
 # Damaged TIFF and EXIF directories make Pillow warn and go on; so must we.

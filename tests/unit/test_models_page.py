@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from prelabel.checkpoints.cards import PROJECT_ROOT, ModelCard, list_cards
+from prelabel.checkpoints.cards import ModelCard, list_cards
+from prelabel.settings.paths import PROJECT_ROOT
 
 PAGE = (PROJECT_ROOT / "docs" / "models.md").read_text()
 ROWS = dict(re.findall(r"^\| `([\w.-]+)` \| (.*) \|$", PAGE, re.MULTILINE))

@@ -1,0 +1,27 @@
+"""Writes the environment that Ray's processes inherit from the command that starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from prelabel.settings.paths import application_folder
+
+
+def prepare_ray_environment() -> None:
+    """Give this process, and so Ray's processes under it, what the application needs.
+
+    The application's folder joins PYTHONPATH, because Ray's workers import `serve_app` by name.
+    The variables of deploy/ray.env are set, unless the environment has them already.
+    """
+    folder = application_folder()
+    paths = (os.environ.get("PYTHONPATH", ""), str(folder))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    for name, value in _read_variables(folder / "deploy" / "ray.env").items():
+        os.environ.setdefault(name, value)
+
+
+def _read_variables(file: Path) -> Mapping[str, str]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))

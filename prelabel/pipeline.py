@@ -76,7 +76,7 @@ class PipelinePorts:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all tasks of a request have in common."""
+    """Labeling config and prompts, which all tasks of a request share."""
 
     config: LabelingConfig
     prompts: ProjectPrompts
@@ -218,7 +218,7 @@ class Predictor:
         recall = asyncio.create_task(self._recall(project))
         self._recalls.add(recall)
         recall.add_done_callback(self._recalls.discard)
-        # The recall goes on in the background, because it makes the project known: its submits
+        # The recall continues in the background, because it makes the project known: its submits
         # count from then on.
         has_prompt = _has_prompt(request.context, config)
         await asyncio.wait({recall}, timeout=_RECALL_WAIT_WITH_PROMPT_S if has_prompt else None)

@@ -60,7 +60,7 @@ class ServiceNetwork(_ResponsePart):
 
 
 class LabelStudioVariables(_ResponsePart):
-    """Which of Label Studio's variables are set where the service runs; never their values."""
+    """Presence of Label Studio's variables in the service's environment, without their values."""
 
     host: bool
     access_token: bool

@@ -28,7 +28,7 @@ def prompt_request(
 
     Args:
         image: The encoded picture.
-        prompt: What to look for.
+        prompt: The text prompt.
         labels: The labels of the labeling config.
         thresholds: `box_threshold` and `text_threshold`; with None, the service's own apply.
     """

@@ -14,7 +14,7 @@ class Label:
 
     Attributes:
         value: The label in regions; the alias if there is one, as in Label Studio.
-        phrases: What to look for if there is no prompt: its `predicted_values`, or its value.
+        phrases: Phrases to look for without a prompt: its `predicted_values`, or its value.
         names: The tidy names by which a prompt can refer to it, each with the step that an equal
             spelling is reported as.
         negatives: Its `negative_values`: searched for beside it, and their boxes dropped.

@@ -87,7 +87,7 @@ def _parse_task(value: object) -> object:
 
 
 class Context(WireModel):
-    """What the annotator has just done."""
+    """The regions and texts that the annotator has just entered."""
 
     result: Entries = ()
 
@@ -111,7 +111,7 @@ class PredictRequest(WireModel):
 
     @property
     def context(self) -> Context | None:
-        """What the annotator has just done; None for bulk requests."""
+        """The annotator's context; None for bulk requests."""
         return self.params.context if self.params else None
 
 

@@ -1,4 +1,4 @@
-"""Which IP addresses belong to the public internet, and which hosts and ports are refused.
+"""Tables of public IP addresses, and the hosts and ports that are refused.
 
 Used by the guard against server-side request forgery (SSRF): image URLs come from users.
 """

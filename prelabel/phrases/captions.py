@@ -61,7 +61,7 @@ def build_captions(
     """Build captions of at most `max_tokens` tokens from the phrases, in their order.
 
     Args:
-        phrases: What to look for.
+        phrases: The phrases to look for.
         count_tokens: Returns the number of tokens of a normalised phrase, without special tokens.
         max_tokens: The longest caption that the model reads.
 

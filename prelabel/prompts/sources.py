@@ -27,10 +27,10 @@ class PromptSources:
     """Prompts and thresholds by their source. The order of the fields is the precedence.
 
     Attributes:
-        context: What the annotator has just typed.
+        context: Prompt and thresholds that the annotator has just typed.
         drafts: The task's unsubmitted annotations, the newest first.
-        task: What the task's data fills into the prompt's text area.
-        submitted: What the project's newest submitted annotation contains.
+        task: The prompt that the task's data fills into the prompt's text area.
+        submitted: Prompt and thresholds of the project's newest submitted annotation.
         project: The extra parameters of the project's model.
         config: The default values in the labeling config.
         interactive: True if an annotator waits for the answer.

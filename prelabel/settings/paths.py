@@ -1,4 +1,4 @@
-"""Where the project's files lie, in a checkout and in an installed wheel."""
+"""Paths of the project's files, in a checkout and in an installed wheel."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from deployments.metrics import DetectorMetrics
 from deployments.placement import DetectorPlace, threads_here
 from prelabel.checkpoints.cards import ModelCard, model_folder
 from prelabel.detection.batching import BatchGate, device_thread
-from prelabel.detection.detector import Outcome, PictureDetector
+from prelabel.detection.detector import DetectionOutcome, PictureDetector
 from prelabel.detection.smoke_test import check_engine
 from prelabel.engines import EngineLoader
 from prelabel.engines.base import PreparedItem
@@ -68,21 +68,21 @@ class Detector:
         )
         logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
 
-    async def __call__(self, query: DetectionQuery) -> AsyncIterator[Outcome]:
+    async def __call__(self, query: DetectionQuery) -> AsyncIterator[DetectionOutcome]:
         """Yields the detections of one picture, once; `deployments.handles` says why it yields. An
         error is a value here, so that it arrives as it left.
         """
-        admitted: asyncio.Task[Outcome] = await self._admit(query)
+        admitted: asyncio.Task[DetectionOutcome] = await self._admit(query)
         self._metrics.waiting(self._gate.waiting)
         try:
             yield await admitted
         finally:
             self._metrics.waiting(self._gate.waiting)
-            self._metrics.cache("results", self.pictures.seen)
-            self._metrics.cache("decoded", self.pictures.pictures)
+            self._metrics.cache("results", self.pictures.results)
+            self._metrics.cache("decoded", self.pictures.decoded)
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
-    async def _admit(self, queries: list[DetectionQuery]) -> list[asyncio.Task[Outcome]]:
+    async def _admit(self, queries: list[DetectionQuery]) -> list[asyncio.Task[DetectionOutcome]]:
         """Let in what came together. The answer is the running work, not its result.
 
         So nobody waits for the slowest of those that came with him, and a caller who goes away
@@ -90,7 +90,7 @@ class Detector:
         """
         return [asyncio.create_task(self._detect(query)) for query in queries]
 
-    async def _detect(self, query: DetectionQuery) -> Outcome:
+    async def _detect(self, query: DetectionQuery) -> DetectionOutcome:
         with self._tracer.within(query.traceparent):
             return await self.pictures.detect(query)
 

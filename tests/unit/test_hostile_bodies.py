@@ -525,8 +525,8 @@ SAID_OF_LARGE = {
     "labels that a task brings": "more than 1000 labels",
     "labels that a task brings for many controls": "Shorten the lists in the task",
     "a value of a thousand characters, very often": "Let it name fewer of them",
-    "an address of a million characters": "no plain http or https address",
-    "a host of a million characters": "no plain http or https address",
+    "an address of a million characters": "not a plain http or https address",
+    "a host of a million characters": "not a plain http or https address",
 }
 
 

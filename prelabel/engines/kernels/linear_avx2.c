@@ -1,10 +1,11 @@
 // Linear layers in float32 on processors with AVX2 and without AVX-512: AMD's before Zen 4, and
-// most laptops. PyTorch calls MKL there, which takes up to twice as long for narrow layers, of which
-// these networks have many. If another program occupies a core, MKL also waits for its slowest
-// thread; here the threads take work as they get done.
+// most laptops. PyTorch calls MKL there, which takes up to twice as long for narrow layers, and
+// these networks have many narrow layers. If another program occupies a core, MKL also waits for
+// its slowest thread; here the threads take work as they get done.
 //
 // y [M,N] = x [M,K] w [N,K]^T + bias [N], float32. `avx2_pack` lays w out in the order of reading,
-// once: for each 16 columns of y, K times 16 numbers. The sum over K has the same order in all rows.
+// once: for each 16 columns of y, K times 16 numbers. The order of the sum over K is the same in
+// all rows.
 #include <stdint.h>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)

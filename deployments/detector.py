@@ -13,7 +13,7 @@ from deployments.metrics import DetectorMetrics
 from deployments.placement import DetectorPlace, threads_here
 from prelabel.checkpoints.cards import ModelCard, model_folder
 from prelabel.detection.batching import BatchGate, device_thread
-from prelabel.detection.detector import Outcome, PictureDetector
+from prelabel.detection.detector import DetectionOutcome, PictureDetector
 from prelabel.detection.smoke_test import check_engine
 from prelabel.engines import EngineLoader
 from prelabel.engines.base import PreparedItem
@@ -80,28 +80,22 @@ class Detector:
         )
         logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
 
-    async def __call__(
-        self, query: DetectionQuery, context: RequestContext
-    ) -> AsyncIterator[Outcome]:
-        """Yield the one outcome of a query: detections, or a PrelabelError as a value.
-
-        An error is a value because Serve logs a traceback for each exception. A stream, see
-        `deployments.handles.streamed`.
+    async def __call__(self, query: DetectionQuery) -> AsyncIterator[DetectionOutcome]:
+        """Yields the detections of one picture, once; `deployments.handles` says why it yields. An
+        error is a value here, so that it arrives as it left.
         """
-        admitted: asyncio.Task[Outcome] = await self._admit((query, context))
+        admitted: asyncio.Task[DetectionOutcome] = await self._admit(query)
         self._metrics.waiting(self._gate.waiting)
         try:
             yield await admitted
         finally:
             self._metrics.waiting(self._gate.waiting)
-            self._metrics.cache("results", self.pictures.seen)
-            self._metrics.cache("decoded", self.pictures.pictures)
+            self._metrics.cache("results", self.pictures.results)
+            self._metrics.cache("decoded", self.pictures.decoded)
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
-    async def _admit(
-        self, calls: list[tuple[DetectionQuery, RequestContext]]
-    ) -> list[asyncio.Task[Outcome]]:
-        """Admit the queries that `@serve.batch` collected, and return their running tasks.
+    async def _admit(self, queries: list[DetectionQuery]) -> list[asyncio.Task[DetectionOutcome]]:
+        """Let in what came together. The answer is the running work, not its result.
 
         Serve's batching is for admission alone: it closes a batch before the device is free, so
         the gate forms the batches of the model. Returning tasks and not results keeps a query from
@@ -112,8 +106,8 @@ class Detector:
         """
         return [asyncio.create_task(self._detect(query, context)) for query, context in calls]
 
-    async def _detect(self, query: DetectionQuery, context: RequestContext) -> Outcome:
-        with self._tracer.restore(context):
+    async def _detect(self, query: DetectionQuery) -> DetectionOutcome:
+        with self._tracer.within(query.traceparent):
             return await self.pictures.detect(query)
 
     def check_health(self) -> None:

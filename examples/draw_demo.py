@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from training import WORK
 from training.icons import Drawing, icon_sets, load_sprites
-from training.scenes import RGB, shape_mask
+from training.shapes import RGB, shape_mask
 from training.world import load_world
 
 HERE = Path(__file__).resolve().parent

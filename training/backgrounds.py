@@ -1,6 +1,7 @@
-"""What scenes stand on: plain, gradients, textures and soft, photo-like blurs of colour.
+"""Backgrounds of scenes: plain colours, gradients, textures and soft, photo-like blurs.
 
-All are muted, so that coloured things stand out. Each function returns float32 [H, W, 3], 0..255.
+All colours are muted, so that objects stand out. Each background is a function of a random number
+generator and a height and width in pixels; it returns float32 [H, W, 3] in 0..255.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def _mixed(a: Floats, b: Floats, share_of_b: Floats) -> Floats:
 
 
 def _ramp(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
-    """A slope from 0 to 1 in any direction: float32 [H, W]."""
+    """Return a slope from 0 to 1 in a random direction, float32 [H, W]."""
     y, x = np.mgrid[0 : hw[0], 0 : hw[1]].astype(np.float32)
     angle = rng.uniform(0, 2 * math.pi)
     slope = (x / hw[1] - 0.5) * math.cos(angle) + (y / hw[0] - 0.5) * math.sin(angle)
@@ -36,29 +37,29 @@ def _ramp(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
 
 
 def _value_noise(rng: np.random.Generator, hw: tuple[int, int], cells: int) -> Floats:
-    """Smooth noise of about `cells` bumps a side, 0..1: float32 [H, W]."""
+    """Return smooth noise with about `cells` bumps along a side, float32 [H, W] in 0..1."""
     grid = (rng.random((cells, cells)) * 255).astype(np.uint8)
     smooth = Image.fromarray(grid).resize((hw[1], hw[0]), Image.Resampling.BICUBIC)
     return np.asarray(smooth, dtype=np.float32) / 255
 
 
 def plain(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
-    """One colour."""
+    """Paint one colour."""
     return np.broadcast_to(_muted(rng), (*hw, 3)).copy()
 
 
 def gradient(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
-    """One colour into another."""
+    """Paint a transition between two colours."""
     return _mixed(_muted(rng), _muted(rng), _ramp(rng, hw))
 
 
 def grain(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
-    """Paper, sand, felt: a gradient with noise by pixel."""
+    """Paint paper, sand or felt: a gradient with noise in each pixel."""
     return gradient(rng, hw) + rng.normal(0, rng.uniform(3, 16), (*hw, 1)).astype(np.float32)
 
 
 def clouds(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
-    """Smooth blotches over several scales, as of a picture out of focus."""
+    """Paint smooth blotches of several scales, as in a picture out of focus."""
     picture = gradient(rng, hw)
     for cells in (3, 6, 12, 24):
         picture = _mixed(picture, _muted(rng), _value_noise(rng, hw, cells) * rng.uniform(0, 0.6))
@@ -66,7 +67,7 @@ def clouds(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
 
 
 def bokeh(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
-    """Discs and bars, blurred: things far behind."""
+    """Paint blurred ellipses and bars, which look like distant objects."""
     picture = Image.fromarray(clouds(rng, hw).clip(0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(picture)
     for _ in range(int(rng.integers(3, 14))):
@@ -80,13 +81,13 @@ def bokeh(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
 
 
 def stripes(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
-    """A striped cloth."""
+    """Paint striped cloth."""
     wave = np.sin(_ramp(rng, hw) * rng.uniform(20, 90))
     return _mixed(_muted(rng), _muted(rng), (wave > 0).astype(np.float32))
 
 
 def tiles(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
-    """A floor of tiles with joints."""
+    """Paint a tiled floor with joints."""
     side = max(6, round(rng.uniform(0.08, 0.25) * min(hw)))
     y, x = np.mgrid[0 : hw[0], 0 : hw[1]]
     picture = _mixed(_muted(rng), _muted(rng), ((y // side + x // side) % 2).astype(np.float32))
@@ -95,7 +96,7 @@ def tiles(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
 
 
 def hills(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
-    """Sky and ground: ranges of hills, nearer ones darker."""
+    """Paint sky and three ranges of hills, the nearer the darker."""
     picture = _mixed(
         np.array([150, 185, 220]),
         np.array([215, 220, 225]),
@@ -112,7 +113,7 @@ def hills(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
 
 
 def patchwork(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
-    """Fields of colour around random points."""
+    """Paint fields of colour around random points."""
     count = int(rng.integers(5, 15))
     centres = rng.random((count, 2)) * hw
     y, x = np.mgrid[0 : hw[0], 0 : hw[1]]
@@ -121,5 +122,6 @@ def patchwork(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
     return np.asarray(colours[distance.argmin(-1)])
 
 
+# HELD_OUT is for measuring only: no training scene has these.
 TRAINED: tuple[Background, ...] = (plain, gradient, grain, clouds, bokeh)
 HELD_OUT: tuple[Background, ...] = (stripes, tiles, hills, patchwork)

@@ -1,12 +1,13 @@
-"""Lowers a trained checkpoint's scores until prompts in vain stay without boxes.
+"""Calibration of a trained checkpoint: lowers the scores until absent phrases get no boxes.
 
-`python -m training.calibrate FOLDER`. The focal loss that finds most objects leaves what merely
-looks alike above the usual threshold. One number is taken from all token logits; the order of
-boxes, and so AP, stays nearly as it is.
+`python -m training.calibrate FOLDER`. With the focal loss that finds most objects, objects that
+only look similar score above the usual threshold. Calibration subtracts one number from all token
+logits, so that the order of boxes, and with it AP, stays nearly the same.
 
-A Grounding DINO has no bias on its token logits, which are dot products of queries and text. It is
-written into the text's last norm: a vector whose product with queries is nearly constant (by least
-squares) and, so that nothing else notices, out of keys and values of the attention to text again.
+A Grounding DINO has no bias on its token logits, which are dot products of queries and text
+features. So the shift is a vector, found by least squares, whose product with all queries is nearly
+constant. It is added to the bias of the text's last norm. The keys and values of the attention to
+text are corrected by its product, so that only the logits change.
 """
 
 from __future__ import annotations
@@ -27,28 +28,33 @@ from training.card import write_card
 from training.evaluate import Scenes, load, load_scenes, measured_sets, tally
 from training.world import load_world
 
-_SEED = 8_000_000  # other scenes than those that measure
+_SEED = 8_000_000  # of scenes; evaluation uses others
 _SCENES = 200
-_STEP = 0.25  # of logits
-_MOST_STEPS = 12
-_RIDGE = 1e-3
+_STEP = 0.25  # logits by which the scores are lowered at a time
+_MAX_STEPS = 12
+_RIDGE = 1e-3  # share of the mean variance: keeps the least squares solvable
 
 
 def calibrate(folder: Path, work: Path, false_boxes: float) -> float:
-    """Shift the scores in the checkpoint of `folder` until prompts in vain give at most so many
-    boxes a picture, in styles that training has seen. Returns the shift, in logits.
+    """Lower the scores of a checkpoint in place, and return by how many logits.
+
+    Args:
+        folder: Folder of the checkpoint with its card.
+        work: Folder of the rendered icons.
+        false_boxes: Most boxes per picture for prompts of absent objects, in drawing styles that
+            training has seen.
     """
     world = load_world()
     scenes = load_scenes(measured_sets(world)["absent"], world, work, seed=_SEED)
     model = GroundingDinoForObjectDetection.from_pretrained(folder, dtype=torch.float32)
     direction = constant_direction(model, _engine(folder), scenes)
-    for steps in range(_MOST_STEPS + 1):
+    for steps in range(_MAX_STEPS + 1):
         if steps:
             shift_logits(model, -_STEP * direction)
             save(model, folder)
-        found = tally(_engine(folder), scenes(_SCENES)).figures()["false_boxes"]
-        print(f"  scores lowered by {steps * _STEP:.2f}: {found:.2f} false boxes", flush=True)
-        if found <= false_boxes:
+        measured = tally(_engine(folder), scenes(_SCENES)).figures()["false_boxes"]
+        print(f"  scores lowered by {steps * _STEP:.2f}: {measured:.2f} false boxes", flush=True)
+        if measured <= false_boxes:
             break
     return steps * _STEP
 
@@ -56,18 +62,21 @@ def calibrate(folder: Path, work: Path, false_boxes: float) -> float:
 def constant_direction(
     model: GroundingDinoForObjectDetection, engine: AnyEngine, scenes: Scenes
 ) -> torch.Tensor:
-    """The vector [D] whose product with queries and proposals is nearest to 1.
+    """Return the vector [D] whose product with queries and proposals is nearest to 1.
 
-    engine: of the same checkpoint; it prepares the scenes.
+    Args:
+        model: The model whose queries and proposals are recorded.
+        engine: An engine with the same checkpoint, which prepares the scenes.
+        scenes: The scenes to run.
     """
-    seen: list[torch.Tensor] = []
+    recorded: list[torch.Tensor] = []
 
-    def note(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-        seen.append(output.detach().flatten(0, -2))
+    def record(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        recorded.append(output.detach().flatten(0, -2))
 
     inner: Any = model.model
-    hooks = [norm.register_forward_hook(note) for norm in (inner.decoder.layer_norm,)]
-    hooks.append(inner.enc_output_norm.register_forward_hook(note))
+    norms = (inner.decoder.layer_norm, inner.enc_output_norm)
+    hooks = [norm.register_forward_hook(record) for norm in norms]
     try:
         for scene in scenes(_SCENES // 4):
             [item] = engine.prepare(scene.image, scene.phrases)
@@ -79,7 +88,7 @@ def constant_direction(
     finally:
         for hook in hooks:
             hook.remove()
-    queries = torch.cat(seen).double()
+    queries = torch.cat(recorded).double()
     gram = queries.T @ queries / len(queries)
     ridge = _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     direction: torch.Tensor = torch.linalg.solve(gram + ridge, queries.mean(0))
@@ -88,7 +97,7 @@ def constant_direction(
 
 @torch.no_grad()
 def shift_logits(model: GroundingDinoForObjectDetection, shift: torch.Tensor) -> None:
-    """Add a vector [D] to all text features, for token logits alone."""
+    """Add a vector [D] to the text features that enter token logits, and to no others."""
     inner: Any = model.model
     inner.encoder.layers[-1].text_enhancer_layer.layer_norm_after.bias += shift
     for layer in inner.decoder.layers:
@@ -97,9 +106,9 @@ def shift_logits(model: GroundingDinoForObjectDetection, shift: torch.Tensor) ->
 
 
 def save(model: GroundingDinoForObjectDetection, folder: Path) -> None:
-    """Write the weights in float16, and the card with their hash."""
+    """Write the weights in float16, and the card with their hash. The model stays float32."""
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    torch.nn.Module.half(model)  # transformers' own is not typed
+    torch.nn.Module.half(model)  # transformers' own `half` is not typed
     model.save_pretrained(folder)
     torch.nn.Module.float(model)
     model.load_state_dict(state)
@@ -113,7 +122,9 @@ def _engine(folder: Path) -> AnyEngine:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="such as training/work/demo")
-    parser.add_argument("--false-boxes", type=float, default=0.15, help="a picture, at most")
-    parser.add_argument("--work", type=Path, default=WORK, help="where the icons are kept")
+    parser.add_argument(
+        "--false-boxes", type=float, default=0.15, help="most false boxes per picture"
+    )
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of the icons")
     arguments = parser.parse_args()
     calibrate(arguments.folder, arguments.work, arguments.false_boxes)

@@ -1,4 +1,4 @@
-"""Model cards of trained checkpoints: `python -m training.card FOLDER` ships one."""
+"""Model cards of trained checkpoints. `python -m training.card FOLDER` ships a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import yaml
 
 from prelabel.checkpoints.cards import CARDS_FOLDER, load_card, sha256_of
 
-# What pictures are resized to, within the sizes of the last stage of training.
+# The edges in pixels that pictures are resized to, within the sizes of the last training stage.
 IMAGE_SIZE = {"shortest_edge": 192, "longest_edge": 256}
 _FILES = ("model.safetensors", "config.json", "tokenizer.json")
 
 
 def write_card(folder: Path) -> Path:
-    """Write demo.yaml beside the checkpoint, so that the service can be pointed to it."""
+    """Write demo.yaml beside the checkpoint, and return its path: a value for `model:`."""
     card = load_card("demo").model_dump(mode="json", exclude={"folder"}, exclude_defaults=True)
     card |= {"source": "local", "files": _entries(folder), "image_size": IMAGE_SIZE}
     path = folder / "demo.yaml"
@@ -28,7 +28,7 @@ def write_card(folder: Path) -> Path:
 
 
 def ship(folder: Path) -> None:
-    """Copy the checkpoint to prelabel/checkpoints/demo; write hashes and size into its card."""
+    """Copy a checkpoint to the shipped demo, and write its hashes and sizes into the card."""
     shipped = CARDS_FOLDER / "demo"
     for name in _FILES:
         shutil.copyfile(folder / name, shipped / name)
@@ -49,8 +49,8 @@ def ship(folder: Path) -> None:
 
 def _entries(folder: Path) -> list[dict[str, Any]]:
     return [
-        {"path": n, "sha256": sha256_of(folder / n), "size": (folder / n).stat().st_size}
-        for n in _FILES
+        {"path": name, "sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size}
+        for name in _FILES
     ]
 
 

@@ -1,16 +1,18 @@
-// The gradients of multi-scale deformable attention's sampling (Deformable DETR, section 4.1), in
-// float32. `sample` in prelabel/engines/kernels/deformable_attention.c is the way forward, and names the arguments.
+// Gradients of the sampling in multi-scale deformable attention (Deformable DETR, section 4.1), in
+// float32. The forward pass is `sample` in prelabel/engines/kernels/deformable_attention.c, which
+// describes the arguments.
 //
-// Written are the gradients of value, offsets and weights, all zero at the start. None for the
-// reference points: the model detaches them.
+// Adds to the gradients of value, and writes those of offsets and weights; all must be 0 before.
+// The reference points get no gradient, because the model detaches them.
 #include <math.h>
 
-#define C 32
+#define C 32  // channels of a head
 
 void backward(const float *value, const long *hw, const float *reference, const float *offsets,
               const float *weights, const float *grad_out, float *grad_value, float *grad_offsets,
               float *grad_weights, long B, long S, long H, long Q, long L, long P, long R) {
-    // Queries of one head add to the same values: parallel over pictures and heads only.
+    // All queries of a head add to the same gradients of values, so only pictures and heads run in
+    // parallel.
 #pragma omp parallel for collapse(2) schedule(static)
     for (long b = 0; b < B; b++)
         for (long h = 0; h < H; h++)
@@ -20,7 +22,7 @@ void backward(const float *value, const long *hw, const float *reference, const 
                 for (long l = 0; l < L; l++) {
                     long height = hw[2 * l], width = hw[2 * l + 1];
                     const float *ref = reference + ((b * Q + q) * L + l) * R;
-                    // How much an offset of one moves the sampling point, in positions.
+                    // An offset of 1 moves the sampling point by this many positions.
                     float step_x = R == 2 ? 1 : ref[2] * 0.5f / P * width;
                     float step_y = R == 2 ? 1 : ref[3] * 0.5f / P * height;
                     for (long p = 0; p < P; p++, at++) {

@@ -1,7 +1,7 @@
-"""Deformable attention on a CPU by small C kernels: the training step takes half the time.
+"""Deformable attention on a CPU by C kernels, which halves the time of a training step.
 
-Forward is the service's own. transformers' is the oracle in the tests, and what runs on a GPU or
-without a compiler.
+The forward kernel is the service's own; the backward kernel is compiled here. transformers' code is
+the reference in the tests, and runs on a GPU or without a compiler.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from prelabel.engines.kernels.deformable_attention import sample_by_kernel
 from prelabel.engines.kernels.library import kernels, pointers, sizes
 
 _SOURCE = Path(__file__).resolve().with_name("deformable.c")
-_HEAD_WIDTH = 32
-# Without start files: with -ffast-math, one of them has the whole process round small numbers to 0.
+_HEAD_WIDTH = 32  # C in deformable.c
+# Without start files: with -ffast-math, one of them makes the whole process flush denormals to 0.
 _FLAGS = ("-O3", "-march=native", "-ffast-math", "-nostartfiles", "-fopenmp", "-shared", "-fPIC")
 
 
 @cache
 def compile_kernel(folder: Path) -> ctypes.CDLL | None:
-    """The gradients' kernel, compiled into `folder` where it is not there yet.
+    """Return the kernel of the gradients, compiled into `folder` unless it is there already.
 
-    None without a compiler, or where the service's kernel is missing for want of one.
+    Returns None without a compiler, or if the service's kernels were not built.
     """
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or kernels() is None:
@@ -51,12 +51,12 @@ def compile_kernel(folder: Path) -> ctypes.CDLL | None:
 
 
 def use_kernel(model: nn.Module, kernel: ctypes.CDLL) -> None:
-    """Let all deformable attention of the model run in the kernel; its weights stay the same."""
+    """Let all deformable attention of the model run in the kernels. The weights stay the same."""
     replace_port_attention(model, partial(_sample, kernel))
 
 
 def _sample(kernel: ctypes.CDLL, *tensors: torch.Tensor) -> torch.Tensor:
-    """A `Sampler` that knows its gradients."""
+    """Sample with gradients: a `Sampler`."""
     if tensors[0].shape[-1] != _HEAD_WIDTH:
         raise ValueError(f"The kernel is written for heads of {_HEAD_WIDTH} channels.")
     sampled: torch.Tensor = _Sample.apply(kernel, *tensors)

@@ -1,6 +1,6 @@
-"""The drawings: icon sets from the npm registry, rendered once and kept as sprites.
+"""Drawings of objects: icon sets from the npm registry, rendered once and cached as sprites.
 
-A sprite is an RGBA picture cropped to what is drawn, its longer side `SPRITE_PX` at most.
+A sprite is an RGBA picture, cropped to its opaque part, with a longer side of at most `SPRITE_PX`.
 """
 
 from __future__ import annotations
@@ -26,22 +26,26 @@ from PIL import Image
 from training.world import Concept, World
 
 SPRITE_PX = 192
-_RENDERED_LARGER = 4 / 3  # than the sprite, since icons have borders
+_RENDER_SCALE = 4 / 3  # rendered size by sprite size: the borders of icons are cropped away
 _OPAQUE = 40  # alpha above which a pixel belongs to the drawing
 _SETS_FILE = Path(__file__).resolve().with_name("icon_sets.yaml")
-_INK = "#202020"  # of sets that leave the colour to the page
+_INK = "#202020"  # `currentColor` for sets that leave the colour to the page
 
 Drawing = NDArray[np.uint8]  # [h, w, 4]
 Role = Literal["train", "held_out"]
 
 
 class IconError(Exception):
-    """Icons cannot be had; the message says what to do."""
+    """Icons cannot be fetched; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class IconSet:
-    """A package of the npm registry. integrity: "sha512-" and the hash of its archive."""
+    """An icon set, a package of the npm registry.
+
+    `integrity` is "sha512-" and the base64 hash of its archive. `role` is "train" for sets that
+    scenes of training use, and "held_out" for sets that only measure.
+    """
 
     name: str
     title: str
@@ -55,21 +59,21 @@ class IconSet:
 
 @dataclass(frozen=True, slots=True)
 class Sprites:
-    """Drawings by name of thing, then of icon set; RGBA arrays, uint8 [h, w, 4]."""
+    """Drawings by name of the object, then by name of the icon set: RGBA, uint8 [h, w, 4]."""
 
     drawings: dict[str, dict[str, list[Drawing]]]
 
     def of_sets(self, names: set[str]) -> Sprites:
-        """Only those sets' drawings; things that none of them draws are left out."""
-        kept = {
+        """Return the drawings of some icon sets, without objects that none of these sets has."""
+        selected = {
             thing: {name: pictures for name, pictures in by_set.items() if name in names}
             for thing, by_set in self.drawings.items()
         }
-        return Sprites({thing: by_set for thing, by_set in kept.items() if by_set})
+        return Sprites({thing: by_set for thing, by_set in selected.items() if by_set})
 
 
 def icon_sets(role: Role | None = None) -> list[IconSet]:
-    """The sets of icon_sets.yaml."""
+    """Read the sets of icon_sets.yaml, all or those of one role."""
     sets = [IconSet(**entry) for entry in yaml.safe_load(_SETS_FILE.read_text())]
     return [icon_set for icon_set in sets if role in (None, icon_set.role)]
 
@@ -77,10 +81,16 @@ def icon_sets(role: Role | None = None) -> list[IconSet]:
 def load_sprites(
     world: World, cache: Path, sets: list[IconSet], longest_px: int = SPRITE_PX
 ) -> Sprites:
-    """Sprites of all things in those sets; fetched and rendered where `cache` lacks them.
+    """Load the sprites of all things from icon sets, fetched and rendered if the cache lacks them.
 
-    longest_px: length of a sprite's longer side, at most.
-    Raises IconError where a package cannot be fetched, or is not the one on record.
+    Args:
+        world: The things.
+        cache: Folder of archives and sprites.
+        sets: The icon sets.
+        longest_px: Most pixels of a sprite's longer side.
+
+    Raises:
+        IconError: A package cannot be fetched, or does not have the recorded hash.
     """
     drawings: dict[str, dict[str, list[Drawing]]] = {thing.name: {} for thing in world.things}
     for icon_set in sets:
@@ -92,10 +102,8 @@ def load_sprites(
 def _sprites_of(
     icon_set: IconSet, world: World, cache: Path, longest_px: int
 ) -> dict[str, list[Drawing]]:
-    wanted = json.dumps(
-        [[t.name, t.icons] for t in world.things] + [icon_set.integrity, longest_px]
-    )
-    path = cache / f"{icon_set.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}.npz"
+    key = json.dumps([[t.name, t.icons] for t in world.things] + [icon_set.integrity, longest_px])
+    path = cache / f"{icon_set.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
     if not path.is_file():
         print(f"Rendering {icon_set.title} ...", flush=True)
         package = _Package(_fetch(icon_set, cache), cache)
@@ -120,34 +128,39 @@ def _save(path: Path, arrays: dict[str, Drawing]) -> None:
 
 
 def _fetch(icon_set: IconSet, cache: Path) -> Path:
-    """The set's archive; from the registry that npm is set to, held to the hash on record."""
+    """Return the path of the set's archive, fetched by npm and checked against its hash."""
     path = cache / f"{icon_set.name}.tgz"
     cache.mkdir(parents=True, exist_ok=True)
     if not path.is_file():
         npm = shutil.which("npm")
         if npm is None:
-            raise IconError("The icons come from the npm registry: install npm (Debian: npm).")
+            raise IconError(
+                "npm is missing, which fetches the icons from its registry. Install npm "
+                "(Debian: npm)."
+            )
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             command = [npm, "pack", "--silent", "--pack-destination", folder, icon_set.package]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
             archives = list(Path(folder).glob("*.tgz"))
-            if done.returncode != 0 or not archives:
+            if result.returncode != 0 or not archives:
                 raise IconError(
-                    f"npm could not fetch {icon_set.package}: {done.stderr.strip()[-300:]}"
+                    f"npm could not fetch {icon_set.package}: {result.stderr.strip()[-300:]}"
                 )
             archives[0].replace(path)
     digest = base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
     if f"sha512-{digest}" != icon_set.integrity:
         path.unlink()
-        raise IconError(f"The archive of {icon_set.package} is not the one on record. Try again.")
+        raise IconError(
+            f"The archive of {icon_set.package} does not have the recorded hash. Try again."
+        )
     return path
 
 
 class _Package:
-    """An archive of icons: iconify's JSON of SVG bodies, or pictures by code point."""
+    """An archive of icons: SVG bodies in iconify's JSON, or picture files named by code points."""
 
     def __init__(self, archive: Path, cache: Path) -> None:
-        self._archive = tarfile.open(archive)  # noqa: SIM115 - read as long as it is drawn from
+        self._archive = tarfile.open(archive)  # noqa: SIM115 - stays open for `draw`
         names = set(self._archive.getnames())
         self._bodies: dict[str, Any] | None = None
         if "package/icons.json" in names:
@@ -155,6 +168,7 @@ class _Package:
             # Firefox OS writes names without dashes.
             self._names = {name.replace("-", ""): name for name in self._all_names()}
         else:
+            # Noto's package maps code points to the names that all emoji sets share.
             noto = next(other for other in icon_sets() if other.name == "noto")
             with tarfile.open(_fetch(noto, cache)) as archive_of_names:
                 file = archive_of_names.extractfile("package/chars.json")
@@ -166,13 +180,14 @@ class _Package:
             }
 
     def draw(self, thing: Concept, longest_px: int) -> list[Drawing]:
-        found = dict.fromkeys(
+        """Render the icons of a thing that the archive has."""
+        names = dict.fromkeys(
             self._names[icon.replace("-", "")]
             for icon in thing.icons
             if icon.replace("-", "") in self._names
         )
-        size = round(longest_px * _RENDERED_LARGER)
-        return [_cropped(self._render(name, size), longest_px) for name in found]
+        size = round(longest_px * _RENDER_SCALE)
+        return [_cropped(self._render(name, size), longest_px) for name in names]
 
     def _all_names(self) -> list[str]:
         assert self._bodies is not None
@@ -212,6 +227,6 @@ def _cropped(picture: Image.Image, longest_px: int) -> Drawing:
 
 
 def opaque_box(picture: Image.Image) -> tuple[int, int, int, int] | None:
-    """What of an RGBA picture is drawn on, if anything."""
+    """Return left, top, right and bottom of the opaque part of an RGBA picture; None without."""
     opaque = picture.getchannel("A").point(lambda alpha: 255 if alpha > _OPAQUE else 0)
     return opaque.getbbox()

@@ -1,11 +1,11 @@
-"""The losses: Grounding DINO's on the decoder's layers, and a dense one on the encoder's proposals.
+"""Losses: Grounding DINO's on the decoder's layers, and a dense loss on the encoder's proposals.
 
 Boxes are cxcywh in 0..1 of the picture. Shapes: B pictures, Q queries, T text tokens, K phrases.
 
-The terms are those of "Grounding DINO" (arXiv 2303.05499, section 3.4): focal loss between queries
-and text tokens, L1 and GIoU of matched boxes; to them comes a cross-entropy over the phrases. The
-proposals that the encoder picks its queries from learn from several positives an object instead
-of one-to-one matching: in the first thousand steps that is what binds words to regions.
+The terms are those of "Grounding DINO" (arXiv 2303.05499, section 3.4), focal loss between queries
+and text tokens, and L1 and GIoU of matched boxes, and in addition a cross-entropy over the phrases.
+The proposals, of which the encoder selects its queries, learn from several positives per object
+instead of one-to-one matching: in the first thousand steps this is what binds words to regions.
 """
 
 from __future__ import annotations
@@ -21,18 +21,26 @@ from torch.nn import functional
 
 from prelabel.engines.preprocess import STRIDES
 
-_ALPHA, _GAMMA = 0.4, 2.0
-_TOKENS, _L1, _GIOU, _PHRASES = 2.0, 5.0, 2.0, 1.0
-_CENTRE = 0.33  # of a box's width and height: how far from its centre positions count as positive
-_COARSEST_SIZED = 0.1  # boxes of this size belong to the finest level; each doubling, one coarser
-_MASKED_LOGIT = -20.0
-_NO_PHRASE = -1e4
+_ALPHA, _GAMMA = 0.4, 2.0  # of the focal loss: weight of positives, and focus on hard cases
+_TOKENS, _L1, _GIOU, _PHRASES = 2.0, 5.0, 2.0, 1.0  # weights of the four terms
+# Share of a box's width and height: positions closer than this to its centre are positives.
+_CENTRE = 0.33
+# Side of boxes, in 0..1, that belong to the finest level; twice the side belongs one level up.
+_FINEST_LEVEL_SIDE = 0.1
+_MASKED_LOGIT = -20.0  # of padding tokens: a probability of nearly 0, and finite for the focal loss
+_NO_PHRASE = -1e4  # logit of phrases that pad a batch
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is to be found. boxes: per picture [N, 4]; labels: per picture [N], numbers of phrases;
-    phrase_tokens: float [B, K, T], 1 where a token belongs to a phrase; token_mask: bool [B, T]."""
+    """Ground truth of a batch.
+
+    Attributes:
+        boxes: For each picture [N, 4], cxcywh in 0..1.
+        labels: For each picture [N], the index of each box's phrase.
+        phrase_tokens: float [B, K, T], 1 where a token belongs to a phrase.
+        token_mask: bool [B, T], False for padding.
+    """
 
     boxes: list[torch.Tensor]
     labels: list[torch.Tensor]
@@ -40,7 +48,7 @@ class Targets:
     token_mask: torch.Tensor
 
     def to(self, device: torch.device) -> Targets:
-        """The same on a device."""
+        """Return a copy on a device."""
         return Targets(
             [boxes.to(device) for boxes in self.boxes],
             [labels.to(device) for labels in self.labels],
@@ -49,15 +57,19 @@ class Targets:
         )
 
 
-Pairs = list[tuple[torch.Tensor, torch.Tensor]]  # per picture: queries, and their objects
+Pairs = list[tuple[torch.Tensor, torch.Tensor]]  # for each picture: queries and their objects
 
 
 def detection_loss(
     model: Any, output: Any, targets: Targets, hw: tuple[int, int]
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The loss of a batch, and its parts for the log.
+    """Return the loss of a batch, and its terms for the log.
 
-    output: of GroundingDinoModel's forward on pictures of that height and width.
+    Args:
+        model: A GroundingDinoForObjectDetection.
+        output: Output of its inner model (GroundingDinoModel).
+        targets: Ground truth.
+        hw: Height and width of the pictures in pixels.
     """
     objects = max(1, sum(len(labels) for labels in targets.labels))
     total = torch.zeros((), device=targets.token_mask.device)
@@ -78,7 +90,7 @@ def detection_loss(
 
 
 def giou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Generalised IoU (arXiv 1902.09630) of cxcywh boxes, element by element, broadcasting."""
+    """Return the generalised IoU (arXiv 1902.09630) of cxcywh boxes, with broadcasting."""
     a, b = _xyxy(a), _xyxy(b)
     inner = (torch.min(a[..., 2:], b[..., 2:]) - torch.max(a[..., :2], b[..., :2])).clamp(min=0)
     outer = (torch.max(a[..., 2:], b[..., 2:]) - torch.min(a[..., :2], b[..., :2])).clamp(min=0)
@@ -93,7 +105,7 @@ def _xyxy(boxes: torch.Tensor) -> torch.Tensor:
 
 
 def _decoder_layers(model: Any, output: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Token logits [B, Q, T] and boxes [B, Q, 4] of each decoder layer, in float32."""
+    """Return token logits [B, Q, T] and boxes [B, Q, 4] of each decoder layer, in float32."""
     hidden = output.intermediate_hidden_states.float()
     text = output.encoder_last_hidden_state_text.float()
     layers = []
@@ -102,8 +114,8 @@ def _decoder_layers(model: Any, output: Any) -> list[tuple[torch.Tensor, torch.T
             reference = output.init_reference_points
         else:
             reference = output.intermediate_reference_points[:, layer - 1]
-        at = torch.special.logit(reference.float(), eps=1e-5)
-        boxes = (model.bbox_embed[layer](hidden[:, layer]) + at).sigmoid()
+        reference_logit = torch.special.logit(reference.float(), eps=1e-5)
+        boxes = (model.bbox_embed[layer](hidden[:, layer]) + reference_logit).sigmoid()
         layers.append((hidden[:, layer] @ text.transpose(1, 2), boxes))
     return layers
 
@@ -111,18 +123,21 @@ def _decoder_layers(model: Any, output: Any) -> list[tuple[torch.Tensor, torch.T
 def _loss(
     logits: torch.Tensor, boxes: torch.Tensor, pairs: Pairs, targets: Targets, count: int
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """The four terms over token logits [B, Q, T] and boxes [B, Q, 4], per positive."""
+    """Return the weighted sum of the four terms, and the terms, both divided by `count`.
+
+    logits: [B, Q, T]; boxes: [B, Q, 4]; count: number of positives.
+    """
     picture = torch.cat([torch.full_like(q, i) for i, (q, _) in enumerate(pairs)])
     query = torch.cat([q for q, _ in pairs])
     label = torch.cat([targets.labels[i][n] for i, (_, n) in enumerate(pairs)])
     box = torch.cat([targets.boxes[i][n] for i, (_, n) in enumerate(pairs)])
-    wanted = torch.zeros_like(logits)
-    wanted[picture, query] = targets.phrase_tokens[picture, label]
-    found = boxes[picture, query]
+    target_tokens = torch.zeros_like(logits)
+    target_tokens[picture, query] = targets.phrase_tokens[picture, label]
+    matched_boxes = boxes[picture, query]
     terms = {
-        "tokens": _focal(logits, wanted, targets.token_mask[:, None]),
-        "l1": (found - box).abs().sum(),
-        "giou": (1 - giou(found, box)).sum(),
+        "tokens": _focal(logits, target_tokens, targets.token_mask[:, None]),
+        "l1": (matched_boxes - box).abs().sum(),
+        "giou": (1 - giou(matched_boxes, box)).sum(),
         "phrases": functional.cross_entropy(
             _phrase_logits(logits[picture, query][:, None], targets.phrase_tokens[picture])[:, 0],
             label,
@@ -134,16 +149,16 @@ def _loss(
     return loss / count, {name: float(term.detach()) / count for name, term in terms.items()}
 
 
-def _focal(logits: torch.Tensor, wanted: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Focal loss (arXiv 1708.02002), summed where the mask is set."""
-    cost = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    right = torch.exp(-cost)
-    balance = _ALPHA * wanted + (1 - _ALPHA) * (1 - wanted)
-    return (balance * (1 - right) ** _GAMMA * cost * mask).sum()
+def _focal(logits: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the focal loss (arXiv 1708.02002), summed where the mask is set."""
+    cost = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    target_probability = torch.exp(-cost)
+    balance = _ALPHA * target + (1 - _ALPHA) * (1 - target)
+    return (balance * (1 - target_probability) ** _GAMMA * cost * mask).sum()
 
 
 def _phrase_logits(logits: torch.Tensor, phrase_tokens: torch.Tensor) -> torch.Tensor:
-    """Mean token logit of each phrase: [B, Q, K]."""
+    """Return the mean token logit of each phrase, [B, Q, K]."""
     tokens = phrase_tokens.sum(-1)
     mean = torch.einsum("bqt,bkt->bqk", logits, phrase_tokens) / tokens.clamp(min=1)[:, None]
     return mean.masked_fill((tokens == 0)[:, None], _NO_PHRASE)
@@ -151,7 +166,7 @@ def _phrase_logits(logits: torch.Tensor, phrase_tokens: torch.Tensor) -> torch.T
 
 @torch.no_grad()
 def _matched(logits: torch.Tensor, boxes: torch.Tensor, targets: Targets) -> Pairs:
-    """Each object's query: the assignment of least cost (DETR's Hungarian matching)."""
+    """Assign a query to each object at the least total cost (DETR's Hungarian matching)."""
     probs = _phrase_logits(logits, targets.phrase_tokens).sigmoid()
     pairs = []
     for i, (box, label) in enumerate(zip(targets.boxes, targets.labels, strict=True)):
@@ -169,7 +184,11 @@ def _matched(logits: torch.Tensor, boxes: torch.Tensor, targets: Targets) -> Pai
 
 @torch.no_grad()
 def _dense(targets: Targets, hw: tuple[int, int]) -> Pairs:
-    """Each object's positions: those near its centre on levels of its size, and the nearest."""
+    """Assign positions of the encoder to each object.
+
+    These are the positions near the object's centre on the two levels of its size, and the nearest
+    position in any case.
+    """
     centres, levels = (t.to(targets.token_mask.device) for t in _positions(hw))
     pairs = []
     for box in targets.boxes:
@@ -178,20 +197,21 @@ def _dense(targets: Targets, hw: tuple[int, int]) -> Pairs:
             pairs.append((empty, empty))
             continue
         size = (box[:, 2] * box[:, 3]).sqrt()
-        level = torch.log2(size / _COARSEST_SIZED).round().clamp(0, 2)
+        level = torch.log2(size / _FINEST_LEVEL_SIDE).round().clamp(0, 2)
         distance = ((centres[:, None] - box[None, :, :2]).abs() / box[None, :, 2:]).amax(-1)
         sized = (levels[:, None] == level) | (levels[:, None] == level - 1)
         distance = distance.masked_fill(~sized, torch.inf)
         nearest, number = distance.min(1)
         near = torch.nonzero(nearest < _CENTRE)[:, 0]
-        everyone = torch.arange(len(box), device=box.device)
-        pairs.append((torch.cat([near, distance.argmin(0)]), torch.cat([number[near], everyone])))
+        all_objects = torch.arange(len(box), device=box.device)
+        positions = torch.cat([near, distance.argmin(0)])
+        pairs.append((positions, torch.cat([number[near], all_objects])))
     return pairs
 
 
 @cache
 def _positions(hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Centres [S, 2] (x, y in 0..1) and levels [S] of the encoder's positions."""
+    """Return centres [S, 2] (x, y in 0..1) and levels [S] of the encoder's positions."""
     centres, levels = [], []
     for level, stride in enumerate(STRIDES):
         height, width = (-(-side // stride) for side in hw)
@@ -203,13 +223,13 @@ def _positions(hw: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def boxes_cxcywh(boxes_xyxy: torch.Tensor, hw: tuple[int, int]) -> torch.Tensor:
-    """Pixel corners to centre and size in 0..1: [N, 4]."""
+    """Convert boxes [N, 4] from xyxy in pixels to cxcywh in 0..1."""
     scaled = boxes_xyxy / boxes_xyxy.new_tensor([hw[1], hw[0], hw[1], hw[0]])
     low, high = scaled[:, :2], scaled[:, 2:]
     return torch.cat([(low + high) / 2, high - low], -1)
 
 
 def pad_rows(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
-    """Lists of numbers to one int64 tensor."""
+    """Stack lists of numbers as the rows of one int64 tensor, padded with `filler`."""
     longest = max(len(row) for row in rows)
     return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])

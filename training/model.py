@@ -1,4 +1,4 @@
-"""The small Grounding DINO: its shape, its vocabulary, and how its weights begin."""
+"""The small Grounding DINO: its sizes, its vocabulary, and its initial weights."""
 
 from __future__ import annotations
 
@@ -31,12 +31,17 @@ _EMBEDDING_KEY = "model.text_backbone.embeddings.word_embeddings.weight"
 QUERIES_KEY = "model.query_position_embeddings.weight"
 _QUERIES = 50
 _UNKNOWN_ROW = 0  # also that of the padding, which is masked
-_FUSION_SCALE = 0.3
+_FUSION_SCALE = 0.3  # initial weight of the fusion layers' residuals
+_SYNONYM_NOISE = 0.3  # share of its own random embedding that a synonym starts with
+# Initial token logits of about -3.5, spread over 16 channels; see `_initialise`.
 _PRIOR_LOGIT, _PRIOR_CHANNELS, _NORM_SCALE = 3.5, 16, 0.25
 
 
 def demo_config(vocabulary: int, queries: int = _QUERIES) -> GroundingDinoConfig:
-    """12.6 million parameters with BERT's whole vocabulary; no dropout: scenes never repeat."""
+    """Return the config: 12.6 million parameters with BERT's whole vocabulary of 30,522 tokens.
+
+    There is no dropout, because scenes never repeat.
+    """
     return GroundingDinoConfig(
         backbone_config=SwinConfig(
             image_size=224,
@@ -74,10 +79,10 @@ def demo_config(vocabulary: int, queries: int = _QUERIES) -> GroundingDinoConfig
 
 
 class Vocabulary:
-    """The words that training teaches, numbered compactly; all others are one, the unknown.
+    """The words of training, in compact rows. All other words share one row, the unknown.
 
-    Training a row for each of BERT's 30,522 tokens would cost a third of each optimiser step and
-    leave most of them random. Sharing one row, unknown words are taught to find nothing.
+    Training a row for each of BERT's 30,522 tokens would cost a third of each optimiser step, and
+    most rows would stay random. With a shared row, unknown words learn to find nothing.
     """
 
     def __init__(self, world: World) -> None:
@@ -93,16 +98,17 @@ class Vocabulary:
         return len(self._bert_ids) + 1
 
     def bert_ids(self, phrase: str) -> list[int]:
-        """BERT's tokens of a phrase, without special ones."""
+        """Return BERT's token ids of a phrase, without special tokens."""
         return list(self._tokenizer.encode(phrase, add_special_tokens=False).ids)
 
     def rows(self, phrase: str) -> list[int]:
-        """The phrase in this vocabulary."""
+        """Return the rows of a phrase in this vocabulary."""
         return [self._row.get(bert_id, _UNKNOWN_ROW) for bert_id in self.bert_ids(phrase)]
 
     def caption(self, phrases: Sequence[str]) -> tuple[list[int], list[int]]:
-        """The service's caption of the phrases in this vocabulary, and the number of the phrase
-        that each token belongs to, or -1.
+        """Return the service's caption in rows of this vocabulary, and the phrase of each token.
+
+        The phrase of a token is its index, or -1.
         """
         (caption,) = self._captions(phrases)
         owner = [-1] * len(caption.ids)
@@ -111,13 +117,13 @@ class Vocabulary:
         return [self._row.get(bert_id, _UNKNOWN_ROW) for bert_id in caption.ids], owner
 
     def expanded(self, embedding: torch.Tensor) -> torch.Tensor:
-        """The embedding of BERT's whole vocabulary, from that of this one."""
+        """Return the embedding of BERT's whole vocabulary, made from this vocabulary's."""
         full = embedding[_UNKNOWN_ROW].repeat(BERT_VOCABULARY, 1)
         full[self._bert_ids] = embedding[1:]
         return full
 
-    def strangers(self) -> list[str]:
-        """Words of BERT's vocabulary that are not known here."""
+    def unknown_words(self) -> list[str]:
+        """Return words of BERT's vocabulary that are not in this one."""
         words = self._tokenizer.get_vocab()
         return sorted(
             word
@@ -127,19 +133,22 @@ class Vocabulary:
 
 
 def build_model(world: World, vocabulary: Vocabulary, seed: int) -> GroundingDinoForObjectDetection:
-    """The untrained model in evaluation mode: it has no dropout, and skips checks for training."""
+    """Build the untrained model in evaluation mode, which skips transformers' training checks.
+
+    The mode does not matter otherwise, because there is no dropout.
+    """
     torch.manual_seed(seed)
     model = GroundingDinoForObjectDetection(demo_config(len(vocabulary)))
     with torch.no_grad():
         _initialise(model)
-        _bring_synonyms_together(model, world, vocabulary)
+        _initialise_synonyms(model, world, vocabulary)
     guard_convolutions(model)
     model.train(False)
     return model
 
 
 def set_queries(model: GroundingDinoForObjectDetection, count: int) -> None:
-    """Have the model look at so many places from now on; the learned queries are repeated."""
+    """Change the number of queries of a model. The learned queries are repeated."""
     table = model.model.query_position_embeddings.weight
     table.grad = None
     table.data = repeated(table.data, count)
@@ -147,26 +156,28 @@ def set_queries(model: GroundingDinoForObjectDetection, count: int) -> None:
 
 
 def repeated(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """So many rows: those there are, in turn."""
+    """Return `count` rows that repeat the given rows in turn."""
     return rows[torch.arange(count, device=rows.device) % len(rows)].clone()
 
 
 def _initialise(model: GroundingDinoForObjectDetection) -> None:
     for name, module in model.named_modules():
-        kept = "sampling_offsets" in name or "attention_weights" in name
-        kept = kept or ("bbox_embed" in name and name.endswith("layers.2"))
-        if isinstance(module, nn.Conv2d) or (isinstance(module, nn.Linear) and not kept):
+        # These keep transformers' own initial values.
+        is_special = "sampling_offsets" in name or "attention_weights" in name
+        is_special = is_special or ("bbox_embed" in name and name.endswith("layers.2"))
+        if isinstance(module, nn.Conv2d) or (isinstance(module, nn.Linear) and not is_special):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 module.bias.zero_()
     inner = model.model
     inner.query_position_embeddings.weight.normal_(0, 0.5)
-    inner.text_backbone.embeddings.word_embeddings.weight.normal_(0, 0.1)  # over the positions'
+    # Words must outweigh the position embeddings that BERT adds to them.
+    inner.text_backbone.embeddings.word_embeddings.weight.normal_(0, 0.1)
     for layer in inner.encoder.layers:
         layer.fusion_layer.vision_param.fill_(_FUSION_SCALE)
         layer.fusion_layer.text_param.fill_(_FUSION_SCALE)
-    # Token logits are dot products of 256 channels: so that they begin near -3.5 with a spread of
-    # about 1, not of 20, the norms before them begin small and with opposite offsets.
+    # Token logits are dot products of 256 channels. The norms before them start small and with
+    # opposite offsets, so that logits start near -3.5 with a spread of about 1 instead of 20.
     offset = math.sqrt(_PRIOR_LOGIT / _PRIOR_CHANNELS)
     text_norm = inner.encoder.layers[-1].text_enhancer_layer.layer_norm_after
     for norm, sign in ((inner.decoder.layer_norm, 1), (inner.enc_output_norm, 1), (text_norm, -1)):
@@ -175,10 +186,10 @@ def _initialise(model: GroundingDinoForObjectDetection) -> None:
         norm.bias[:_PRIOR_CHANNELS] = sign * offset
 
 
-def _bring_synonyms_together(
+def _initialise_synonyms(
     model: GroundingDinoForObjectDetection, world: World, vocabulary: Vocabulary
 ) -> None:
-    """Let "cats" and "kitten" begin where "cat" does: they are rarer, and learn from it so."""
+    """Start "cats" and "kitten" near "cat": rarer words then profit from the frequent one."""
     embedding = model.model.text_backbone.embeddings.word_embeddings.weight
     names = {row for concept in world.concepts for row in vocabulary.rows(concept.name)}
     for concept in world.concepts:
@@ -188,25 +199,25 @@ def _bring_synonyms_together(
             if len(others) == len(rows):
                 for other, row in zip(others, rows, strict=True):
                     if other not in names:
-                        embedding[other] = embedding[row] + 0.3 * embedding[other]
+                        embedding[other] = embedding[row] + _SYNONYM_NOISE * embedding[other]
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A trained model's weights, by the names of transformers."""
+    """Weights of a trained model by transformers' names, with its vocabulary."""
 
     state: dict[str, torch.Tensor]
     vocabulary: Vocabulary
 
     def save(self, folder: Path) -> None:
-        """Write a folder that both engines load: weights in float16, config, tokenizer."""
+        """Write a folder that both engines can load: weights in float16, config and tokenizer."""
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         queries = len(self.state[QUERIES_KEY])
         model = GroundingDinoForObjectDetection(demo_config(BERT_VOCABULARY, queries))
         embedding = self.vocabulary.expanded(self.state[_EMBEDDING_KEY])
         model.load_state_dict(self.state | {_EMBEDDING_KEY: embedding})
-        # Not the state itself: its names are those of the version that trained it, and
-        # save_pretrained writes those of the format.
-        torch.nn.Module.half(model)  # transformers' own is not typed
+        # By way of a model, because save_pretrained writes the names of the file format, which can
+        # differ from those in the state of another version of transformers.
+        torch.nn.Module.half(model)  # transformers' own `half` is not typed
         model.save_pretrained(folder)
         shutil.copyfile(_TOKENIZER, folder / "tokenizer.json")

@@ -1,4 +1,4 @@
-"""What the demo model is taught to name: things, shapes and colours, and the words for them."""
+"""The concepts that the demo model learns: things, shapes and colours, and the words for them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from typing import Any
 import yaml
 
 _FOLDER = Path(__file__).resolve().parent
-_PLAIN, _SYNONYM, _PLURAL, _ARTICLE = 0.62, 0.2, 0.13, 0.05  # how often each wording is used
+_PLAIN, _SYNONYM, _PLURAL, _ARTICLE = 0.62, 0.2, 0.13, 0.05  # share of each kind of wording
 _ARTICLES = ("a", "the")
 
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """Something that can be drawn and asked for.
+    """An object that scenes can show and prompts can name.
 
-    name: how prompts call it; synonyms: other words for it; plural: of the name; icons: names of
-    its drawings in the icon sets (none: it is a shape); colour: of a coloured shape.
+    Attributes:
+        name: The word in prompts.
+        synonyms: Other words for it.
+        plural: The plural of the name.
+        icons: Names of its drawings in the icon sets; empty for shapes.
+        shape: The shape, for shapes and coloured shapes.
+        colour: The colour, for coloured shapes.
     """
 
     name: str
@@ -33,11 +38,11 @@ class Concept:
 
     @property
     def wordings(self) -> tuple[str, ...]:
-        """All that may stand for it in a prompt, the articles aside."""
+        """Every wording in prompts, without articles."""
         return tuple(dict.fromkeys((self.name, *self.synonyms, self.plural)))
 
     def worded(self, rng: random.Random) -> str:
-        """One of its wordings, mostly its name."""
+        """Return a random wording, most often the name."""
         synonyms = self.synonyms or (self.name,)
         (kind,) = rng.choices(range(4), (_PLAIN, _SYNONYM, _PLURAL, _ARTICLE))
         match kind:
@@ -52,7 +57,7 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """All concepts. Shapes stand for themselves in any colour; pairs are coloured shapes."""
+    """All concepts: things, shapes of any colour, and pairs of a colour and a shape."""
 
     things: tuple[Concept, ...]
     shapes: tuple[Concept, ...]
@@ -61,12 +66,12 @@ class World:
 
     @property
     def concepts(self) -> tuple[Concept, ...]:
-        """Everything that can be asked for."""
+        """Every concept that prompts can name."""
         return self.things + self.shapes + self.seen_pairs + self.held_out_pairs
 
     @property
     def wordings(self) -> list[str]:
-        """Every wording of every concept, and the articles: the words that training teaches."""
+        """Every wording of every concept, and the articles."""
         words = [wording for concept in self.concepts for wording in concept.wordings]
         return list(dict.fromkeys([*words, *_ARTICLES]))
 
@@ -92,7 +97,7 @@ def load_world() -> World:
 
 
 def plural(name: str) -> str:
-    """The regular plural of an English noun."""
+    """Return the regular plural of an English noun."""
     if name.endswith(("s", "x", "ch", "sh")):
         return name + "es"
     return name + "s"

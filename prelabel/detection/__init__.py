@@ -1,1 +1,1 @@
-"""From a picture to detections: decoding, tiling, batching, scoring."""
+"""Detection on one picture: decoding, tiling, batching, scoring and the smoke test at start."""

@@ -1,7 +1,26 @@
-"""The batch gate: whenever the device is free, it takes everything alike that waits.
+"""The batch gate: one queue in front of the thread that runs the model.
 
-`@serve.batch` closes a batch first and waits for the device after, so that what arrives during a
-forward is cut into tiny batches. Here the batch is closed when the device is free, not before.
+Why a gate behind `@serve.batch`: Serve closes a batch first and waits for the device afterwards.
+Queries that arrive during a forward pass would be cut into many small batches. So `@serve.batch`
+only admits queries, and this gate forms a batch at the moment at which the device is free, out of
+everything that has queued up by then.
+
+Cost model: a batch of n items takes about a + b * n seconds. Larger batches pay the constant a less
+often, but every item of a batch waits for the whole batch. So a batch takes at most
+`max_batch_size` items and about `max_batch_s` seconds, which is predicted from the seconds per
+item of the batch before. A model that needs seconds for an item therefore runs items one by one.
+
+Order: urgent items (an annotator waits for the answer) run before bulk items and never share a
+batch with them, because the bulk items would make the batch slower. Within a priority the oldest
+item chooses the bucket (the resized size of the picture), and items of that bucket join it.
+
+Memory: the queue has no limit of its own. The callers bound it: `max_ongoing_requests` of the
+deployment limits the queries, and the detector limits the views that one query has prepared. The
+memory of the device is found by trial: a batch that does not fit is halved and run again, and so
+are the limits of later batches.
+
+Failures: a batch that fails is run again item by item, so that one bad picture does not fail the
+other items. An item whose caller was cancelled leaves the queue without being run.
 """
 
 from __future__ import annotations
@@ -22,49 +41,58 @@ from prelabel.observability.timing import Observe, ignore_stage
 
 logger = logging.getLogger(__name__)
 
+# `prelabel calibrate` proposes `max_batch_size` for the same number of seconds.
 MAX_BATCH_S = 0.5
+# Batches without a memory error before the limit grows by one item: the memory may have been full
+# because of another program, or because of unusually large pictures.
 _BATCHES_TO_RECOVER = 100
+_MIN_ITEM_S = 1e-6  # a model in a test can be faster than the clock's resolution
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
 @dataclass(slots=True)
-class _Waiting(Generic[ItemT, ResultT]):
+class _QueuedItem(Generic[ItemT, ResultT]):
     item: ItemT
     bucket: Hashable
     urgent: bool
     request_id: str
-    answer: asyncio.Future[ResultT]
-    context: Context | None  # of its caller, where somebody is told of each item
-    since: float = field(default_factory=time.monotonic)
+    future: asyncio.Future[ResultT]
+    context: (
+        Context | None
+    )  # the caller's, so that trace spans get the right parent; None: no trace
+    queued_at: float = field(default_factory=time.monotonic)
 
     @property
-    def likeness(self) -> Hashable:
-        """Equal for what may share a batch."""
+    def batch_key(self) -> Hashable:
+        """Items with equal keys may share a batch."""
         return self.urgent, self.bucket
 
 
 def device_thread() -> ThreadPoolExecutor:
-    """One thread, for all that computes on the device: loading, too.
+    """Return a pool of one thread, which must load the model as well as run it.
 
-    Each thread that computes on a CPU gets helpers of its own from OpenMP, for good. Where there
-    are more of them than cores, those that wait for the next layer sleep instead of spinning, and
-    a pass of the demo model takes more than twice as long.
+    On a CPU, OpenMP gives each thread that computes a permanent team of worker threads. If there
+    are more of these workers than cores, they sleep between layers instead of spinning, and a
+    forward pass of the demo model takes more than twice as long.
     """
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
 
 
 class BatchGate(Generic[ItemT, ResultT]):
-    """One queue in front of one device thread. All methods belong to one event loop.
+    """One queue in front of one device thread. All methods must run in one event loop.
 
-    run: the model; items of one bucket in, as many results out, in order; called in a thread of
-        its own, so that the event loop and the health check stay alive.
-    max_batch_size, max_batch_s: most items of a batch, and most seconds that it should take: where
-        an item takes seconds, batches gain nothing, and everybody would wait for the whole.
-    on_batch: told the size of each batch; observe: how long items wait ("queue") and batches take
-        ("forward"); trace: told the same of each item, in its caller's context.
-    device: the thread that runs the model, where it must be that which loaded it.
+    Args:
+        run: The model. Takes items of one bucket and returns one result per item, in order. It is
+            called in the device thread, so that the event loop and the health check keep running.
+        max_batch_size: Largest number of items in a batch.
+        max_batch_s: Seconds that a batch should take at most.
+        on_batch: Called with the size of each batch.
+        observe: Called with the stage and seconds: "queue" for the wait of each item, "forward"
+            for the run of each batch.
+        trace: Called with the same stages once for each item, in the context of the item's caller.
+        device: The thread that runs the model. Pass the thread that loaded it; see `device_thread`.
     """
 
     def __init__(
@@ -84,28 +112,38 @@ class BatchGate(Generic[ItemT, ResultT]):
         self._on_batch = on_batch
         self._observe = observe
         self._trace = trace
-        self._waiting: deque[_Waiting[ItemT, ResultT]] = deque()
+        self._queue: deque[_QueuedItem[ItemT, ResultT]] = deque()
         self._device = device or device_thread()
         self._worker: asyncio.Task[None] | None = None
         self._busy_since: float | None = None
-        self._item_s: float | None = None  # seconds per item in the last batch
-        self._fitting = max_batch_size  # items that the device's memory holds
-        self._since_it_was_full = 0  # batches
-        self.failures_in_a_row = 0  # batches without one result
+        self._item_s: float | None = None  # seconds per item in the last batch; None before it
+        self._memory_limit = max_batch_size  # items that fit the device's memory, as far as known
+        self._batches_since_limit = 0  # successful batches since `_memory_limit` changed
+        self.failures_in_a_row = 0  # batches without any result, since the last success
 
-    async def submit(self, item: ItemT, bucket: Hashable, *, urgent: bool = False) -> ResultT:
-        """The item's result. If the caller is cancelled while it waits, it is never run.
+    async def submit(
+        self, item: ItemT, bucket: Hashable, *, urgent: bool = False, request_id: str = "-"
+    ) -> ResultT:
+        """Queue an item and return its result.
 
-        urgent: somebody is looking at the page; it goes before all that is not, and never with it.
-        Raises DetectionError if the model fails on this very item.
+        An item whose caller is cancelled while it is queued is never run.
+
+        Args:
+            item: Input of the model.
+            bucket: Only items with equal buckets share a batch.
+            urgent: An annotator waits for the result: the item runs before all bulk items.
+            request_id: Named in the log if the model fails.
+
+        Raises:
+            DetectionError: The model failed on this item.
         """
-        answer: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         context = copy_context() if self._trace else None
-        self._waiting.append(_Waiting(item, bucket, urgent, current_request_id(), answer, context))
+        self._queue.append(_QueuedItem(item, bucket, urgent, request_id, future, context))
         if self._worker is None or self._worker.done():
-            # It works for all, and not in the context of the one who came first.
+            # An empty context: the worker outlives this call and serves other callers as well.
             self._worker = asyncio.create_task(self._work(), context=Context())
-        return await answer
+        return await future
 
     @property
     def busy_s(self) -> float:
@@ -114,81 +152,87 @@ class BatchGate(Generic[ItemT, ResultT]):
 
     @property
     def waiting(self) -> int:
-        """Items that wait for the device."""
-        return len(self._waiting)
+        """Number of items in the queue."""
+        return len(self._queue)
 
     async def _work(self) -> None:
-        while batch := self._take():
-            succeeded = await self._answer(batch)
+        while batch := self._next_batch():
+            succeeded = await self._run_batch(batch)
             self.failures_in_a_row = 0 if succeeded else self.failures_in_a_row + 1
 
-    def _take(self) -> list[_Waiting[ItemT, ResultT]]:
-        """The oldest waiting item and all that is like it, up to the limit. The urgent ones go
-        first, and alone: who looks at the page does not wait for a bulk's share of his batch.
-        """
-        alive = [waiting for waiting in self._waiting if not waiting.answer.done()]
-        alive.sort(key=lambda waiting: not waiting.urgent)
-        batch = [w for w in alive if w.likeness == alive[0].likeness][: self._limit()]
+    def _next_batch(self) -> list[_QueuedItem[ItemT, ResultT]]:
+        """Take the oldest item of the highest priority, and others with its key up to the limit."""
+        pending = [queued for queued in self._queue if not queued.future.done()]
+        pending.sort(key=lambda queued: not queued.urgent)  # stable: the order of arrival stays
+        batch = [q for q in pending if q.batch_key == pending[0].batch_key][: self._batch_limit()]
         now = time.monotonic()
-        for waiting in batch:
-            self._observe("queue", now - waiting.since)
-            self._tell(waiting, "queue", now - waiting.since)
-        taken = {id(waiting) for waiting in batch}
-        self._waiting = deque(waiting for waiting in alive if id(waiting) not in taken)
+        for queued in batch:
+            self._observe("queue", now - queued.queued_at)
+            self._trace_stage(queued, "queue", now - queued.queued_at)
+        taken = {id(queued) for queued in batch}
+        self._queue = deque(queued for queued in pending if id(queued) not in taken)
         return batch
 
-    def _tell(self, waiting: _Waiting[ItemT, ResultT], stage: str, seconds: float) -> None:
-        if self._trace is not None and waiting.context is not None:
-            waiting.context.run(self._trace, stage, seconds)
+    def _trace_stage(self, queued: _QueuedItem[ItemT, ResultT], stage: str, seconds: float) -> None:
+        if self._trace is not None and queued.context is not None:
+            queued.context.run(self._trace, stage, seconds)
 
-    def _limit(self) -> int:
-        """As many as fit the time that a batch may take, by what the last one took per item, and
-        the device's memory.
-        """
+    def _batch_limit(self) -> int:
+        """Return how many items fit both the time of a batch and the device's memory."""
         if self._item_s is None:
-            return 1
-        in_time = int(self._max_batch_s / max(self._item_s, 1e-6))
-        return max(1, min(self._fitting, in_time))
+            return 1  # the first batch measures the speed
+        in_time = int(self._max_batch_s / max(self._item_s, _MIN_ITEM_S))
+        return max(1, min(self._memory_limit, in_time))
 
-    async def _answer(self, batch: Sequence[_Waiting[ItemT, ResultT]]) -> bool:
-        """Whether the model worked, which includes refusing what is wrong with an item."""
+    async def _run_batch(self, batch: Sequence[_QueuedItem[ItemT, ResultT]]) -> bool:
+        """Run a batch, in parts after a failure, and resolve the futures of its items.
+
+        Returns True if the model worked, also where it refused an item with an error of its own.
+        """
         outcome = await self._forward(batch)
         if not isinstance(outcome, PrelabelError):
-            for waiting, result in zip(batch, outcome, strict=True):
-                if not waiting.answer.done():
-                    waiting.answer.set_result(result)
-            self._make_room_again()
+            for queued, result in zip(batch, outcome, strict=True):
+                if not queued.future.done():
+                    queued.future.set_result(result)
+            self._recover_memory_limit()
             return True
         if len(batch) == 1:
-            if not batch[0].answer.done():
-                batch[0].answer.set_exception(outcome)
+            if not batch[0].future.done():
+                batch[0].future.set_exception(outcome)
             return not isinstance(outcome, DetectionError)
-        if isinstance(outcome, DeviceMemoryError):
-            self._fitting, self._since_it_was_full = len(batch) // 2, 0
-            logger.warning(
-                "a batch of %d did not fit the device's memory; the next ones have at most %d",
-                len(batch),
-                self._fitting,
-            )
-            parts = [batch[: self._fitting], batch[self._fitting :]]
-        else:  # one bad item must not cost its neighbours: find it by running each alone
-            parts = [[waiting] for waiting in batch]
-        alive = [[w for w in part if not w.answer.done()] for part in parts]
-        succeeded = [await self._answer(part) for part in alive if part]
+        parts = self._parts_to_retry(batch, outcome)
+        pending = [[queued for queued in part if not queued.future.done()] for part in parts]
+        succeeded = [await self._run_batch(part) for part in pending if part]
         return any(succeeded)
 
-    def _make_room_again(self) -> None:
-        """Try larger batches some time after the device's memory was full: others may have used
-        it, or the pictures were larger.
-        """
-        self._since_it_was_full += 1
-        if self._fitting < self._max_batch_size and self._since_it_was_full >= _BATCHES_TO_RECOVER:
-            self._fitting, self._since_it_was_full = self._fitting + 1, 0
+    def _parts_to_retry(
+        self, batch: Sequence[_QueuedItem[ItemT, ResultT]], error: PrelabelError
+    ) -> list[Sequence[_QueuedItem[ItemT, ResultT]]]:
+        """Split a failed batch: in halves if the memory was full, else into single items."""
+        if not isinstance(error, DeviceMemoryError):
+            return [[queued] for queued in batch]
+        self._memory_limit, self._batches_since_limit = len(batch) // 2, 0
+        logger.warning(
+            "A batch of %d items did not fit the device's memory. Batches have at most %d items "
+            "from now on.",
+            len(batch),
+            self._memory_limit,
+        )
+        return [batch[: self._memory_limit], batch[self._memory_limit :]]
+
+    def _recover_memory_limit(self) -> None:
+        """Raise the limit that a memory error set by one item, every so many batches."""
+        self._batches_since_limit += 1
+        if (
+            self._memory_limit < self._max_batch_size
+            and self._batches_since_limit >= _BATCHES_TO_RECOVER
+        ):
+            self._memory_limit, self._batches_since_limit = self._memory_limit + 1, 0
 
     async def _forward(
-        self, batch: Sequence[_Waiting[ItemT, ResultT]]
+        self, batch: Sequence[_QueuedItem[ItemT, ResultT]]
     ) -> Sequence[ResultT] | PrelabelError:
-        items = [waiting.item for waiting in batch]
+        items = [queued.item for queued in batch]
         self._busy_since = time.monotonic()
         try:
             if self._on_batch is not None:
@@ -200,22 +244,24 @@ class BatchGate(Generic[ItemT, ResultT]):
                 raise RuntimeError(f"{len(items)} items in, {len(results)} results out")
         except PrelabelError as error:
             return error
-        except Exception:  # the edge: whatever a model raises is logged, and answered per item
-            requests = ", ".join(sorted({waiting.request_id for waiting in batch}))
+        except (
+            Exception
+        ):  # the edge: any exception of a model is logged and becomes an item's error
+            requests = ", ".join(sorted({queued.request_id for queued in batch}))
             logger.exception(
-                "the model failed on a batch of %d (requests %s)",
+                "The model failed on a batch of %d items (requests %s).",
                 len(items),
                 requests,
                 extra={"request_id": requests},
             )
             return DetectionError(
-                "The model failed on this picture. The service's log says why; try another "
+                "The model failed on this picture; the service's log has the cause. Try another "
                 "picture, or report this one."
             )
         finally:
             self._observe("forward", self.busy_s)
-            for waiting in batch:
-                self._tell(waiting, "forward", self.busy_s)
+            for queued in batch:
+                self._trace_stage(queued, "forward", self.busy_s)
             self._item_s = self.busy_s / len(items)
             self._busy_since = None
         return results

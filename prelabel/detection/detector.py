@@ -1,6 +1,7 @@
-"""From a picture's bytes to detections: decode, cut, prepare, wait at the gate, select, merge.
+"""From the bytes of a picture to detections: decode, tile, prepare, batch, select, merge.
 
-What was seen is kept, so that nothing passes through the model twice.
+Decoded pictures and results of the model are cached, so that no view of a picture passes through
+the model twice for the same phrases.
 """
 
 from __future__ import annotations
@@ -23,19 +24,32 @@ from prelabel.observability.timing import Observe, ignore_stage, timed
 from prelabel.settings import CacheSettings, DetectionSettings
 from prelabel.types import DetectionQuery, Detections, ImageRGB, RawDetections
 
-_DIGESTED_AT_ONCE = 256 * 1024  # bytes: that takes less time than the way to a thread and back
-_BOXES_MERGED = 3_000  # best boxes of a picture with tiles; more matter only at thresholds near 0
+# Hashing up to this size in the event loop takes less time than the way to a thread and back.
+_MAX_INLINE_DIGEST_BYTES = 256 * 1024
+# Merging compares boxes in pairs. Boxes beyond the best 3,000 of a tiled picture are dropped, which
+# matters only at thresholds near 0.
+_MAX_MERGED_BOXES = 3_000
 
-Outcome = Detections | PrelabelError
-Seen = tuple[RawDetections, ...]  # of all chunks of the phrases, in one view of a picture
+DetectionOutcome = Detections | PrelabelError
+ChunkResults = tuple[RawDetections, ...]  # one view of a picture, all chunks of the phrases
 ResultT = TypeVar("ResultT")
 
 
 class PictureDetector:
-    """Answers queries with one engine. All methods belong to one event loop.
+    """Answers detection queries with one engine. All methods must run in one event loop.
 
-    gate: in front of the engine; max_pixels: of a picture; preparing_threads: to decode and resize
-    in, beside the forward pass of the batch before; observe: told how long that takes.
+    Args:
+        settings: Limits of pictures, tiles, batches and caches.
+        engine: Prepares pictures; its forward pass runs behind the gate.
+        gate: The batch gate in front of the engine.
+        preparing_threads: Number of threads that decode and resize bulk pictures while the forward
+            pass of the batch before runs. Urgent pictures have one thread of their own.
+        observe: Called with the seconds of "decode" and "prepare".
+
+    Attributes:
+        decoded: Cache of decoded pictures by digest, for urgent queries only: an annotator often
+            sends another query for the same picture.
+        results: Cache of the model's results, before any threshold, by digest, view and phrases.
     """
 
     def __init__(
@@ -52,76 +66,81 @@ class PictureDetector:
         self._observe = observe
         self._max_pixels = max_pixels
         self._tiling = Tiling(settings.tile_size, settings.tile_overlap, settings.max_tiles)
-        self._views_at_once = 2 * settings.max_batch_size  # of a picture: one batch runs, one waits
+        # One batch runs and one waits. More prepared views would only take memory.
+        self._max_prepared_views = 2 * settings.max_batch_size
         self._engine = engine
         self._gate = gate
-        self.pictures: SingleFlightCache[ImageRGB] = SingleFlightCache(
+        self.decoded: SingleFlightCache[ImageRGB] = SingleFlightCache(
             lambda image: image.nbytes,
             max_bytes=cache.picture_bytes,
             max_age_s=cache.picture_s,
         )
-        self.seen: SingleFlightCache[Seen] = SingleFlightCache(
-            _bytes_of, max_bytes=cache.result_bytes
+        self.results: SingleFlightCache[ChunkResults] = SingleFlightCache(
+            _results_bytes, max_bytes=settings.result_cache_bytes
         )
         self._preparing = ThreadPoolExecutor(preparing_threads, thread_name_prefix="prepare")
         self._preparing_urgent = ThreadPoolExecutor(1, thread_name_prefix="prepare-urgent")
 
-    async def detect(self, query: DetectionQuery) -> Outcome:
-        """Detections of one picture, or why there are none."""
+    async def detect(self, query: DetectionQuery) -> DetectionOutcome:
+        """Return the detections of one picture, or the error as a value.
+
+        Boxes are xyxy in pixels of the upright picture, best score first, not yet suppressed.
+        """
         try:
-            if len(query.image) <= _DIGESTED_AT_ONCE:
+            if len(query.image) <= _MAX_INLINE_DIGEST_BYTES:
                 digest = _digest(query.image)
             else:
                 digest = await self._in_preparing_thread(query, _digest, query.image)
-            image = await self._decoded(query, digest)
+            image = await self._decoded_image(query, digest)
             views = self._tiling.views((image.shape[1], image.shape[0]))
-            room = asyncio.Semaphore(self._views_at_once)
-            found = await gather_or_cancel(
-                self._look(query, digest, image, view, room) for view in views
+            slots = asyncio.Semaphore(self._max_prepared_views)
+            detections = await gather_or_cancel(
+                self._detect_in_view(query, digest, image, view, slots) for view in views
             )
-            return merge_views(list(zip(views, found, strict=True)), _BOXES_MERGED)
+            return merge_views(list(zip(views, detections, strict=True)), _MAX_MERGED_BOXES)
         except PrelabelError as error:
             return error
 
-    async def _decoded(self, query: DetectionQuery, digest: bytes) -> ImageRGB:
-        """The picture; kept while somebody works on it, who may ask again."""
-
+    async def _decoded_image(self, query: DetectionQuery, digest: bytes) -> ImageRGB:
         async def decode() -> ImageRGB:
             with timed(self._observe, "decode"):
                 return await self._in_preparing_thread(query, self._decode, query.image)
 
-        return await (self.pictures.get(digest, decode) if query.urgent else decode())
+        # A bulk request asks for each picture once, so that caching it would only take memory.
+        return await (self.decoded.get(digest, decode) if query.urgent else decode())
 
-    async def _look(
+    async def _detect_in_view(
         self,
         query: DetectionQuery,
         digest: bytes,
         image: ImageRGB,
         view: Tile,
-        room: asyncio.Semaphore,
+        slots: asyncio.Semaphore,
     ) -> Detections:
-        """Detections in one part of the picture, in its pixels. Other thresholds, a task opened
-        again and what Label Studio asks at Submit cost no second pass through the model.
+        """Return the detections in one view, in pixels of the view.
+
+        The cache holds results before any threshold: other thresholds, a task that is opened again
+        and Label Studio's request at Submit cost no second pass through the model.
         """
 
-        async def see() -> Seen:
-            return await self._see(query, image, view)
+        async def run() -> ChunkResults:
+            return await self._run_model(query, image, view)
 
-        async with room:
-            seen = await self.seen.get((digest, view, query.phrases), see, rank=query.urgent)
-        return select_detections(seen, query.thresholds, view.wh)
+        async with slots:
+            # By rank, an urgent query never waits for a bulk query that has the same key.
+            key = (digest, view, query.phrases)
+            chunks = await self.results.get(key, run, rank=query.urgent)
+        return select_detections(chunks, query.thresholds, view.wh)
 
-    async def _see(self, query: DetectionQuery, image: ImageRGB, view: Tile) -> Seen:
-        """What the model says of one part of the picture. Prepared pixels are large: `_look` lets
-        no more parts be prepared than the gate takes soon.
-        """
+    async def _run_model(self, query: DetectionQuery, image: ImageRGB, view: Tile) -> ChunkResults:
         part = image[view.top : view.bottom, view.left : view.right]
         with timed(self._observe, "prepare"):
             items = await self._in_preparing_thread(query, self._prepare, part, query.phrases)
-        seen = await gather_or_cancel(
-            self._gate.submit(item, item.bucket, urgent=query.urgent) for item in items
+        chunks = await gather_or_cancel(
+            self._gate.submit(item, item.bucket, urgent=query.urgent, request_id=query.request_id)
+            for item in items
         )
-        return tuple(seen)
+        return tuple(chunks)
 
     async def _in_preparing_thread(
         self, query: DetectionQuery, work: Callable[..., ResultT], *arguments: Any
@@ -141,7 +160,8 @@ def _digest(encoded: bytes) -> bytes:
     return hashlib.sha256(encoded).digest()
 
 
-def _bytes_of(seen: Seen) -> int:
+def _results_bytes(chunks: ChunkResults) -> int:
     return sum(
-        raw.boxes_xyxy_norm.nbytes + raw.phrase_max.nbytes + raw.phrase_mean.nbytes for raw in seen
+        raw.boxes_xyxy_norm.nbytes + raw.phrase_max.nbytes + raw.phrase_mean.nbytes
+        for raw in chunks
     )

@@ -1,4 +1,4 @@
-"""From token probabilities to at most one phrase per box."""
+"""Token probabilities to scored boxes with at most one phrase each."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ from prelabel.types import Detections, RawDetections, Thresholds
 def select_detections(
     chunks: Sequence[RawDetections], thresholds: Thresholds, image_wh: tuple[int, int]
 ) -> Detections:
-    """Boxes over the thresholds, of all chunks together, clipped to the picture, best first.
+    """Return the boxes over the thresholds, of all chunks together, best score first.
 
-    A box takes the phrase with the greatest mean token probability, as in Grounding DINO's own
-    COCO evaluation (`PostProcessCocoGrounding` in demo/test_ap_on_coco.py): sub-words and words
-    shared by phrases then do not mix labels. Its score is the greatest probability in that span,
-    the number that Grounding DINO's demos compare with the box threshold.
+    Boxes come as 0..1 of the picture and leave in its pixels, clipped to it; boxes without area
+    inside the picture are dropped. A box takes the phrase with the greatest mean token probability,
+    as in Grounding DINO's own COCO evaluation (`PostProcessCocoGrounding` in
+    demo/test_ap_on_coco.py): sub-words, and words that several phrases share, then do not mix
+    labels. Its score is the greatest token probability in that phrase, which is the number that
+    Grounding DINO's demos compare with the box threshold.
+
+    Args:
+        chunks: Results of the engine, one for each chunk of the phrases; at least one.
+        thresholds: Least score (`box`) and least mean token probability (`text`), both inclusive.
+        image_wh: Width and height of the picture in pixels.
     """
     boxes, scores, phrases = [], [], []
     for chunk in chunks:
@@ -26,13 +33,14 @@ def select_detections(
         rows = np.arange(len(phrase))
         score, mean = chunk.phrase_max[rows, phrase], chunk.phrase_mean[rows, phrase]
         over = np.flatnonzero((score >= thresholds.box) & (mean >= thresholds.text))
-        px = clip_xyxy(norm_to_px(chunk.boxes_xyxy_norm[over], image_wh), image_wh)
-        visible = area_xyxy(px) > 0
-        kept = over[visible]
-        boxes.append(px[visible])
-        scores.append(score[kept])
-        phrases.append(phrase[kept] + chunk.first_phrase)
+        boxes_px = clip_xyxy(norm_to_px(chunk.boxes_xyxy_norm[over], image_wh), image_wh)
+        visible = area_xyxy(boxes_px) > 0
+        selected = over[visible]
+        boxes.append(boxes_px[visible])
+        scores.append(score[selected])
+        phrases.append(phrase[selected] + chunk.first_phrase)
     all_scores = np.concatenate(scores)
+    # Stable: equal scores keep the model's order, so that the same picture gives the same answer.
     order = np.argsort(-all_scores, kind="stable")
     return Detections(
         boxes_xyxy=np.concatenate(boxes)[order],

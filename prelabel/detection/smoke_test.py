@@ -1,7 +1,8 @@
-"""One pass over a picture made on the spot, before a detector takes any other.
+"""Smoke test of an engine: one forward pass over a synthetic picture when a detector starts.
 
-What a model computes on a device and in a number format that nobody tried is not known before; a
-replica that does not start keeps the one before it serving. The pass warms the model up as well.
+A model may fail, or compute NaN, on a device or in a number format on which it was never run. A
+replica that fails its start is not put into service, and the replica before it keeps serving. The
+pass warms the model up as well.
 """
 
 from __future__ import annotations
@@ -16,12 +17,20 @@ from prelabel.errors import ModelError, PrelabelError
 from prelabel.types import ImageRGB, RawDetections
 
 _PHRASE = "red square"
+_DOWNLOAD_AGAIN = (
+    "Its files do not fit this version of the service: run `prelabel download` for it again."
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """runs_on: device and number format, as far as the engine says; seconds: of the pass; boxes:
-    how many the model proposed; best_score: of them.
+class SmokeTestResult:
+    """Facts of a successful pass, printed as a sentence for the log.
+
+    Attributes:
+        runs_on: Device and number format, as the engine names them.
+        seconds: Duration of preparation and forward pass together.
+        boxes: Number of boxes that the model proposed.
+        best_score: Greatest score among these boxes.
     """
 
     runs_on: str
@@ -31,58 +40,60 @@ class Verdict:
 
     def __str__(self) -> str:
         return (
-            f"on {self.runs_on} a pass took {self.seconds:.2f} s, {self.boxes} boxes came as "
-            f"finite numbers, the best with score {self.best_score:.2f}"
+            f"a pass on {self.runs_on} took {self.seconds:.2f} s and gave {self.boxes} boxes, "
+            f"all numbers finite, best score {self.best_score:.2f}"
         )
 
 
-def check_engine(engine: AnyEngine, model: str) -> Verdict:
-    """What a pass says of an engine. model: its name, for the sentence.
+def check_engine(engine: AnyEngine, model: str) -> SmokeTestResult:
+    """Run one pass and check the result.
 
-    Raises ModelError where it fails, or answers what is no answer.
+    Args:
+        engine: The engine to test.
+        model: Name of the model, for the error message.
+
+    Raises:
+        ModelError: The pass failed, or its result has a wrong shape or numbers out of range.
     """
-    runs_on = str(getattr(engine, "runs_on", "a device that it does not name"))
-    began = time.monotonic()
+    runs_on = str(getattr(engine, "runs_on", "an unnamed device"))
+    started = time.monotonic()
     try:
-        answers = engine.detect(engine.prepare(_picture(), (_PHRASE,)))
+        results = engine.detect(engine.prepare(_picture(), (_PHRASE,)))
     except PrelabelError as error:
         raise ModelError(f"The model {model} does not work on {runs_on}. {error}") from error
-    except Exception as error:  # the edge: what an engine raises keeps the replica from starting
+    except Exception as error:  # the edge: any error of an engine keeps the replica from starting
         raise ModelError(
             f"The model {model} fails on {runs_on} with a {type(error).__name__}; the service's "
-            "log says why. Set the precision to float32, or the device to cpu."
+            "log has the cause. Set the precision to float32, or the device to cpu."
         ) from error
-    seconds = time.monotonic() - began
-    fault = _fault(answers)
+    seconds = time.monotonic() - started
+    fault = _fault(results)
     if fault:
         raise ModelError(f"The model {model} does not work on {runs_on}: {fault}")
-    [answer] = answers
-    best = float(answer.phrase_max.max(initial=0))
-    return Verdict(runs_on, seconds, len(answer.boxes_xyxy_norm), best)
+    [result] = results
+    best = float(result.phrase_max.max(initial=0))
+    return SmokeTestResult(runs_on, seconds, len(result.boxes_xyxy_norm), best)
 
 
 def _picture() -> ImageRGB:
-    """A red square on grey, of the size that comes most."""
+    """Return a red square on grey, of the most frequent picture size."""
     image: ImageRGB = np.full((*USUAL_PICTURES_HW[0], 3), 150, dtype=np.uint8)
     image[120:360, 200:440] = (215, 30, 30)
     return image
 
 
-def _fault(answers: list[RawDetections]) -> str:
-    """What is wrong with the answers to one picture, and what to do; empty where nothing is."""
-    if len(answers) != 1:
-        return f"it gave {len(answers)} answers for one picture. {_AGAIN}"
-    [answer] = answers
-    numbers = (answer.boxes_xyxy_norm, answer.phrase_max, answer.phrase_mean)
-    boxes = len(answer.boxes_xyxy_norm)
-    shapes = [array.shape for array in numbers]
+def _fault(results: list[RawDetections]) -> str:
+    """Return the fault in the results for one picture, and the remedy; empty if there is none."""
+    if len(results) != 1:
+        return f"it gave {len(results)} results for one picture. {_DOWNLOAD_AGAIN}"
+    [result] = results
+    arrays = (result.boxes_xyxy_norm, result.phrase_max, result.phrase_mean)
+    boxes = len(result.boxes_xyxy_norm)
+    shapes = [array.shape for array in arrays]
     if boxes == 0 or shapes != [(boxes, 4), (boxes, 1), (boxes, 1)]:
-        return f"its answer has the shapes {shapes}. {_AGAIN}"
-    if not all(np.isfinite(array).all() for array in numbers):
-        return "it computed no numbers. Set the precision to float32."
-    if answer.phrase_max.min() < 0 or answer.phrase_max.max() > 1:
-        return f"its scores are not between 0 and 1. {_AGAIN}"
+        return f"its result has the shapes {shapes}. {_DOWNLOAD_AGAIN}"
+    if not all(np.isfinite(array).all() for array in arrays):
+        return "it computed NaN or infinite numbers. Set the precision to float32."
+    if result.phrase_max.min() < 0 or result.phrase_max.max() > 1:
+        return f"its scores are not between 0 and 1. {_DOWNLOAD_AGAIN}"
     return ""
-
-
-_AGAIN = "Its files do not fit this version of the service: `prelabel download` them again."

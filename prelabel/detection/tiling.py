@@ -1,9 +1,9 @@
-"""Large pictures with small objects: looked at as a whole, and in tiles that overlap.
+"""Tiling: detection of small objects in large pictures, on the whole picture and on its tiles.
 
-A model reads a picture at a fixed size; what is a few pixels wide then is not seen. In a tile it is
-larger. What reaches over the edge of a tile is whole in its neighbour if it is no larger than their
-overlap, and is seen on the whole picture otherwise; so what touches such an edge is a part of an
-object, and is dropped.
+The model reads a picture at a fixed size, in which an object of a few pixels is lost. In a tile the
+object is larger. Tiles overlap: an object that crosses the edge of a tile is whole in the next tile
+if it is no larger than the overlap, and is found on the whole picture if it is larger. So a box
+that touches an inner edge of a tile covers only a part of an object, and is dropped.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from prelabel.boxes import best_of_rivals
 from prelabel.types import Detections, Floats, Ints
 
-_AT_THE_EDGE = 0.01  # of a tile's side: closer than this is cut off
-_SAME_OBJECT = 0.5  # overlap of the boxes that two tiles, or a tile and the whole, have of it
-_LARGER = 1.1
+_EDGE_MARGIN = 0.01  # of a tile's side: a box that ends closer to the edge counts as cut off
+_SAME_OBJECT_IOU = 0.5  # from this overlap on, boxes of different views are the same object
+_SIZE_STEP = 1.1  # factor by which tiles grow until a picture has no more than `max_tiles`
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A part of a picture, in its pixels; right and bottom are one beyond the last."""
+    """A rectangle of a picture in pixels. Right and bottom are exclusive."""
 
     left: int
     top: int
@@ -34,74 +34,85 @@ class Tile:
 
     @property
     def wh(self) -> tuple[int, int]:
-        """Width and height."""
+        """Width and height in pixels."""
         return self.right - self.left, self.bottom - self.top
 
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """How pictures are cut: see the settings tile_size (0: not at all), tile_overlap, max_tiles."""
+    """The rule by which pictures are cut into tiles.
+
+    Attributes:
+        size: Side of a tile in pixels; 0 turns tiling off (the setting `tile_size`).
+        overlap: Share of a tile's side that it has in common with the next (`tile_overlap`).
+        max_tiles: Most tiles of a picture; larger pictures get larger tiles (`max_tiles`).
+    """
 
     size: int
     overlap: float
     max_tiles: int
 
     def views(self, image_wh: tuple[int, int]) -> tuple[Tile, ...]:
-        """The whole picture, and its tiles where it is larger than one."""
+        """Return the whole picture as the first view, then its tiles if it is larger than one."""
         whole = Tile(0, 0, *image_wh)
         if not self.size or max(image_wh) <= self.size:
             return (whole,)
         size = float(self.size)
-        while _count(image_wh, size, self.overlap) > self.max_tiles:
-            size *= _LARGER
+        while _tile_count(image_wh, size, self.overlap) > self.max_tiles:
+            size *= _SIZE_STEP
         tiles = tuple(_tiles(image_wh, size, self.overlap))
         return (whole, *tiles) if len(tiles) > 1 else (whole,)
 
 
-def merge_views(views: Sequence[tuple[Tile, Detections]], most: int) -> Detections:
-    """What was found on the whole picture, which is the first view, and in its tiles.
+def merge_views(views: Sequence[tuple[Tile, Detections]], max_boxes: int) -> Detections:
+    """Merge the detections of all views into those of the picture, best score first.
 
-    Boxes come in pixels of their view and leave in pixels of the picture, best first, of one object
-    the best one. Two boxes of one view are never taken for the same object: that is for the usual
-    suppression. most: so many boxes, the best, are looked at.
+    Boxes come in pixels of their view and leave in pixels of the picture. Of the boxes that several
+    views have of one object, the best stays. Two boxes of the same view are never compared: that is
+    left to the usual suppression.
+
+    Args:
+        views: Each view with its detections; the first one is the whole picture.
+        max_boxes: Number of boxes that are compared, the best ones; others are dropped.
     """
     whole = views[0][0]
     if len(views) == 1:
         return views[0][1]
-    boxes, scores, phrases, origins = [], [], [], []
-    for number, (tile, found) in enumerate(views):
-        keep = ~_cut_off(found.boxes_xyxy, tile, whole)
-        boxes.append(found.boxes_xyxy[keep] + np.array([tile.left, tile.top] * 2, np.float32))
-        scores.append(found.scores[keep])
-        phrases.append(found.phrase_index[keep])
-        origins.append(np.full(keep.sum(), number, dtype=np.int64))
-    order = np.argsort(-np.concatenate(scores), kind="stable")[:most]
+    boxes, scores, phrases, view_numbers = [], [], [], []
+    for number, (tile, detections) in enumerate(views):
+        keep = ~_cut_off(detections.boxes_xyxy, tile, whole)
+        boxes.append(detections.boxes_xyxy[keep] + np.array([tile.left, tile.top] * 2, np.float32))
+        scores.append(detections.scores[keep])
+        phrases.append(detections.phrase_index[keep])
+        view_numbers.append(np.full(keep.sum(), number, dtype=np.int64))
+    order = np.argsort(-np.concatenate(scores), kind="stable")[:max_boxes]
     merged = Detections(
         boxes_xyxy=np.concatenate(boxes)[order],
         scores=np.concatenate(scores)[order],
         phrase_index=np.concatenate(phrases)[order],
         image_wh=whole.wh,
     )
-    kept = _one_of_each(merged, np.concatenate(origins)[order])
+    selected = _best_of_each_object(merged, np.concatenate(view_numbers)[order])
     return replace(
         merged,
-        boxes_xyxy=merged.boxes_xyxy[kept],
-        scores=merged.scores[kept],
-        phrase_index=merged.phrase_index[kept],
+        boxes_xyxy=merged.boxes_xyxy[selected],
+        scores=merged.scores[selected],
+        phrase_index=merged.phrase_index[selected],
     )
 
 
-def _count(image_wh: tuple[int, int], size: float, overlap: float) -> int:
-    columns, rows = (_along(length, size, overlap) for length in image_wh)
+def _tile_count(image_wh: tuple[int, int], size: float, overlap: float) -> int:
+    columns, rows = (_tiles_along(length, size, overlap) for length in image_wh)
     return columns * rows
 
 
-def _along(length: int, size: float, overlap: float) -> int:
-    """How many tiles lie beside each other along a side.
+def _tiles_along(length: int, size: float, overlap: float) -> int:
+    """Return the number of tiles along a side of `length` pixels.
 
-    They have a little more than the overlap in common: close to an edge counts as cut off.
+    Neighbours share the overlap and two edge margins: a box in the margin counts as cut off, and an
+    object of the overlap's size must still be whole in one of the two tiles.
     """
-    common = size * (overlap + 2 * _AT_THE_EDGE)
+    common = size * (overlap + 2 * _EDGE_MARGIN)
     return max(1, math.ceil((length - common) / (size - common)))
 
 
@@ -113,36 +124,38 @@ def _tiles(image_wh: tuple[int, int], size: float, overlap: float) -> Iterator[T
 
 
 def _spans(length: int, size: float, overlap: float) -> list[tuple[int, int]]:
-    """Tiles of equal size and distance along a side, the last one ending with it."""
-    count, side = _along(length, size, overlap), min(length, math.ceil(size))
+    """Return [start, end) of tiles of equal size and distance; the last one ends with the side."""
+    count, side = _tiles_along(length, size, overlap), min(length, math.ceil(size))
     step = (length - side) / max(1, count - 1)
     return [(round(i * step), round(i * step) + side) for i in range(count)]
 
 
 def _cut_off(boxes_xyxy: Floats, tile: Tile, whole: Tile) -> NDArray[np.bool_]:
-    """Which boxes reach an edge of the tile behind which the picture goes on."""
+    """Return a mask of the boxes that touch an edge of the tile that is not one of the picture."""
     width, height = tile.wh
-    x, y = width * _AT_THE_EDGE, height * _AT_THE_EDGE
+    margin_x, margin_y = width * _EDGE_MARGIN, height * _EDGE_MARGIN
     left, top, right, bottom = boxes_xyxy.T
     cut = np.zeros(len(boxes_xyxy), dtype=bool)
     if tile.left > whole.left:
-        cut |= left < x
+        cut |= left < margin_x
     if tile.top > whole.top:
-        cut |= top < y
+        cut |= top < margin_y
     if tile.right < whole.right:
-        cut |= right > width - x
+        cut |= right > width - margin_x
     if tile.bottom < whole.bottom:
-        cut |= bottom > height - y
+        cut |= bottom > height - margin_y
     return cut
 
 
-def _one_of_each(found: Detections, origins: Ints) -> Ints:
-    """Of the boxes, best first, that several views have of one object, the best."""
-    phrases = found.phrase_index
+def _best_of_each_object(detections: Detections, view_numbers: Ints) -> Ints:
+    """Return indices of the boxes, sorted by score, without duplicates from other views."""
+    phrases = detections.phrase_index
 
-    def of_two_views(some: slice, others: slice) -> NDArray[np.bool_]:
+    def from_different_views(some: slice, others: slice) -> NDArray[np.bool_]:
         pairs: NDArray[np.bool_] = phrases[some, None] == phrases[None, others]
-        pairs &= origins[some, None] != origins[None, others]
+        pairs &= view_numbers[some, None] != view_numbers[None, others]
         return pairs
 
-    return best_of_rivals(found.boxes_xyxy, _SAME_OBJECT, of_two_views, len(origins))
+    return best_of_rivals(
+        detections.boxes_xyxy, _SAME_OBJECT_IOU, from_different_views, len(view_numbers)
+    )

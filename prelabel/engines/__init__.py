@@ -1,4 +1,7 @@
-"""The engines: checkpoints that turn pictures and phrases into boxes. Torch stays in here."""
+"""The engines: loaded checkpoints that turn pictures and phrases into boxes.
+
+torch is imported in this package only.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from prelabel.engines.base import AnyEngine, warm_up
 
 
 class EngineLoader(Protocol):
-    """How a detector comes to its engine; see `load_engine`."""
+    """The signature of `load_engine`, for which a test or another application passes its own."""
 
     def __call__(
         self,
@@ -21,20 +24,30 @@ class EngineLoader(Protocol):
         precision: str,
         cpu_threads: int | None = None,
     ) -> AnyEngine:
-        """A loaded checkpoint."""
+        """Load the card's checkpoint."""
 
 
 def load_engine(
     card: ModelCard, folder: Path, *, device: str, precision: str, cpu_threads: int | None = None
 ) -> AnyEngine:
-    """Load the card's checkpoint from its folder. Touches no network.
+    """Load a checkpoint from the local disk. Never touches the network.
 
-    device: `auto`, `cpu` or `cuda`; precision: `auto`, `float32`, `bfloat16`, or `float64` (for
-    tests); cpu_threads: to compute with, in the whole process; as it was if not given.
-    Raises ModelError if files are missing or do not fit, DeviceError for a missing device.
+    On a GPU the engine is warmed up before it is returned.
+
+    Args:
+        card: The model card.
+        folder: Folder of the checkpoint's files.
+        device: `auto`, `cpu` or `cuda`.
+        precision: `auto`, `float32`, `bfloat16`, or `float64` (for tests).
+        cpu_threads: Threads of torch in the whole process; None leaves the number as it is.
+
+    Raises:
+        ModelError: Files are missing, damaged or do not fit each other.
+        DeviceError: The device is missing, or its name or the precision is unknown.
     """
     check_installed(card, folder)
-    # Here, because torch takes seconds to import and the edge of the application needs none of it.
+    # Imported late because torch takes seconds to import, and processes that only need the types
+    # of the engines, such as the ingress, never load one.
     from prelabel.engines.device import keep_freed_memory, resolve_placement, use_cpu_threads
 
     placement = resolve_placement(device, precision)

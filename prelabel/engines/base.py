@@ -1,6 +1,7 @@
-"""What an engine is: preparation on the CPU, then batches through the model.
+"""The interface of an engine: preparation on the CPU, then batches through the model.
 
-No torch here, so that everything above the engines can name these types without importing it.
+This module does not import torch, so that the layers above the engines can use these types without
+importing it.
 """
 
 from __future__ import annotations
@@ -14,43 +15,51 @@ from prelabel.types import ImageRGB, RawDetections
 
 
 class PreparedItem(Protocol):
-    """One picture with one caption, resized and tokenised: what waits in the batch gate."""
+    """One picture with one caption, resized and tokenised: an item in the batch gate's queue."""
 
     @property
     def bucket(self) -> Hashable:
-        """Items of equal bucket (the resized height and width) may share a batch."""
+        """Items with equal buckets (the resized height and width) may share a batch."""
 
 
 ItemT = TypeVar("ItemT", bound=PreparedItem)
 
 
 class Engine(Protocol[ItemT]):
-    """A loaded checkpoint. Thread-safe for one `detect` beside any number of `prepare`.
+    """A loaded checkpoint.
 
-    `runs_on`, where it has that, names its device and number format for the log.
+    Thread-safe for one call of `detect` beside any number of calls of `prepare`. An engine can have
+    an attribute `runs_on`, a string with device and number format for the log.
     """
 
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[ItemT]:
         """Resize the picture and build its captions: one item per chunk of the phrases.
 
-        Raises PromptError where a phrase has nothing to look for or does not fit a caption.
+        Raises:
+            PromptError: A phrase has no words for the model, or does not fit a caption.
         """
 
     def detect(self, items: Sequence[ItemT]) -> list[RawDetections]:
         """Run the model once over items of one bucket: one result per item, in order.
 
-        An item's result does not depend on its neighbours.
+        The result of an item does not depend on the other items of the batch.
+
+        Raises:
+            DetectionError: The model failed on these items.
         """
 
 
 AnyEngine = Engine[Any]
 
-# Of cameras, telephones and screens, upright and lying, in pixels. Their resized sizes are those
-# that a model meets most.
+# Height and width in pixels of the usual pictures of cameras, phones and screens, landscape and
+# portrait. A model meets the sizes that these are resized to most often.
 USUAL_PICTURES_HW = ((480, 640), (640, 480), (600, 900), (720, 1280), (1280, 720), (640, 640))
 
 
 def warm_up(engine: AnyEngine) -> None:
-    """Run each usual size once: a GPU's libraries load, choose and compile at the first pass."""
+    """Run each usual picture size once.
+
+    A GPU's libraries load, choose and compile kernels at the first pass of each size.
+    """
     for hw in USUAL_PICTURES_HW:
         engine.detect(engine.prepare(np.zeros((*hw, 3), dtype=np.uint8), ("object",)))

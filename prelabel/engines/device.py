@@ -1,4 +1,4 @@
-"""Where the model runs, and in which number format."""
+"""Device and number format of a model, and settings of torch and the process that follow."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ import torch
 
 from prelabel.errors import DeviceError
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # options of mallopt in glibc's malloc.h
 _AMPERE = 8  # CUDA major capability from which bfloat16 runs on tensor cores
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A device with the formats to compute in.
+    """A device with the number formats to compute in.
 
-    weights: format of parameters, inputs and results; autocast: compute the forward pass in
-    bfloat16 where that is safe. (Not half precision throughout: parts of the text path overflow.)
+    Attributes:
+        device: The device of all parameters.
+        weights: Format of parameters, inputs and results.
+        autocast: Compute the forward pass in bfloat16 under autocast. (The weights stay float32:
+            parts of the text path overflow in half precision.)
     """
 
     device: torch.device
@@ -36,82 +39,92 @@ class Placement:
         return f"{name}, {str(precision).removeprefix('torch.')}"
 
     @property
-    def packs(self) -> bool:
-        """Whether linear layers may have kernels of ours, see engines/kernels/linear.py."""
+    def allows_packed_linears(self) -> bool:
+        """True if linear layers may run in the C kernels of engines/kernels/linear.py."""
         on_cpu = self.device.type == "cpu"
         return on_cpu and self.weights == torch.float32 and not self.autocast
 
     def forward_context(self) -> torch.autocast:
-        """Context for the forward pass, and only for it."""
+        """Return the autocast context for a forward pass."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
 
 
 def at_least_float32(numbers: torch.Tensor) -> torch.Tensor:
-    """The same numbers, float32 where they were of less precision."""
+    """Return the numbers in float32, or in their own format if that is more precise."""
     return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
 
 def replace_modules(
     network: torch.nn.Module,
-    theirs: type[torch.nn.Module] | tuple[type[torch.nn.Module], ...],
-    ours: Callable[[Any], torch.nn.Module],
+    kind: type[torch.nn.Module] | tuple[type[torch.nn.Module], ...],
+    replacement: Callable[[Any], torch.nn.Module],
 ) -> None:
-    """Put ours in place of every module of theirs."""
+    """Replace every module of a kind by the module that `replacement` makes of it."""
     for name, child in list(network.named_modules()):
-        if isinstance(child, theirs):
-            network.set_submodule(name, ours(child))
+        if isinstance(child, kind):
+            network.set_submodule(name, replacement(child))
 
 
 def guard_convolutions(network: torch.nn.Module) -> None:
-    """Compute the network's 3x3 convolutions of stride 2 out of autocast.
+    """Compute the network's 3x3 convolutions of stride 2 outside autocast.
 
-    On a CPU with AMX, torch 2.15's bfloat16 one reads memory that is not its own where its input
-    is one or two columns wide: the coarsest level of a narrow picture would be garbage, and
-    another garbage each time. It is the smallest of all levels, so that float32 costs nothing.
+    On a CPU with AMX, the bfloat16 convolution of torch 2.15 reads foreign memory if its input is
+    one or two columns wide: the coarsest level of a narrow picture would be garbage, different each
+    time. That level is the smallest, so that float32 costs nothing.
     """
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d) and (module.kernel_size, module.stride) == (
             (3, 3),
             (2, 2),
         ):
-            module.forward = partial(_convolve_out_of_autocast, module)  # type: ignore[method-assign]
+            module.forward = partial(_convolve_outside_autocast, module)  # type: ignore[method-assign]
 
 
-def _convolve_out_of_autocast(conv: torch.nn.Conv2d, pixels: torch.Tensor) -> torch.Tensor:
+def _convolve_outside_autocast(conv: torch.nn.Conv2d, pixels: torch.Tensor) -> torch.Tensor:
     with torch.autocast(pixels.device.type, enabled=False):
         return torch.nn.Conv2d.forward(conv, pixels.to(conv.weight.dtype))
 
 
 def resolve_placement(device: str, precision: str) -> Placement:
-    """device: `auto`, `cpu`, `cuda`; precision: `auto`, `float32`, `bfloat16`, `float64`.
+    """Choose the device and the number formats from settings.
 
-    Raises DeviceError where `cuda` is asked for and missing: it never falls back.
+    Args:
+        device: `auto` (a GPU if there is one), `cpu` or `cuda`.
+        precision: `auto`, `float32`, `bfloat16` or `float64`.
+
+    Raises:
+        DeviceError: A name is unknown, or `cuda` is set without a visible GPU. There is no
+            fallback to the CPU.
     """
-    place = _resolve_device(device)
+    torch_device = _resolve_device(device)
     if precision == "auto":
-        # CPUs with AMX have it, too; engines/kernels/linear.py says why float32 is better there.
-        precision = "bfloat16" if _is_recent_gpu(place) else "float32"
+        # CPUs with AMX compute bfloat16 as well, but float32 is better there for the reason in
+        # engines/kernels/linear.py.
+        precision = "bfloat16" if _is_recent_gpu(torch_device) else "float32"
     if precision not in ("float32", "bfloat16", "float64"):
         raise DeviceError(f"Unknown precision {precision!r}. Use auto, float32 or bfloat16.")
     return Placement(
-        device=place,
+        device=torch_device,
         weights=torch.float64 if precision == "float64" else torch.float32,
         autocast=precision == "bfloat16",
     )
 
 
 def use_cpu_threads(count: int) -> None:
-    """Compute with so many threads from now on. (Ray allows as many as a replica reserves CPUs.)"""
+    """Set the number of torch's threads in the whole process.
+
+    (By default Ray allows as many as a replica reserves CPUs.)
+    """
     torch.set_num_threads(count)
 
 
 def keep_freed_memory() -> None:
-    """Do not give freed memory back to the system, in the whole process.
+    """Keep freed memory in the process instead of returning it to the system.
 
-    A pass takes and frees the same gigabyte in large pieces again and again. By default each is
-    mapped anew, and a third of the time on a CPU goes into the page faults.
+    A forward pass allocates and frees the same gigabyte in large pieces again and again. By default
+    glibc maps each piece anew, and page faults take a third of the time on a CPU.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # in glibc only
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
@@ -124,7 +137,7 @@ def _resolve_device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
-            "The device is set to cuda, but no GPU is visible to this process. Give it one "
+            "The device is set to cuda, but no GPU is visible to this process. Give it a GPU "
             "(driver, container runtime, Ray's num_gpus), or set the device to cpu."
         )
     return torch.device(device)

@@ -30,20 +30,20 @@ from prelabel.engines.kernels.deformable_attention import (
 )
 from prelabel.engines.kernels.linear import pack_linears
 from prelabel.engines.port_model import SPECIAL_TOKENS, load_port_model
-from prelabel.engines.text_cache import TextFeatures
+from prelabel.engines.text_cache import CachedTextEncoder
 from prelabel.engines.tokenizer import CaptionTokenizer
 from prelabel.engines.torch_engine import PAD_ID, Batch, TorchEngine
 
 
-class _OutOfAutocast(torch.nn.Module):
-    """The token logits in float32: in bfloat16 hundreds of scores would share a few values."""
+class _OutsideAutocast(torch.nn.Module):
+    """A class head in float32: in bfloat16 hundreds of scores would share a few values."""
 
     def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
         self.inner = inner
 
     def forward(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """`ContrastiveEmbedding.forward`, whose inputs are hidden states and a mask."""
+        """Run `ContrastiveEmbedding.forward`, whose inputs are hidden states and a mask."""
         wide = {
             name: at_least_float32(value) if value.is_floating_point() else value
             for name, value in inputs.items()
@@ -54,7 +54,7 @@ class _OutOfAutocast(torch.nn.Module):
 
 
 class PortAttention(DeformableAttention):
-    """Deformable attention as transformers calls it."""
+    """Deformable attention with transformers' call signature."""
 
     def forward(
         self,
@@ -65,7 +65,7 @@ class PortAttention(DeformableAttention):
         position_embeddings: torch.Tensor | None = None,
         **_: object,
     ) -> tuple[torch.Tensor, None]:
-        """What the states find, and no weights. See `DeformableAttention.attend`."""
+        """Return `DeformableAttention.attend` of the arguments, and None for attention weights."""
         queries = hidden_states
         if position_embeddings is not None:
             queries = queries + position_embeddings
@@ -73,17 +73,17 @@ class PortAttention(DeformableAttention):
 
 
 class PortBiAttention(BiAttention):
-    """Attention between picture and text as transformers calls it."""
+    """Attention between picture and text with transformers' call signature."""
 
-    def __init__(self, theirs: GroundingDinoBiMultiHeadAttention) -> None:
+    def __init__(self, layer: GroundingDinoBiMultiHeadAttention) -> None:
         super().__init__(
-            theirs.num_heads,
-            image_query=theirs.vision_proj,
-            image_value=theirs.values_vision_proj,
-            image_out=theirs.out_vision_proj,
-            text_key=theirs.text_proj,
-            text_value=theirs.values_text_proj,
-            text_out=theirs.out_text_proj,
+            layer.num_heads,
+            image_query=layer.vision_proj,
+            image_value=layer.values_vision_proj,
+            image_out=layer.out_vision_proj,
+            text_key=layer.text_proj,
+            text_value=layer.values_text_proj,
+            text_out=layer.out_text_proj,
         )
 
     def forward(
@@ -93,22 +93,25 @@ class PortBiAttention(BiAttention):
         text_attention_mask: torch.Tensor | None = None,
         **_: object,
     ) -> tuple[tuple[torch.Tensor, None], tuple[torch.Tensor, None]]:
-        """What each receives, and no weights. See `BiAttention.attend`."""
+        """Return `BiAttention.attend` of the arguments, each with None for attention weights."""
         image, text = self.attend(vision_features, text_features, text_attention_mask)
         return (image, None), (text, None)
 
 
 def replace_port_attention(model: torch.nn.Module, sampler: Sampler) -> None:
-    """Let all deformable attention of the model sample so; its weights stay the same."""
+    """Replace all deformable attention of a model by one with this sampler.
+
+    The weights stay the same.
+    """
     replace_modules(
         model,
         (GroundingDinoMultiscaleDeformableAttention, MMGroundingDinoMultiscaleDeformableAttention),
-        lambda theirs: PortAttention(theirs, theirs.n_heads, theirs.n_levels, sampler),
+        lambda layer: PortAttention(layer, layer.n_heads, layer.n_levels, sampler),
     )
 
 
 class HuggingFaceNetwork:
-    """A transformers model behind `detector.Network`."""
+    """A transformers model behind `torch_engine.Network`, with the faster attention layers."""
 
     def __init__(self, model: PreTrainedModel, placement: Placement) -> None:
         self.num_queries: int = model.config.num_queries
@@ -119,18 +122,19 @@ class HuggingFaceNetwork:
             (GroundingDinoBiMultiHeadAttention, MMGroundingDinoBiMultiHeadAttention),
             PortBiAttention,
         )
-        if placement.packs:
+        if placement.allows_packed_linears:
             pack_linears(model)
         text = model.get_submodule("model")
-        text.add_module("text_backbone", TextFeatures(text.get_submodule("text_backbone"), PAD_ID))
+        bert = text.get_submodule("text_backbone")
+        text.add_module("text_backbone", CachedTextEncoder(bert, PAD_ID))
         self._model = model
         guard_convolutions(model)
         heads = model.get_submodule("class_embed")
         for name, head in list(heads.named_children()):
-            heads.add_module(name, _OutOfAutocast(head))
+            heads.add_module(name, _OutsideAutocast(head))
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `detector.Network`."""
+        """Return token logits [B, Q, T or more] and boxes [B, Q, 4], cxcywh in 0..1."""
         output = self._model(
             pixel_values=batch.pixels,
             input_ids=batch.token_ids,
@@ -140,13 +144,17 @@ class HuggingFaceNetwork:
 
 
 def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
-    """Raises ModelError for a checkpoint that does not fit its config or its tokenizer."""
+    """Load a checkpoint of transformers or MMDetection as an engine.
+
+    Raises:
+        ModelError: The checkpoint is damaged, or does not fit its config or its tokenizer.
+    """
     tokenizer = CaptionTokenizer.from_folder(
         text_encoder_folder(card, folder), card.max_text_tokens
     )
     model = load_port_model(card, folder, placement.weights)
     tokenizer.require_fit(card.name, model.config.text_config.vocab_size)
-    # The library has the ids of the tokens that part phrases in its code.
+    # The ids of the boundary tokens are constants in the code of transformers.
     tokenizer.require_boundaries(card.name, SPECIAL_TOKENS)
     torch.nn.Module.to(model, placement.device)  # transformers' own `to` is not typed
     return TorchEngine(HuggingFaceNetwork(model, placement), tokenizer, card.image_size, placement)

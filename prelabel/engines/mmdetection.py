@@ -1,8 +1,8 @@
-"""MMDetection's checkpoints of Grounding DINO, MM-Grounding-DINO and LLMDet, read as the port's.
+"""MMDetection's checkpoints of Grounding DINO, MM-Grounding-DINO and LLMDet, converted to the port.
 
-The names are those that transformers' convert_mm_grounding_dino_to_hf.py maps, and so are the two
-differences in content: MMDetection fuses query, key and value, and merges patches in the order of
-torch.nn.Unfold. The config is read off the shapes, so that a card needs no config.json.
+Names, and the two differences in content, follow transformers' convert_mm_grounding_dino_to_hf.py:
+MMDetection fuses query, key and value, and merges patches in the order of torch.nn.Unfold. The
+config is derived from the shapes, so that a card needs no config.json.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ import torch
 from transformers import BertConfig, GroundingDinoConfig, MMGroundingDinoConfig, SwinConfig
 
 from prelabel.engines.checkpoint_layouts import Weights
+from prelabel.engines.port_names import FUSION_LAYER_RULES, Rule, renamed, unfused
 from prelabel.errors import ModelError
 
-# Of training: denoising queries, and the language model that supervised LLMDet.
+# Weights that only training uses: denoising queries, and the language model that supervised LLMDet.
 _TRAINING: Final = re.compile(
     r"^(?:dn_query_generator|lmm|connector|region_connector|image_seperate|ref_point_head)\."
 )
 _BACKBONE: Final = "model.backbone.conv_encoder.model"
 _ENCODER: Final = r"model.encoder.layers.\1"
-# Tried from top to bottom on every name; all that match apply, in order.
-_RULES: Final = (
+# Each rule that matches a name is applied, from top to bottom.
+_RULES: Final[tuple[Rule, ...]] = (
     (r"^backbone\.patch_embed\.projection", f"{_BACKBONE}.embeddings.patch_embeddings.projection"),
     (r"^backbone\.patch_embed\.norm", f"{_BACKBONE}.embeddings.norm"),
-    (r"^backbone\.norm(\d+)", lambda found: _norm(int(found[1]))),
+    (r"^backbone\.norm(\d+)", lambda match: _norm_name(int(match[1]))),
     (r"^backbone\.stages\.(\d+)\.(blocks|downsample)", rf"{_BACKBONE}.encoder.layers.\1.\2"),
     (r"(blocks\.\d+)\.attn\.w_msa\.(relative|qkv)", r"\1.attention.self.\2"),
     (r"(blocks\.\d+)\.attn\.w_msa\.proj", r"\1.attention.output.dense"),
@@ -44,12 +45,7 @@ _RULES: Final = (
     (r"^memory_trans_fc", "model.enc_output"),
     (r"^memory_trans_norm", "model.enc_output_norm"),
     (r"^encoder\.fusion_layers\.(\d+)", rf"{_ENCODER}.fusion_layer"),
-    (r"fusion_layer\.gamma_v", "fusion_layer.vision_param"),
-    (r"fusion_layer\.gamma_l", "fusion_layer.text_param"),
-    (r"fusion_layer\.layer_norm_v", "fusion_layer.layer_norm_vision"),
-    (r"fusion_layer\.layer_norm_l", "fusion_layer.layer_norm_text"),
-    (r"(fusion_layer\.attn\.(?:values_|out_)?)v_proj", r"\1vision_proj"),
-    (r"(fusion_layer\.attn\.(?:values_|out_)?)l_proj", r"\1text_proj"),
+    *FUSION_LAYER_RULES,
     (r"^encoder\.text_layers\.(\d+)", rf"{_ENCODER}.text_enhancer_layer"),
     (r"text_enhancer_layer\.norms\.0", "text_enhancer_layer.layer_norm_before"),
     (r"text_enhancer_layer\.norms\.1", "text_enhancer_layer.layer_norm_after"),
@@ -71,30 +67,30 @@ _RULES: Final = (
 )
 _EXTRA_CONV: Final = re.compile(r"^neck\.extra_convs\.(\d+)")
 _HEAD: Final = re.compile(r"^bbox_head\.(cls|reg)_branches\.(\d+)\.(?:(\d+)\.)?(weight|bias)$")
-_FUSED: Final = re.compile(r"qkv\.|in_proj_")
-_PARTS: Final = ("query.", "key.", "value.")
-# In all of MMDetection's configs; the shapes do not tell.
+# Sizes that no shape reveals; they are the same in all of MMDetection's configs.
 _HEADS: Final = 8
 _BERT_HEAD_WIDTH: Final = 64
 
 
 def to_port(weights: Weights) -> dict[str, torch.Tensor]:
-    """The same weights with the port's names; those of training alone are left out."""
+    """Return the weights with the port's names and order, without those of training."""
     levels = _count(weights, r"neck\.convs\.(\d+)\.")
     decoder_layers = _count(weights, r"decoder\.layers\.(\d+)\.")
     port: dict[str, torch.Tensor] = {}
     for name, tensor in weights.items():
         if not _TRAINING.match(name):
-            shifted = _EXTRA_CONV.sub(lambda it: f"neck.convs.{levels + int(it[1])}", name)
-            port_name = _HEAD.sub(lambda it: _head(it, decoder_layers), shifted)
-            port |= _split(_renamed(port_name), _in_ports_order(name, tensor))
+            # The port counts the extra levels behind the backbone's.
+            numbered = _EXTRA_CONV.sub(lambda match: f"neck.convs.{levels + int(match[1])}", name)
+            named = _HEAD.sub(lambda match: _head_name(match, decoder_layers), numbered)
+            port |= _split(renamed(named, _RULES), _in_port_order(name, tensor))
     return port
 
 
 def config_of(weights: Weights) -> GroundingDinoConfig | MMGroundingDinoConfig:
-    """The config that weights with MMDetection's names belong to, read off their shapes.
+    """Derive the config from the shapes of weights with MMDetection's names.
 
-    Raises ModelError if one of those that tell is missing.
+    Raises:
+        ModelError: A weight whose shape is needed is missing.
     """
     # MM-Grounding-DINO and LLMDet learn a bias of the class heads; Grounding DINO has none.
     is_mm = "bbox_head.cls_branches.0.bias" in weights
@@ -139,9 +135,10 @@ def _swin(weights: Weights) -> SwinConfig:
         weights[f"backbone.stages.{stage}.blocks.0.attn.w_msa.relative_position_bias_table"]
         for stage in stages
     ]
+    # A bias table has a row for each offset between two tokens of a window: (2 * window - 1) ** 2.
     window = (math.isqrt(len(tables[0])) + 1) // 2
-    norms = {found[1] for name in weights if (found := re.match(r"backbone\.norm(\d)\.", name))}
-    depths = [_count(weights, rf"backbone\.stages\.{it}\.blocks\.(\d+)\.") for it in stages]
+    norms = {match[1] for name in weights if (match := re.match(r"backbone\.norm(\d)\.", name))}
+    depths = [_count(weights, rf"backbone\.stages\.{stage}\.blocks\.(\d+)\.") for stage in stages]
     sizes = {
         "image_size": 32 * window,
         "window_size": window,
@@ -169,47 +166,43 @@ def _bert(weights: Weights) -> BertConfig:
 
 
 def _count(weights: Weights, pattern: str) -> int:
-    """Number of different indices that the names have where the pattern says."""
-    return len({found[1] for name in weights if (found := re.match(pattern, name))})
+    """Return the number of different indices at the pattern's group among the names."""
+    return len({match[1] for name in weights if (match := re.match(pattern, name))})
 
 
-def _renamed(name: str) -> str:
-    for pattern, replacement in _RULES:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def _norm(stage: int) -> str:
-    """transformers counts the stages from 1."""
+def _norm_name(stage: int) -> str:
+    # transformers counts the stages from 1.
     return f"{_BACKBONE}.hidden_states_norms.stage{stage + 1}"
 
 
-def _head(found: re.Match[str], decoder_layers: int) -> str:
-    """The heads of the decoder's layers; the last is the encoder's. Box heads are of three linear
-    layers with an activation after each, which MMDetection counts, too.
+def _head_name(match: re.Match[str], decoder_layers: int) -> str:
+    """Return the port's name of a head's weight.
+
+    There is a head for each layer of the decoder, then one for the encoder. A box head has three
+    linear layers with an activation after each; MMDetection numbers the activations as well.
     """
-    kind, layer, step, what = found.groups()
+    kind, layer, step, parameter = match.groups()
     name = "class_embed" if kind == "cls" else "bbox_embed"
     layers = f".layers.{int(step) // 2}" if step else ""
     if int(layer) >= decoder_layers:
-        return f"model.encoder_output_{name}{layers}.{what}"
-    return f"{name}.{layer}{layers}.{what}"
+        return f"model.encoder_output_{name}{layers}.{parameter}"
+    return f"{name}.{layer}{layers}.{parameter}"
 
 
 def _split(name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-    """One weight, or the three that are fused in it."""
-    if not _FUSED.search(name):
-        return {name: tensor}
-    parts = tensor.chunk(3)
-    return {_FUSED.sub(part, name): value for part, value in zip(_PARTS, parts, strict=True)}
+    """Return the weight by name, or query, key and value if it fuses them."""
+    names = unfused(name)
+    return dict(zip(names, tensor.chunk(3) if len(names) > 1 else (tensor,), strict=True))
 
 
-def _in_ports_order(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Merged patches: four pixels times C channels, of which nn.Unfold counts the pixels fastest
-    and row by row, but the port the channels fastest, and column by column.
+def _in_port_order(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Reorder the inputs of a layer that merges patches.
+
+    They are four pixels times C channels. In nn.Unfold the pixels vary fastest, row by row; in the
+    port the channels vary fastest, and the pixels go column by column.
     """
     if ".downsample." in name:
         pixels_last = tensor.reshape(*tensor.shape[:-1], -1, 2, 2)
         return pixels_last.movedim((-1, -2, -3), (-3, -2, -1)).reshape(tensor.shape)
-    # A class head's bias has one dimension there, and none here.
+    # A class head's bias has one dimension in MMDetection, and none in the port.
     return tensor.squeeze() if _HEAD.match(name) and tensor.numel() == 1 else tensor

@@ -1,8 +1,9 @@
-"""Tensors out of a .pth or .bin file (a pickle) without running code from it.
+"""Reading of .pth and .bin files (pickles) without running code from them.
 
-Training programs save their arguments and logs beside the weights. `torch.load(weights_only=True)`
-refuses such files. Here the types that are known to hold plain data are read into stand-ins: no
-class or function of a third party is imported or called. Every other type is refused.
+Training programs save their arguments and logs beside the weights, and
+`torch.load(weights_only=True)` refuses such files. Here the types that are known to hold plain data
+are read into stand-ins: no class or function of a third party is imported or called. Every other
+type is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from prelabel.errors import ModelError
 
 
 class _Ignored:
-    """Takes the place of an object whose content is of no interest; keeps nothing of it."""
+    """Stand-in for an object whose content is not needed; drops all of it."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -45,7 +46,7 @@ _IGNORED: Final = (
     "numpy.ndarray",
     *(
         f"{module}.{name}"
-        for module in ("pathlib", "pathlib._local")  # of Python 3.13
+        for module in ("pathlib", "pathlib._local")  # the second one in Python 3.13
         for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
     ),
     "torch.optim.lr_scheduler.OneCycleLR",
@@ -60,7 +61,7 @@ _DICTIONARIES: Final = (
     "pytorch_lightning.utilities.parsing.AttributeDict",
     "util.slconfig.ConfigDict",
 )
-# All that the unpickler was seen to raise, or can raise, on damaged and on hostile files.
+# Every exception that the unpickler raised in tests, or can raise, on damaged and hostile files.
 _ERRORS: Final = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -76,27 +77,28 @@ _REFUSED: Final = re.compile(r"GLOBAL ([\w.]+)|is blocked|unrecognized function|
 
 
 def read_pickle(path: Path) -> object:
-    """Read the file, its tensors on the CPU.
+    """Read a pickle with its tensors on the CPU.
 
-    Raises ModelError for a damaged file, and for one that holds anything but tensors and data.
+    Raises:
+        ModelError: The file is damaged, or holds anything but tensors and plain data.
     """
-    # `safe_globals` takes pairs of a stand-in and the name that it answers to, which its
-    # annotation does not say; it removes them again at the end.
+    # `safe_globals` takes pairs of a stand-in and the name of the type, which its annotation does
+    # not say, and removes them again at the end.
     stand_ins = [(_Ignored, name) for name in _IGNORED]
     dictionaries = [(OrderedDict, name) for name in _DICTIONARIES]
     try:
         with torch.serialization.safe_globals([*stand_ins, *dictionaries]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except _ERRORS as error:
-        raise ModelError(_sentence(path.name, str(error))) from error
+        raise ModelError(_message(path.name, str(error))) from error
 
 
-def _sentence(name: str, reason: str) -> str:
+def _message(name: str, reason: str) -> str:
     refused = _REFUSED.search(reason)
     if refused is None:
         return f"{name} is damaged, or not written by torch.save. Copy or download it again."
-    what = f" ({refused[1]})" if refused[1] else ""
+    kind = f" ({refused[1]})" if refused[1] else ""
     return (
-        f"{name} holds more than weights{what} and was not loaded, because such a file can run "
+        f"{name} holds more than weights{kind} and was not loaded, because such a file can run "
         "code. Save the model's state_dict alone, or use the authors' file."
     )

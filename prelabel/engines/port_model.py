@@ -1,4 +1,4 @@
-"""A transformers model of a Grounding DINO from any checkpoint that holds one."""
+"""Loading of a transformers model of Grounding DINO from the layouts that it can represent."""
 
 from __future__ import annotations
 
@@ -51,9 +51,16 @@ _CONFIG_ERRORS: Final = (
 
 
 def load_port_model(card: ModelCard, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The card's model, on the CPU, ready to detect.
+    """Load the card's model on the CPU, in evaluation mode.
 
-    Raises ModelError for a checkpoint of another library, and for one that does not fit its config.
+    Args:
+        card: The model card.
+        folder: Folder of the checkpoint's files.
+        dtype: Format of the parameters.
+
+    Raises:
+        ModelError: The checkpoint has the layout of groundingdino, is damaged, or does not fit its
+            config.
     """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     weights = read_weights(folder / card.weights)
@@ -71,7 +78,15 @@ def load_port_model(card: ModelCard, folder: Path, dtype: torch.dtype) -> PreTra
 
 
 def read_config(name: str, path: Path) -> _Config:
-    """The config.json of the model of that name. Raises ModelError if it cannot be used."""
+    """Read the config.json of a model.
+
+    Args:
+        name: Name of the model, for the message.
+        path: Path of the config.json.
+
+    Raises:
+        ModelError: The file is missing, damaged, or not that of a Grounding DINO.
+    """
     try:
         content = json.loads(path.read_text())
         config = _CONFIGS[content["model_type"]].from_dict(content)
@@ -92,7 +107,7 @@ def read_config(name: str, path: Path) -> _Config:
 def _build(
     card: ModelCard, config: _Config, weights: Weights, dtype: torch.dtype
 ) -> PreTrainedModel:
-    _separate_heads(config, weights)
+    _set_separate_heads(config, weights)
     config.disable_custom_kernels = True
     is_mm = isinstance(config, MMGroundingDinoConfig)
     kind: Any = MMGroundingDinoForObjectDetection if is_mm else GroundingDinoForObjectDetection
@@ -110,12 +125,12 @@ def _build(
     return model
 
 
-def _separate_heads(config: _Config, weights: Weights) -> None:
-    """Give each layer of the decoder its own heads where the checkpoint does.
+def _set_separate_heads(config: _Config, weights: Weights) -> None:
+    """Give each layer of the decoder heads of its own if the checkpoint has them.
 
-    transformers 5 has made that an option whose default is one head for all, which the config.json
-    of MM-Grounding-DINO and LLMDet, saved by transformers 4, do not know. By the default it ties
-    the decoder's heads to the first, without a word, and the boxes are wrong.
+    In transformers 5 this is an option, and its default is one head for all layers. The config.json
+    of MM-Grounding-DINO and LLMDet was saved by transformers 4, which lacks the option. With the
+    default, transformers silently ties all heads to the first one, and the boxes are wrong.
     """
     if has_separate_box_heads(weights):
         config.decoder_bbox_embed_share = False

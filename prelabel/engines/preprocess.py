@@ -1,4 +1,4 @@
-"""Pictures to model input: the resize rule, and ImageNet's normalisation."""
+"""Pictures to model input: the resize rule, and normalisation by ImageNet's mean and deviation."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from PIL import Image
 from prelabel.checkpoints.cards import ImageSize
 from prelabel.types import ImageRGB
 
-MIN_SIDE = 32  # pixels: one token on the backbone's coarsest level
+MIN_SIDE = 32  # pixels: the stride of the backbone's coarsest level
 STRIDES = (8, 16, 32, 64)  # pixels per token, by feature level
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def resized_hw(image_hw: tuple[int, int], size: ImageSize, num_queries: int) -> tuple[int, int]:
-    """Height and width in pixels that a picture of `image_hw` is resized to.
+    """Return the height and width in pixels to which a picture of `image_hw` is resized.
 
-    The shorter side becomes `shortest_edge`, unless the longer would exceed `longest_edge`
+    The shorter side becomes `shortest_edge`, unless the longer side would exceed `longest_edge`
     (`get_size_with_aspect_ratio` of groundingdino/datasets/transforms.py, in transformers' form,
-    which keeps the limit to the pixel). Then a side that would vanish is stretched, and so is the
-    shorter one until there are as many image tokens as queries, which the model's top-k needs.
+    which keeps the limit to the pixel). Then a side below `MIN_SIDE` is stretched to it, and the
+    shorter side is stretched until there are as many image tokens as queries, because the model
+    selects that many tokens (top-k).
     """
     height, width = (max(MIN_SIDE, side) for side in _scaled_hw(image_hw, size))
     while image_tokens((height, width)) < num_queries:
@@ -32,20 +33,21 @@ def resized_hw(image_hw: tuple[int, int], size: ImageSize, num_queries: int) -> 
 
 
 def image_tokens(hw: tuple[int, int]) -> int:
-    """Positions on all feature levels for a picture of that size."""
+    """Return the number of positions on all feature levels for a resized height and width."""
     return sum(-(-hw[0] // stride) * -(-hw[1] // stride) for stride in STRIDES)
 
 
 def to_pixels(image: ImageRGB, hw: tuple[int, int]) -> torch.Tensor:
-    """Resize (bilinear, antialiased): uint8 [H, W, 3], a fourth of what the model computes with."""
+    """Resize a picture (bilinear, antialiased): uint8 [H, W, 3].
+
+    The pixels stay uint8, a quarter of the memory of normalised ones, until they are on the device.
+    """
     resized = Image.fromarray(image).resize((hw[1], hw[0]), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized))
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
-    """Pictures as the backbones want them, where they lie: uint8 [B, H, W, 3] to float32
-    [B, 3, H, W].
-    """
+    """Normalise pictures on their device: uint8 [B, H, W, 3] to float32 [B, 3, H, W]."""
     planes = pixels.permute(0, 3, 1, 2).contiguous().float()
     mean, std = (torch.tensor(each, device=pixels.device)[:, None, None] for each in (_MEAN, _STD))
     return (planes / 255 - mean) / std

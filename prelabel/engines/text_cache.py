@@ -1,4 +1,4 @@
-"""Text features of captions, computed once: most pictures of a project are asked the same."""
+"""Cache of text features: most pictures of a project have the same captions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
-_MAX_BYTES = 64 * 2**20  # on the model's device; some eighty captions of 256 tokens of BERT's
+_MAX_BYTES = 64 * 2**20  # on the model's device; about 80 captions of 256 tokens of BERT base
 
 
-class TextFeatures(nn.Module):
-    """BERT as both libraries call it, with the captions' features kept, least recently used out.
+class CachedTextEncoder(nn.Module):
+    """BERT with the call signature of both libraries, and a cache of captions' features.
 
-    A caption is encoded alone, without padding: what it gets does not depend on its neighbours.
-    pad_id: the token that fills up shorter captions, and stands in none.
+    The least recently used caption is dropped first. A caption is encoded alone and without
+    padding, so that its features do not depend on the other captions of a batch.
+
+    Args:
+        bert: The text encoder.
+        pad_id: The token that fills shorter captions up, and is in no caption.
+        max_bytes: Memory of the cached features.
     """
 
     def __init__(self, bert: nn.Module, pad_id: int, max_bytes: int = _MAX_BYTES) -> None:
@@ -24,7 +29,7 @@ class TextFeatures(nn.Module):
         self._pad_id = pad_id
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._kept: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, ...], torch.Tensor] = OrderedDict()
 
     def forward(
         self,
@@ -34,28 +39,33 @@ class TextFeatures(nn.Module):
         position_ids: torch.Tensor | None = None,
         **_options: object,
     ) -> BaseModelOutput:
-        """Features [B, T, hidden] of ids [B, T]; zeros for padding, which nothing looks at.
+        """Return features [B, T, hidden] of token ids [B, T]; zeros for padding, which is masked.
 
-        attention_mask: who attends to whom, bool [B, T, T] or [B, 1, T, T].
-        Mask, types and positions must follow from the ids alone.
+        The cache's key is the ids alone: mask, types and positions must follow from them.
+
+        Args:
+            input_ids: int64 [B, T].
+            attention_mask: bool [B, T, T] or [B, 1, T, T], True where a token attends to another.
+            token_type_ids: int64 [B, T], or None.
+            position_ids: int64 [B, T], or None.
         """
         rows = []
         for i, row in enumerate(input_ids.tolist()):
             length = 1 + max(place for place, token in enumerate(row) if token != self._pad_id)
             key = tuple(row[:length])
-            kept = self._kept.pop(key, None)
-            if kept is None:
-                kept = self._encode(
+            features = self._cache.pop(key, None)
+            if features is None:
+                features = self._encode(
                     input_ids[i : i + 1, :length],
                     attention_mask[i : i + 1, ..., :length, :length],
                     None if token_type_ids is None else token_type_ids[i : i + 1, :length],
                     None if position_ids is None else position_ids[i : i + 1, :length],
                 )
-                self._bytes += kept.nbytes
-            self._kept[key] = kept
-            rows.append(kept)
+                self._bytes += features.nbytes
+            self._cache[key] = features
+            rows.append(features)
         while self._bytes > self._max_bytes:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+            self._bytes -= self._cache.popitem(last=False)[1].nbytes
         width = input_ids.shape[1]
         padded = [nn.functional.pad(row, (0, 0, 0, width - len(row))) for row in rows]
         return BaseModelOutput(last_hidden_state=torch.stack(padded))
@@ -67,7 +77,7 @@ class TextFeatures(nn.Module):
         types: torch.Tensor | None,
         positions: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Features [T, hidden] of one caption [1, T]."""
+        """Return features [T, hidden] of one caption [1, T]."""
         encoded = self.bert(
             input_ids=ids, attention_mask=mask, token_type_ids=types, position_ids=positions
         )

@@ -1,4 +1,4 @@
-"""What both engines share: everything around the network's forward pass."""
+"""The part that both engines share: everything around the network's forward pass."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from prelabel.engines.tokenizer import CaptionTokenizer, TokenisedCaption, phras
 from prelabel.errors import DetectionError, DeviceMemoryError
 from prelabel.types import Floats, ImageRGB, RawDetections
 
-PAD_ID = 0  # of BERT's vocabularies; masked, so that its value does not matter
+PAD_ID = 0  # the padding token of BERT's vocabularies; masked, so that its value does not matter
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Model input of B items of one size.
 
-    pixels: [B, 3, H, W]; token_ids: int64 [B, T]; token_mask: bool [B, T], False for padding.
+    Attributes:
+        pixels: [B, 3, H, W], normalised.
+        token_ids: int64 [B, T].
+        token_mask: bool [B, T], False for padding.
     """
 
     pixels: torch.Tensor
@@ -38,13 +41,17 @@ class Network(Protocol):
     num_queries: int
 
     def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token logits [B, Q, at least T] and boxes [B, Q, 4], cxcywh in 0..1 of the picture."""
+        """Return token logits [B, Q, T or more] and boxes [B, Q, 4], cxcywh in 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One picture with one caption. pixels: uint8 [H, W, 3], resized, in the CPU's memory: that
-    from which a GPU reads by itself, where there is one.
+    """One picture with one caption.
+
+    Attributes:
+        pixels: uint8 [H, W, 3], resized, in the CPU's memory; for a GPU in pinned memory, from
+            which it copies beside the pass before.
+        caption: The caption in tokens.
     """
 
     pixels: torch.Tensor
@@ -52,12 +59,19 @@ class Item:
 
     @property
     def bucket(self) -> tuple[int, int]:
-        """Resized height and width: padding would change results, so only equals share a batch."""
+        """Resized height and width. Padding to a common size would change results."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
 
 class TorchEngine:
-    """An engine (see `base.Engine`) around a network."""
+    """An engine around a network: implements `base.Engine`.
+
+    Args:
+        network: The forward pass.
+        tokenizer: Builds captions of the model's vocabulary and length.
+        image_size: Edges that pictures are resized to.
+        placement: Device and number formats of the network.
+    """
 
     def __init__(
         self,
@@ -73,7 +87,11 @@ class TorchEngine:
         self.runs_on = str(placement)
 
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[Item]:
-        """One item per chunk of the phrases; they share the picture's pixels."""
+        """Return one item per chunk of the phrases. The items share the picture's pixels.
+
+        Raises:
+            PromptError: A phrase has no words for the model, or does not fit a caption.
+        """
         captions = self._tokenizer(phrases)
         hw = resized_hw(
             (image.shape[0], image.shape[1]), self._image_size, self._network.num_queries
@@ -84,16 +102,23 @@ class TorchEngine:
         return [Item(pixels, caption) for caption in captions]
 
     def detect(self, items: Sequence[Item]) -> list[RawDetections]:
-        """One result per item, in order. Raises DetectionError if the model fails on them."""
+        """Run the model once: one result per item, in order.
+
+        Raises:
+            DetectionError: The model computed NaN or infinite numbers.
+            DeviceMemoryError: The batch does not fit the GPU's memory.
+        """
         probs, boxes_cxcywh = self._forward(_collate(items, self._placement))
         if not (np.isfinite(boxes_cxcywh).all() and np.isfinite(probs).all()):
-            raise DetectionError("The model computed no numbers. Set the precision to float32.")
+            raise DetectionError(
+                "The model computed NaN or infinite numbers. Set the precision to float32."
+            )
         return [
             _raw_detections(item.caption, probs[i], boxes_cxcywh[i]) for i, item in enumerate(items)
         ]
 
     def _forward(self, batch: Batch) -> tuple[Floats, Floats]:
-        """Token probabilities [B, Q, T] and boxes [B, Q, 4], cxcywh in 0..1."""
+        """Return token probabilities [B, Q, T] and boxes [B, Q, 4], cxcywh in 0..1."""
         try:
             with torch.inference_mode():
                 with self._placement.forward_context():
@@ -103,8 +128,8 @@ class TorchEngine:
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise DeviceMemoryError(
-                "The picture does not fit the GPU's memory. Take a GPU with more, or a smaller "
-                "model; see `prelabel models`."
+                "The picture does not fit the GPU's memory. Use a GPU with more memory, or a "
+                "smaller model; see `prelabel models`."
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Reading weights without running code from the file, and saying what does not fit."""
+"""Reading of weights from files, and the check that they belong to their model."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from prelabel.engines.checkpoint_layouts import unwrap
 from prelabel.engines.pickles import read_pickle
 from prelabel.errors import ModelError
 
-_SHOWN = 3
-# In checkpoints, but of training, of BERT's unused head, or computed anew by today's libraries.
-_HARMLESS = re.compile(
+_MAX_NAMES = 3  # of weights in a message
+# Weights that may be missing or left over: those of training, of BERT's unused pooling head, and
+# buffers that today's libraries compute themselves.
+_OPTIONAL = re.compile(
     r"^label_enc\.|\.pooler\.|\.position_ids$|\.relative_position_index$|\.swin\.layernorm\."
 )
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a .safetensors file, or of a .pth or .bin; see `unwrap` for what is cut off.
+    """Read the tensors of a .safetensors, .pth or .bin file by name, without outer prefixes.
 
-    Raises ModelError for a damaged file, for one without weights, and for a pickle that holds
-    anything but tensors and plain data.
+    No code from the file is run.
+
+    Raises:
+        ModelError: The file is damaged, has no weights, or is a pickle that holds anything but
+            tensors and plain data.
     """
     content = _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path)
     weights = unwrap(content)
@@ -38,18 +42,24 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def require_keys(name: str, *, missing: Collection[str], unexpected: Collection[str]) -> None:
-    """Raise ModelError, naming a few, unless nothing is missing and what is left over harmless."""
-    missing = [key for key in missing if not _HARMLESS.search(key)]
-    unexpected = [key for key in unexpected if not _HARMLESS.search(key)]
+    """Raise ModelError if weights are missing or left over, except optional ones.
+
+    Args:
+        name: Name of the model, for the message.
+        missing: Names that the model has and the checkpoint lacks.
+        unexpected: Names that the checkpoint has and the model lacks.
+    """
+    missing = [key for key in missing if not _OPTIONAL.search(key)]
+    unexpected = [key for key in unexpected if not _OPTIONAL.search(key)]
     if missing:
         raise ModelError(
-            f"The checkpoint of {name} lacks {len(missing)} weights ({_some(missing)}). "
+            f"The checkpoint of {name} lacks {len(missing)} weights ({_first_names(missing)}). "
             "Check that it belongs to the config in its card."
         )
     if unexpected:
         raise ModelError(
             f"The checkpoint of {name} has {len(unexpected)} weights that its model has not "
-            f"({_some(unexpected)}). Check that it belongs to the config in its card."
+            f"({_first_names(unexpected)}). Check that it belongs to the config in its card."
         )
 
 
@@ -62,6 +72,6 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def _some(keys: Collection[str]) -> str:
-    shown = sorted(keys)[:_SHOWN]
-    return ", ".join(shown) + (", ..." if len(keys) > _SHOWN else "")
+def _first_names(keys: Collection[str]) -> str:
+    shown = sorted(keys)[:_MAX_NAMES]
+    return ", ".join(shown) + (", ..." if len(keys) > _MAX_NAMES else "")

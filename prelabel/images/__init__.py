@@ -1,1 +1,1 @@
-"""Pictures: fetched, checked against limits, and decoded."""
+"""Pictures: download, checks of encoded bytes against limits, and decoding."""

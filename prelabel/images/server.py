@@ -1,5 +1,6 @@
-"""Whom a request for a picture goes to, and the sentences about it. None says path, query or what
-the server said.
+"""The server that an image request goes to, and the error messages about it.
+
+No message contains the URL's path or query, which can hold a signature, nor text of the server.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from prelabel.net.transport import Watchdog
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A picture's server. proxy: that is asked in its place; None where it is reached directly."""
+    """The server of a picture.
+
+    Attributes:
+        origin: Scheme, host and port.
+        is_label_studio: The server is Label Studio itself, which gets the token.
+        may_be_private: Private and local addresses are allowed for this server.
+        proxy: The proxy that requests go through; None for a direct connection.
+    """
 
     origin: Origin
     is_label_studio: bool
@@ -26,7 +34,7 @@ class Server:
         return f"Label Studio ({self.origin})" if self.is_label_studio else str(self.origin)
 
     def check_spelling(self) -> None:
-        """Raise ImageAddressError for what other programs may read as another address."""
+        """Raise ImageAddressError for a host or port that other programs may read differently."""
         if self.may_be_private:
             return
         if is_noncanonical_ipv4(self.origin.host):
@@ -35,53 +43,62 @@ class Server:
             )
         if self.origin.port in BAD_PORTS:
             raise ImageAddressError(
-                f"{self} has the port of another protocol, from where browsers show no picture "
-                "either; serve the picture from another port."
+                f"{self} has the port of another protocol, which browsers refuse as well; serve "
+                "the picture from another port."
             )
 
-    def is_private(self) -> ImageAddressError:
-        """The error for an inside address."""
+    def private_address_error(self) -> ImageAddressError:
+        """Return the error for a server whose address is private or local."""
         return ImageAddressError(
             f"{self} has a private or local address, which is not contacted; if it may "
             f"serve pictures, add {self.origin} to ALLOWED_IMAGE_HOSTS."
         )
 
-    def is_known_to_the_proxy_alone(self) -> ImageAddressError:
-        """The error for a name of which it cannot be checked that it is not inside."""
+    def unresolved_name_error(self) -> ImageAddressError:
+        """Return the error for a host name that only the proxy can resolve.
+
+        Such a name could mean an address inside the proxy's network.
+        """
         return ImageAddressError(
-            f"The name of {self} is not known here, so it cannot be checked that {self.proxy} "
-            f"would not lead inside; add {self.origin.netloc_host} to ALLOWED_IMAGE_HOSTS, or set "
-            "images.proxy_resolves_names if that proxy lets nothing through to inside addresses."
+            f"The host name of {self} does not resolve here, so it cannot be checked that "
+            f"{self.proxy} would not connect to a private address; add {self.origin.netloc_host} "
+            "to ALLOWED_IMAGE_HOSTS, or set proxy_resolves_names if that proxy blocks private "
+            "addresses."
         )
 
-    def unreachable(self, reason: str) -> ImageFetchError:
-        """The error for a server to which there is no connection."""
+    def unreachable_error(self, reason: str) -> ImageFetchError:
+        """Return the error for a failed connection. reason: a clause without a full stop."""
         check = "LABEL_STUDIO_HOST" if self.is_label_studio else "the picture's address"
         return ImageFetchError(f"{self} cannot be reached: {reason}; check {check}.")
 
-    def too_slow(self, watchdog: Watchdog) -> ImageFetchError:
-        """The error for a server that took too long."""
+    def timeout_error(self, watchdog: Watchdog) -> ImageFetchError:
+        """Return the error for a picture that did not arrive within the watchdog's time."""
         return ImageFetchError(
             f"{self} did not send the picture within {watchdog.total_s:.3g} s; "
             "try again, make the picture smaller or raise images.fetch_timeout_s."
         )
 
-    def refusal(self, status: int, *, has_token: bool) -> str:
-        """The sentence for an HTTP status other than 2xx."""
-        if self.proxy is None or self.origin.scheme == "https":
-            return self._refusal(status, has_token)
-        return f"{self._refusal(status, has_token)} It was asked through {self.proxy}."
+    def status_error(self, status: int, *, has_token: bool) -> ImageFetchError:
+        """Return the error for an HTTP status other than 2xx.
 
-    def _refusal(self, status: int, has_token: bool) -> str:
+        has_token: the request carried Label Studio's token.
+        """
+        message = self._status_message(status, has_token)
+        # A proxy that forwards http may itself be the sender of the status. https is tunnelled.
+        if self.proxy is not None and self.origin.scheme != "https":
+            message = f"{message} The request went through {self.proxy}."
+        return ImageFetchError(message)
+
+    def _status_message(self, status: int, has_token: bool) -> str:
         if status in (401, 403) and self.is_label_studio:
             if has_token:
                 return f"{self} refuses the token (HTTP {status}); check LABEL_STUDIO_ACCESS_TOKEN."
-            return f"{self} wants a token (HTTP {status}); set LABEL_STUDIO_ACCESS_TOKEN."
+            return f"{self} requires a token (HTTP {status}); set LABEL_STUDIO_ACCESS_TOKEN."
         if status in (401, 403):
             return (
-                f"{self} does not give the picture to everyone (HTTP {status}); make it public, "
-                "or connect its storage to Label Studio."
+                f"{self} does not give the picture without a login (HTTP {status}); make it "
+                "public, or connect its storage to Label Studio."
             )
         if status == 429 or status >= 500:
             return f"{self} cannot give the picture now (HTTP {status}); try again later."
-        return f"{self} has no picture there (HTTP {status}); check the picture's address."
+        return f"{self} has no picture at its address (HTTP {status}); check the picture's address."

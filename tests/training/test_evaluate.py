@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prelabel.types import Detections
-from training.evaluate import Tally, right_boxes
+from training.evaluate import Tally, correct_boxes
 from training.scenes import Scene
 
 
@@ -31,17 +31,17 @@ CAT, DOG = [10, 10, 40, 40], [60, 60, 90, 90]
 
 def test_a_box_is_right_once_and_with_the_right_phrase() -> None:
     drawn = scene([CAT, DOG], [0, 1])
-    assert right_boxes(found((CAT, 0), (DOG, 1)), drawn) == [True, True]
-    assert right_boxes(found((CAT, 1), (DOG, 0)), drawn) == [False, False]
-    assert right_boxes(found((CAT, 0), (CAT, 0)), drawn) == [True, False]
-    assert right_boxes(found(([10, 10, 40, 24], 0)), drawn) == [False]  # IoU below 0.5
-    assert right_boxes(found((CAT, 0)), scene([], [])) == [False]
-    assert right_boxes(found(), drawn) == []
+    assert correct_boxes(found((CAT, 0), (DOG, 1)), drawn) == [True, True]
+    assert correct_boxes(found((CAT, 1), (DOG, 0)), drawn) == [False, False]
+    assert correct_boxes(found((CAT, 0), (CAT, 0)), drawn) == [True, False]
+    assert correct_boxes(found(([10, 10, 40, 24], 0)), drawn) == [False]  # IoU below 0.5
+    assert correct_boxes(found((CAT, 0)), scene([], [])) == [False]
+    assert correct_boxes(found(), drawn) == []
 
 
 def test_twins_are_two_objects() -> None:
     drawn = scene([CAT, DOG], [0, 0])
-    assert right_boxes(found((DOG, 0), (CAT, 0)), drawn) == [True, True]
+    assert correct_boxes(found((DOG, 0), (CAT, 0)), drawn) == [True, True]
 
 
 def test_average_precision_is_the_area_under_the_envelope() -> None:

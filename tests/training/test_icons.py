@@ -55,7 +55,7 @@ def test_an_archive_with_another_hash_is_refused_and_removed(
 ) -> None:
     archive = tmp_path / "drawn.tgz"
     archive.write_bytes(archive.read_bytes() + b"!")
-    with pytest.raises(IconError, match="not the one on record"):
+    with pytest.raises(IconError, match="does not have the recorded hash"):
         load_sprites(world, tmp_path, [drawn_set])
     assert not archive.exists()
 
@@ -65,7 +65,7 @@ def test_without_npm_a_sentence_says_what_to_do(
 ) -> None:
     (tmp_path / "drawn.tgz").unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(IconError, match="install npm"):
+    with pytest.raises(IconError, match="Install npm"):
         load_sprites(world, tmp_path, [drawn_set])
 
 

@@ -18,7 +18,7 @@ def scenes(world: World, sprites: Sprites, kind: SceneKind, count: int = 60) -> 
 
 
 def test_the_seed_decides_the_scene(world: World, blots: Sprites) -> None:
-    kind = SceneKind(distorted=True, strangers=0.5, kept=0.8)
+    kind = SceneKind(distorted=True, unknown_words=0.5, named=0.8)
     first, second = (scenes(world, blots, kind, 20) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         assert a.phrases == b.phrases
@@ -57,7 +57,7 @@ def test_labels_belong_to_phrases_and_no_concept_is_asked_twice(
     world: World, blots: Sprites
 ) -> None:
     owner = {wording: concept for concept in world.concepts for wording in concept.wordings}
-    for scene in scenes(world, blots, SceneKind(kept=0.8)):
+    for scene in scenes(world, blots, SceneKind(named=0.8)):
         assert 1 <= len(scene.phrases) <= 30
         assert len(scene.labels) == len(scene.boxes)
         assert all(0 <= label < len(scene.phrases) for label in scene.labels)
@@ -70,7 +70,7 @@ def test_everything_that_is_there_is_asked_for_unless_left_out(
 ) -> None:
     kind = SceneKind(things=0.5, bare_shapes=0.0)
     whole = scenes(world, blots, kind)
-    partial = scenes(world, blots, replace(kind, kept=0.5))
+    partial = scenes(world, blots, replace(kind, named=0.5))
     assert sum(len(scene.boxes) for scene in partial) < 0.8 * sum(len(s.boxes) for s in whole)
     assert np.mean([len(scene.boxes) for scene in whole]) > 3
 
@@ -88,7 +88,7 @@ def test_held_out_pairs_are_neither_drawn_nor_named_in_training(
     kind = SceneKind(things=0.0, bare_shapes=0.0, synonyms=False)
     trained = scenes(world, blots, kind, 200)
     assert not held_out & {phrase for scene in trained for phrase in scene.phrases}
-    kind = replace(kind, pairs=world.held_out_pairs, lures=world.seen_pairs)
+    kind = replace(kind, pairs=world.held_out_pairs, distractors=world.seen_pairs)
     measured = scenes(world, blots, kind, 20)
     assert {s.phrases[n] for s in measured for n in s.labels} <= held_out
     assert not {phrase for scene in measured for phrase in scene.phrases} <= held_out
@@ -130,7 +130,7 @@ def test_repeated_scenes_hold_a_few_concepts_several_times(world: World, blots: 
 
 
 def test_strangers_are_never_there(world: World, blots: Sprites) -> None:
-    for scene in scenes(world, blots, SceneKind(strangers=1.0), 20):
+    for scene in scenes(world, blots, SceneKind(unknown_words=1.0), 20):
         strange = [i for i, phrase in enumerate(scene.phrases) if phrase in ("zebra", "window")]
         assert not set(strange) & set(scene.labels.tolist())
 

@@ -14,8 +14,10 @@ import torch
 
 from prelabel.checkpoints.cards import load_card
 from prelabel.engines import load_engine
+from training.batches import Batches
 from training.icons import Sprites
-from training.train import Batches, Recipe, Trainer
+from training.recipe import Recipe
+from training.train import Trainer
 from training.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,7 +125,7 @@ def test_make_train_demo_survives_a_kill_and_ends_in_a_checkpoint(tmp_path: Path
     run = start(tmp_path)
     output, _ = run.communicate(timeout=400)
     assert run.returncode == 0, output
-    assert "Going on at step" in output
+    assert "Resuming at step" in output
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     losses = {entry["step"]: entry["loss"] for entry in log}
     assert sorted(losses) == list(range(20, 201, 20))

@@ -43,6 +43,6 @@ def test_every_wording_is_within_the_vocabulary_and_strangers_are_not(
 ) -> None:
     for wording in world.wordings:
         assert 0 not in vocabulary.rows(wording), wording
-    strangers = vocabulary.strangers()
+    strangers = vocabulary.unknown_words()
     assert len(strangers) > 10_000
     assert all(vocabulary.rows(stranger) == [0] for stranger in strangers[:500])

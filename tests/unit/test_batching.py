@@ -283,7 +283,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing(caplog):
     assert [len(batch) for batch in model.batches[:5]] == [1, 8, 4, 2, 2]
     assert max(len(batch) for batch in model.batches[8:]) <= 3
     assert (
-        "a batch of 8 did not fit the device's memory; the next ones have at most 4" in caplog.text
+        "A batch of 8 items did not fit the device's memory. Batches have at most 4 items"
+        in caplog.text
     )
 
 

@@ -55,7 +55,7 @@ def test_the_request_is_what_the_page_would_send():
         (("download", "nope"), "no model named 'nope'"),
         (("preflight", "nowhere.yaml"), "no file nowhere.yaml"),
         (("predict", "nowhere.png", "--prompt", "cat"), "Cannot read nowhere.png"),
-        (("predict", __file__, "--prompt", "cat"), "no readable JPEG"),
+        (("predict", __file__, "--prompt", "cat"), "not a readable JPEG"),
         (("predict", __file__, "--prompt", "not: dog"), "names nothing to look for"),
     ],
 )

@@ -443,7 +443,7 @@ def test_five_redirects_are_followed_and_the_sixth_is_not(network: Network) -> N
 def test_redirect_without_location_is_an_error(network: Network) -> None:
     with serve(lambda exchange, _: exchange.answer(302)) as server:
         network.behind[PUBLIC] = server.port
-        with pytest.raises(ImageFetchError, match="redirects to nowhere"):
+        with pytest.raises(ImageFetchError, match="redirect without a target"):
             fetcher(network).fetch("http://pictures.example/")
 
 
@@ -462,10 +462,18 @@ def test_redirect_to_a_path_in_utf8_is_followed(network: Network) -> None:
 @pytest.mark.parametrize(
     ("status", "token", "sentence"),
     [
-        (401, None, r"Label Studio \(pictures.example:80\) wants.*set LABEL_STUDIO_ACCESS_TOKEN"),
+        (
+            401,
+            None,
+            r"Label Studio \(pictures.example:80\) requires.*set LABEL_STUDIO_ACCESS",
+        ),
         (401, Token("Token t"), r"refuses the token \(HTTP 401\); check LABEL_STUDIO_ACCESS_TOKEN"),
         (403, Token("Token t"), r"refuses the token \(HTTP 403\); check LABEL_STUDIO_ACCESS_TOKEN"),
-        (404, Token("Token t"), r"no picture there \(HTTP 404\); check the picture's address"),
+        (
+            404,
+            Token("Token t"),
+            r"no picture at its address \(HTTP 404\); check the picture's",
+        ),
         (500, Token("Token t"), r"\(HTTP 500\); try again later"),
     ],
 )
@@ -483,7 +491,7 @@ def test_refusals_of_label_studio_say_what_to_do(
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
-        (304, "no picture there"),
+        (304, "no picture at its address"),
         (401, "make it public"),
         (403, "make it public"),
         (404, "check the picture's address"),

@@ -217,7 +217,7 @@ def test_cmyk_is_not_inverted() -> None:
 @pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "PCX", "ICNS", "JPEG2000", "PDF", "EPS"])
 def test_formats_that_are_not_on_the_list_are_refused(kind: str) -> None:
     encoded = encode(PICTURE.resize((32, 32)), kind)
-    with pytest.raises(ImageDecodeError, match="no readable JPEG"):
+    with pytest.raises(ImageDecodeError, match="not a readable JPEG"):
         decode(encoded)
 
 
@@ -225,11 +225,11 @@ def test_formats_that_are_not_on_the_list_are_refused(kind: str) -> None:
     ("encoded", "sentence"),
     [
         (b"", "file is empty"),
-        (b"\0" * 100, "no readable JPEG, PNG"),
-        (b"hello", "no readable JPEG, PNG"),
+        (b"\0" * 100, "not a readable JPEG, PNG"),
+        (b"hello", "not a readable JPEG, PNG"),
         (b"<!doctype html><title>Log in</title>", "web page"),
         (b'\n <svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
-        (b"%PDF-1.7\n", "is a PDF document and no readable JPEG, PNG, WebP, AVIF"),
+        (b"%PDF-1.7\n", "is a PDF document, not a readable JPEG, PNG, WebP, AVIF"),
         (b"\0\0\0\x18ftypheic" + bytes(100), "is a HEIC file"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100), "is a HEIC file"),
         (b"\xff\x0a" + bytes(100), "is a JPEG XL file"),

@@ -194,7 +194,7 @@ def test_what_a_proxy_refuses_is_a_sentence(
     proxy.status = status
     with pytest.raises(ImageFetchError, match=f"{sentence}.*{status}"):
         fetcher(network, authority).fetch("https://tls.example/")
-    with pytest.raises(ImageFetchError, match=f"{status}.*asked through the proxy proxy.example"):
+    with pytest.raises(ImageFetchError, match=f"{status}.*went through the proxy proxy.example"):
         fetcher(network, authority).fetch("http://pictures.example/")
 
 
@@ -257,7 +257,7 @@ def test_an_endless_answer_to_connect_is_not_read_to_its_end(
 def test_limits_hold_behind_a_proxy(network: Network, authority: Authority) -> None:
     with pytest.raises(ImageFetchError, match="larger than 1000 bytes"):
         fetcher(network, authority).fetch("http://pictures.example/large")
-    with pytest.raises(ImageFetchError, match=r"no picture there \(HTTP 404\)"):
+    with pytest.raises(ImageFetchError, match=r"no picture at its address \(HTTP 404\)"):
         fetcher(network, authority).fetch("http://pictures.example/missing")
 
 

@@ -58,8 +58,8 @@ def spoilt(array: np.ndarray, value: float) -> np.ndarray:
 
 def test_a_good_engine_is_described() -> None:
     said = str(check_engine(Engine(GOOD), "demo"))
-    assert said.startswith("on a test, float32 a pass took 0.")
-    assert "3 boxes came as finite numbers, the best with score 0.90" in said
+    assert said.startswith("a pass on a test, float32 took 0.")
+    assert "3 boxes, all numbers finite, best score 0.90" in said
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_a_good_engine_is_described() -> None:
         (Engine(replace(GOOD, boxes_xyxy_norm=BOXES[:, :3])), "download"),
         (Engine(replace(GOOD, phrase_max=np.hstack([SCORES, SCORES]))), "download"),
         (Engine(RawDetections(BOXES[:0], SCORES[:0], SCORES[:0], 0)), "download"),
-        (Engine(), "0 answers for one picture"),
-        (Engine(GOOD, GOOD), "2 answers for one picture"),
+        (Engine(), "0 results for one picture"),
+        (Engine(GOOD, GOOD), "2 results for one picture"),
         (Engine(DetectionError("No numbers. Set this.")), "No numbers. Set this."),
         (Engine(DeviceMemoryError("Too small. Take another.")), "Too small. Take another."),
         (Engine(RuntimeError("CUDA error at /a/path")), "RuntimeError"),
@@ -97,7 +97,7 @@ def detector(load: Callable[..., Any]) -> Detector:
 
 def test_a_detector_whose_engine_is_broken_does_not_start() -> None:
     broken = Engine(replace(GOOD, phrase_max=spoilt(SCORES, np.nan)))
-    with pytest.raises(ModelError, match="computed no numbers"):
+    with pytest.raises(ModelError, match="computed NaN"):
         detector(lambda *_, **__: broken)
 
 
@@ -116,7 +116,7 @@ def test_a_detector_says_once_what_it_found() -> None:
     finally:
         serve_log.removeHandler(listener)
     [line] = lines
-    assert line.startswith("demo is ready: on a test, float32 a pass took ")
+    assert line.startswith("demo is ready: a pass on a test, float32 took ")
 
 
 def test_the_demo_model_works_here_and_names_its_device() -> None:

@@ -1,1 +1,1 @@
-"""The engine on groundingdino-py."""
+"""The engine on groundingdino-py: config, network, weights and attention."""

@@ -1,4 +1,4 @@
-"""The shape of a Grounding DINO, read from either library's config without running it."""
+"""Sizes of a Grounding DINO, read from the config of either library without running code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from prelabel.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class SwinShape:
-    """Sizes of the backbone. `window`: side of an attention window, in tokens."""
+    """Sizes of the backbone.
+
+    Attributes:
+        embed_dim: Channels of the first stage.
+        depths: Blocks of each stage.
+        num_heads: Attention heads of each stage.
+        window: Side of an attention window in tokens.
+    """
 
     embed_dim: int
     depths: tuple[int, ...]
@@ -25,7 +32,7 @@ class SwinShape:
     window: int
 
 
-# groundingdino/models/GroundingDINO/backbone/swin_transformer.py, build_swin_transformer
+# From build_swin_transformer in groundingdino/models/GroundingDINO/backbone/swin_transformer.py.
 _SWINS = {
     "swin_T_224_1k": SwinShape(96, (2, 2, 6, 2), (3, 6, 12, 24), 7),
     "swin_B_224_22k": SwinShape(128, (2, 2, 18, 2), (4, 8, 16, 32), 7),
@@ -37,7 +44,10 @@ _SWINS = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Sizes of the whole model; `temperature`: of the sine position embedding of pictures."""
+    """Sizes of the whole model.
+
+    `temperature` is that of the sine position embedding of pictures.
+    """
 
     swin: SwinShape
     bert: BertConfig
@@ -58,7 +68,7 @@ class _Config(BaseModel):
 
 
 class _OriginalConfig(_Config):
-    """The part of groundingdino's config files (Python assignments) that shapes the model."""
+    """The keys of groundingdino's config files (Python assignments) that set sizes."""
 
     backbone: str
     hidden_dim: int
@@ -70,7 +80,7 @@ class _OriginalConfig(_Config):
     num_feature_levels: int
     enc_n_points: int
     dec_n_points: int
-    pe_temperatureH: float  # noqa: N815  # the file's name for it
+    pe_temperatureH: float  # noqa: N815  # the key in the file
 
 
 class _SwinConfig(_Config):
@@ -81,7 +91,7 @@ class _SwinConfig(_Config):
 
 
 class _PortConfig(_Config):
-    """The part of the transformers port's config.json that shapes the model."""
+    """The keys of the transformers port's config.json that set sizes."""
 
     backbone_config: _SwinConfig
     text_config: dict[str, object]
@@ -98,7 +108,15 @@ class _PortConfig(_Config):
 
 
 def read_original_config(path: Path, bert: BertConfig) -> Shape:
-    """The shape in a config file of groundingdino. Raises ModelError if it cannot be understood."""
+    """Read the sizes in a config file of groundingdino.
+
+    Args:
+        path: The config file; its code is not run.
+        bert: Config of the text encoder.
+
+    Raises:
+        ModelError: The file is missing, lacks a key, or is not a config of this kind.
+    """
     try:
         config = _OriginalConfig.model_validate(_assignments(path.read_text()))
         swin = _SWINS[config.backbone]
@@ -124,7 +142,11 @@ def read_original_config(path: Path, bert: BertConfig) -> Shape:
 
 
 def read_port_config(path: Path) -> Shape:
-    """The shape in the port's config.json. Raises ModelError if it cannot be understood."""
+    """Read the sizes in the port's config.json.
+
+    Raises:
+        ModelError: The file is missing, lacks a key, or is not a config of this kind.
+    """
     try:
         config = _PortConfig.model_validate(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
@@ -152,7 +174,11 @@ def read_port_config(path: Path) -> Shape:
 
 
 def read_bert_config(folder: Path) -> BertConfig:
-    """The text encoder's config.json. Raises ModelError if there is none, or it is damaged."""
+    """Read the text encoder's config.json.
+
+    Raises:
+        ModelError: The file is missing or damaged.
+    """
     try:
         return BertConfig.from_dict(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError, TypeError, AttributeError, StrictDataclassError) as error:
@@ -163,7 +189,11 @@ def read_bert_config(folder: Path) -> BertConfig:
 
 
 def original_config_path(name: str, folder: Path) -> Path:
-    """The config file of that name: the checkpoint's own, else the library's."""
+    """Return the path of a config file: the checkpoint's own, else the library's.
+
+    Raises:
+        ModelError: The library is not installed.
+    """
     own = folder / name
     if own.is_file():
         return own
@@ -174,7 +204,7 @@ def original_config_path(name: str, folder: Path) -> Path:
 
 
 def _assignments(source: str) -> dict[str, object]:
-    """Names and literal values of a config file, whose code is not run."""
+    """Return names and literal values of the assignments in a config file."""
     return {
         target.id: ast.literal_eval(node.value)
         for node in ast.parse(source).body

@@ -1,1 +1,1 @@
-"""Kernels in C and Triton, and the modules that call them."""
+"""Kernels in C and Triton, and the torch modules that call them."""

@@ -1,8 +1,10 @@
-"""Attention between a picture and a text (GLIP, section 3.3), the other large part of a pass.
+"""Attention between a picture and a text (GLIP, section 3.3), in an order that costs less.
 
-The libraries project every position of the picture to keys, values and back, four times the model's
-width. The text is short: here its side takes the projections, which the products allow, and the
-picture is multiplied with as many columns as heads and tokens. The same sums, in another order.
+Besides deformable attention this is the other large part of a forward pass. The libraries project
+every position of the picture to keys and values, and back, at four times the model's width. The
+text is much shorter than the picture. Matrix products are associative, so that the projections can
+be multiplied with the text's side instead, and the picture is multiplied with a matrix of
+heads * tokens columns. The sums are the same in another order.
 """
 
 from __future__ import annotations
@@ -12,10 +14,16 @@ from torch import nn
 
 
 class BiAttention(nn.Module):
-    """A library's `BiMultiHeadAttention` for pictures without padding, with its weights.
+    """A library's `BiMultiHeadAttention` with its weights, for pictures without padding.
 
-    image_query, image_value: from the picture's width D to heads * d, for scores and for what the
-    text receives; image_out: back from what the picture receives. text_*: the same of the text.
+    Args:
+        heads: Number of attention heads.
+        image_query: Picture's width D to heads * d, for the scores.
+        image_value: Picture's width D to heads * d, for the output of the text.
+        image_out: heads * d to the picture's width D, for the output of the picture.
+        text_key: Text's width D to heads * d, for the scores.
+        text_value: Text's width D to heads * d, for the output of the picture.
+        text_out: heads * d to the text's width D, for the output of the text.
     """
 
     def __init__(
@@ -31,7 +39,7 @@ class BiAttention(nn.Module):
     ) -> None:
         super().__init__()
         self._heads = heads
-        # Parameters of their own: as layers they would be run as layers.
+        # Reshaped parameters instead of layers: they enter products of other shapes in `attend`.
         self._query_weight, self._query_bias = self._by_head(image_query)
         self._value_weight, self._value_bias = self._by_head(image_value)
         self._out_weight = nn.Parameter(torch.unflatten(image_out.weight.detach(), 1, (heads, -1)))
@@ -42,9 +50,12 @@ class BiAttention(nn.Module):
     def attend(
         self, image: torch.Tensor, text: torch.Tensor, padding: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the picture receives from the text, and the text from the picture.
+        """Return the outputs of the picture [B, I, D] and of the text [B, T, D].
 
-        image [B, I, D]; text [B, T, D]; padding: bool [B, T], True where the text has ended.
+        Args:
+            image: [B, I, D], features of I positions.
+            text: [B, T, D], features of T tokens.
+            padding: bool [B, T], True for padding; None without padding.
         """
         keys = torch.unflatten(self._text_key(text), -1, (self._heads, -1)) * self._scale
         values = torch.unflatten(self._text_value(text), -1, (self._heads, -1))
@@ -53,16 +64,17 @@ class BiAttention(nn.Module):
         scores = torch.baddbmm(offsets[:, None], image, columns)  # [B, I, heads * T]
 
         to_text = scores.transpose(1, 2).softmax(-1)
-        seen = torch.unflatten(to_text @ image, 1, (self._heads, -1))
-        received = torch.einsum("bhtd,hcd->bthc", seen, self._value_weight) + self._value_bias
+        gathered = torch.unflatten(to_text @ image, 1, (self._heads, -1))
+        text_values = torch.einsum("bhtd,hcd->bthc", gathered, self._value_weight)
+        text_output = self._text_out((text_values + self._value_bias).flatten(2))
 
         by_head = torch.unflatten(scores, -1, (self._heads, -1))
         if padding is not None:
             by_head = by_head.masked_fill(padding[:, None, None], float("-inf"))
         rows = torch.einsum("bthc,dhc->bhtd", values, self._out_weight).flatten(1, 2)
         to_image = by_head.softmax(-1).flatten(2)
-        answer = torch.baddbmm(self._out_bias[None, None], to_image, rows)
-        return answer, self._text_out(received.flatten(2))
+        image_output = torch.baddbmm(self._out_bias[None, None], to_image, rows)
+        return image_output, text_output
 
     def _by_head(self, layer: nn.Linear) -> tuple[nn.Parameter, nn.Parameter]:
         weight = torch.unflatten(layer.weight.detach(), 0, (self._heads, -1))

@@ -1,8 +1,8 @@
-"""Multi-scale deformable attention (Deformable DETR, section 4.1), most of a detector's work.
+"""Multi-scale deformable attention (Deformable DETR, section 4.1).
 
-Both libraries compute it by PyTorch's `grid_sample`, which on a CPU takes two thirds of the time
-of a forward pass. Here it is one pass of a small C kernel, built when the project is installed
-where there is a compiler; `sample_by_torch` is its oracle, and what runs without it.
+Both libraries compute it by PyTorch's `grid_sample`, which takes two thirds of the time of a
+forward pass on a CPU. Here a C kernel samples in one pass on a CPU, and a Triton kernel on a GPU.
+`sample_by_torch` is the reference for both, and the fallback where they are missing or wrong.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from prelabel.engines.device import Placement
 from prelabel.engines.kernels.library import kernels, pointers, sizes
 
 _LOG = logging.getLogger(__name__)
-_SAME = 1e-3  # how far two ways to sum may be apart
-_MAX_WIDTH = 64  # of the kernel's heads, in channels
+_TOLERANCE = 1e-3  # largest difference between two orders of summation
+_MAX_HEAD_WIDTH = 64  # channels, MAX_WIDTH in deformable_attention.c
 
 
 class Sampler(Protocol):
-    """How values are sampled.
+    """A function that samples values at points around reference points, and sums them by weights.
 
-    value [B, S, H, C], S = positions of all L levels; levels_hw int64 [L, 2];
-    reference [B, Q, L, 2 or 4], x, y or cx, cy, w, h in 0..1; offsets [B, Q, H, L, P, 2];
-    weights [B, Q, H, L, P]. Returns [B, Q, H * C].
+    Shapes: B pictures, Q queries, H heads with C channels, L levels with S positions together,
+    P points per level.
     """
 
     def __call__(
@@ -38,11 +37,19 @@ class Sampler(Protocol):
         offsets: torch.Tensor,
         weights: torch.Tensor,
     ) -> torch.Tensor:
-        """See above."""
+        """Return the weighted sums, [B, Q, H * C].
+
+        Args:
+            value: [B, S, H, C].
+            levels_hw: int64 [L, 2], height and width of each level.
+            reference: [B, Q, L, 2 or 4], x and y, or cx, cy, w and h, in 0..1 of the picture.
+            offsets: [B, Q, H, L, P, 2], in positions of the level, or relative to the box.
+            weights: [B, Q, H, L, P].
+        """
 
 
 class Projections(Protocol):
-    """The weights of a library's deformable attention, which both name alike."""
+    """The layers of a library's deformable attention, which both libraries name alike."""
 
     sampling_offsets: nn.Linear
     attention_weights: nn.Linear
@@ -51,7 +58,14 @@ class Projections(Protocol):
 
 
 class DeformableAttention(nn.Module):
-    """Deformable attention for pictures without padding, with a library's weights and names."""
+    """Deformable attention for pictures without padding, with the layers of a library's own.
+
+    Args:
+        original: The library's module.
+        heads: Number of attention heads.
+        levels: Number of feature levels.
+        sampler: Samples the values.
+    """
 
     def __init__(self, original: Projections, heads: int, levels: int, sampler: Sampler) -> None:
         super().__init__()
@@ -69,14 +83,21 @@ class DeformableAttention(nn.Module):
         reference: torch.Tensor,
         levels_hw: torch.Tensor,
     ) -> torch.Tensor:
-        """queries [B, Q, D] to what they find in source [B, S, D]; the rest as in `Sampler`."""
+        """Return the attended features [B, Q, D].
+
+        Args:
+            queries: [B, Q, D].
+            source: [B, S, D], features of all levels.
+            reference: [B, Q, L, 2 or 4], in 0..1 of the picture; see `Sampler`.
+            levels_hw: int64 [L, 2], height and width of each level.
+        """
         value = self.value_proj(source).unflatten(-1, (self._heads, -1))
         offsets = self.sampling_offsets(queries)
         logits = self.attention_weights(queries).unflatten(-1, (self._heads, -1))
         weights = logits.softmax(-1).unflatten(-1, (self._levels, -1))
         offsets = offsets.view(*weights.shape, 2)
-        found = self._sampler(value, levels_hw, reference, offsets, weights)
-        attended: torch.Tensor = self.output_proj(found)
+        sampled = self._sampler(value, levels_hw, reference, offsets, weights)
+        attended: torch.Tensor = self.output_proj(sampled)
         return attended
 
 
@@ -87,7 +108,10 @@ def sample_by_torch(
     offsets: torch.Tensor,
     weights: torch.Tensor,
 ) -> torch.Tensor:
-    """`multi_scale_deformable_attn_pytorch` of groundingdino's ms_deform_attn.py: anywhere."""
+    """Sample in PyTorch, on any device: a `Sampler`.
+
+    Ported from `multi_scale_deformable_attn_pytorch` of groundingdino's ms_deform_attn.py.
+    """
     batch, queries, heads, levels, points, _ = offsets.shape
     centre = reference[:, :, None, :, None, :2]
     if reference.shape[-1] == 2:
@@ -106,8 +130,8 @@ def sample_by_torch(
         for level, ((height, width), part) in enumerate(zip(sizes, parts, strict=True))
     ]
     shares = weights.transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
-    found = (torch.stack(sampled, dim=-2).flatten(-2) * shares).sum(-1)
-    return found.view(batch, -1, queries).transpose(1, 2)
+    sums = (torch.stack(sampled, dim=-2).flatten(-2) * shares).sum(-1)
+    return sums.view(batch, -1, queries).transpose(1, 2)
 
 
 def sample_by_kernel(
@@ -117,7 +141,7 @@ def sample_by_kernel(
     offsets: torch.Tensor,
     weights: torch.Tensor,
 ) -> torch.Tensor:
-    """By the C kernel, in float32 on the CPU. Only where `kernels` has one."""
+    """Sample by the C kernel in float32 on the CPU: a `Sampler`. Needs the built library."""
     library = kernels()
     assert library is not None
     inputs = [tensor.float().contiguous() for tensor in (value, reference, offsets, weights)]
@@ -133,41 +157,46 @@ def sample_by_kernel(
 
 
 def choose_sampler(placement: Placement, head_width: int) -> Sampler:
-    """The fastest that is right for heads of that many channels there."""
+    """Return the fastest sampler that is correct on a device for heads of `head_width` channels."""
     on_cpu = placement.device.type == "cpu"
     if placement.device.type == "cuda" and placement.weights == torch.float32:
-        return _triton_if_right(placement.device, head_width)
-    if not on_cpu or placement.weights == torch.float64 or head_width > _MAX_WIDTH:
+        return _triton_if_correct(placement.device, head_width)
+    if not on_cpu or placement.weights == torch.float64 or head_width > _MAX_HEAD_WIDTH:
         return sample_by_torch
     if kernels() is None:
         _LOG.warning(
-            "The C kernels of this installation are missing: detection takes two to three times "
-            "as long. Install gcc (apt-get install gcc libc6-dev), then the project anew."
+            "The C kernels of this installation are missing, and detection takes two to three "
+            "times as long. Install gcc (apt-get install gcc libc6-dev), and the project again."
         )
         return sample_by_torch
     return sample_by_kernel
 
 
-def _triton_if_right(device: torch.device, head_width: int) -> Sampler:
-    """Triton's kernel, once it was seen to compute what it should on this GPU: there are more kinds
-    of them, of drivers and of Triton than anybody tries.
+def _triton_if_correct(device: torch.device, head_width: int) -> Sampler:
+    """Return the Triton kernel if it computes the same as PyTorch on this GPU, else PyTorch.
+
+    There are more combinations of GPUs, drivers and versions of Triton than can be tested.
     """
     try:
         from prelabel.engines.kernels.deformable_attention_triton import sample_by_triton
 
-        arguments = _trial(device, head_width)
+        arguments = _trial_inputs(device, head_width)
         difference = (sample_by_triton(*arguments) - sample_by_torch(*arguments)).abs().max()
-        if float(difference) < _SAME:
+        if float(difference) < _TOLERANCE:
             return sample_by_triton
         fault = f"it is off by {float(difference):.2g}"
-    except Exception as error:  # noqa: BLE001  # a compiler and a driver raise what they like
+    except Exception as error:  # noqa: BLE001  # the edge: compilers and drivers raise any type
         fault = f"{type(error).__name__}: {error}"
-    _LOG.warning("The GPU computes deformable attention without Triton's kernel: %s", fault)
+    _LOG.warning(
+        "The GPU computes deformable attention in PyTorch, without Triton's kernel, which failed "
+        "its test: %s",
+        fault,
+    )
     return sample_by_torch
 
 
-def _trial(device: torch.device, width: int) -> tuple[torch.Tensor, ...]:
-    """Arguments of a `Sampler`, for one item: places within, on and beyond all borders."""
+def _trial_inputs(device: torch.device, width: int) -> tuple[torch.Tensor, ...]:
+    """Return arguments of a `Sampler` for one item, with points inside, on and beyond borders."""
     numbers = torch.Generator().manual_seed(0)
     levels_hw = torch.tensor([[7, 5], [4, 3], [2, 2], [1, 1]])
     positions, queries, heads, points = int(levels_hw.prod(1).sum()), 16, 2, 4
@@ -175,5 +204,5 @@ def _trial(device: torch.device, width: int) -> tuple[torch.Tensor, ...]:
     weights = torch.rand(offsets.shape[:-1], generator=numbers)
     value = torch.randn(1, positions, heads, width, generator=numbers)
     reference = torch.rand(1, queries, len(levels_hw), 4, generator=numbers)
-    trial = (value, levels_hw, reference, offsets, weights)
-    return tuple(tensor.to(device) for tensor in trial)
+    inputs = (value, levels_hw, reference, offsets, weights)
+    return tuple(tensor.to(device) for tensor in inputs)

@@ -1,7 +1,7 @@
-"""The sampling of deformable attention on a GPU, in one pass, as deformable.c does it on a CPU.
+"""Sampling for deformable attention on a GPU in one pass, like deformable_attention.c on a CPU.
 
-Written in Triton, which torch brings along. Only `deformable.py` imports it, where there is a GPU
-(or Triton's interpreter, in tests).
+Written in Triton, which is installed with torch. Only `deformable_attention.py` imports this
+module, if there is a GPU (or Triton's interpreter, in tests).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import triton.language as tl
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _sample(  # type: ignore[no-untyped-def]  # Triton's language, no Python
+def _sample(  # type: ignore[no-untyped-def]  # Triton's language, not Python
     value,  # [B, S, H, C]
     levels,  # int64 [L, 2], height and width
     reference,  # float32 [B, Q, L, R]
@@ -23,13 +23,13 @@ def _sample(  # type: ignore[no-untyped-def]  # Triton's language, no Python
     queries,
     HEADS: tl.constexpr,
     WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,  # the power of two that WIDTH fits into
+    BLOCK: tl.constexpr,  # WIDTH rounded up to a power of two
     LEVELS: tl.constexpr,
     POINTS: tl.constexpr,
     COORDINATES: tl.constexpr,
 ):
-    """One query in one head: a warp reads the channels of each corner side by side."""
-    query = tl.program_id(0).to(tl.int64)  # of all items, one after the other
+    """Sample for one query in one head. A warp reads the channels of a corner side by side."""
+    query = tl.program_id(0).to(tl.int64)  # counted over all items of the batch
     head = tl.program_id(1)
     channel = tl.arange(0, BLOCK)
     own = channel < WIDTH
@@ -64,11 +64,11 @@ def _sample(  # type: ignore[no-untyped-def]  # Triton's language, no Python
                 share_y = y - top if corner // 2 == 1 else top + 1 - y
                 there = inside & (column >= 0) & (row >= 0) & (column < width) & (row < height)
                 share = tl.where(there, weight * share_x * share_y, 0.0)
-                # Beyond the level lies 0: a position within is read instead, and has no share.
+                # Values beyond the level are 0: a position inside is read, with a share of 0.
                 column = tl.minimum(tl.maximum(column, 0), width - 1)
                 row = tl.minimum(tl.maximum(row, 0), height - 1)
-                found = tl.load(values + (row * width + column) * HEADS * WIDTH, mask=own)
-                total += share * found.to(tl.float32)
+                read = tl.load(values + (row * width + column) * HEADS * WIDTH, mask=own)
+                total += share * read.to(tl.float32)
         values += height * width * HEADS * WIDTH
     tl.store(out + (query * HEADS + head) * WIDTH + channel, total, mask=own)
 
@@ -80,7 +80,7 @@ def sample_by_triton(
     offsets: torch.Tensor,
     weights: torch.Tensor,
 ) -> torch.Tensor:
-    """See `deformable.Sampler`; sums in float32, and answers in the type of the value."""
+    """Sample by the Triton kernel: a `Sampler`. Sums in float32, returns the format of `value`."""
     batch, positions, heads, width = value.shape
     _, queries, _, levels, points, _ = offsets.shape
     out = torch.empty(batch, queries, heads * width, dtype=value.dtype, device=value.device)

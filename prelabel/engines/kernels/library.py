@@ -1,4 +1,4 @@
-"""The library of C kernels that is built when the project is installed, where a compiler is."""
+"""The shared library of C kernels, built on installation if there is a compiler."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 @cache
 def kernels() -> ctypes.CDLL | None:
-    """The library of this installation, if it was built."""
+    """Return the library of this installation; None if it was not built."""
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name("_kernels" + suffix)
         if path.is_file():
@@ -23,7 +23,7 @@ def kernels() -> ctypes.CDLL | None:
 
 @dataclass(frozen=True, slots=True)
 class LinearKernels:
-    """Linear layers of one kind, as linear_amx.c and linear_avx2.c describe them."""
+    """The functions of linear_amx.c or linear_avx2.c, which describe their arguments."""
 
     packed_size: ctypes._NamedFuncPointer
     pack: ctypes._NamedFuncPointer
@@ -32,7 +32,7 @@ class LinearKernels:
 
 @cache
 def linear_kernels() -> LinearKernels | None:
-    """Those that are faster on this processor than PyTorch's, if there are any."""
+    """Return the linear layers that are faster than PyTorch's on this processor; None without."""
     library = kernels()
     for kind in ("amx", "avx2"):
         if library is not None and library[f"{kind}_is_available"]():
@@ -43,10 +43,10 @@ def linear_kernels() -> LinearKernels | None:
 
 
 def pointers(*tensors: torch.Tensor) -> list[ctypes.c_void_p]:
-    """Where their numbers begin; contiguous tensors only."""
+    """Return the addresses of the first elements. The tensors must be contiguous."""
     return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
 
 
 def sizes(*numbers: int) -> list[ctypes.c_int64]:
-    """As the kernels take them."""
+    """Return sizes in the type of the kernels' arguments."""
     return [ctypes.c_int64(number) for number in numbers]

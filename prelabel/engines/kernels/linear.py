@@ -1,10 +1,12 @@
-"""Linear layers in float32 that are faster than PyTorch's, and as exact in effect.
+"""Linear layers in float32 that are faster than PyTorch's, and as accurate in effect.
 
-Processors with AMX take each float as the sum of two bfloat16 (linear_amx.c), which is three times
-as fast; those with AVX2 alone multiply floats, in an order of our own (linear_avx2.c). (All in
-bfloat16 would be faster on the former by a third again, but moves boxes by pixels and changes which
-are found: which learned query a proposal gets depends on its rank among hundreds that score nearly
-alike.)
+On processors with AMX each float is the sum of two bfloat16 numbers (linear_amx.c), which is three
+times as fast. On processors with AVX2 only, floats are multiplied in another order than PyTorch's
+(linear_avx2.c).
+
+Plain bfloat16 would be faster by another third with AMX, but moves boxes by pixels and changes
+which boxes are found: the learned query of a proposal depends on its rank among hundreds of
+proposals with nearly equal scores.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from torch.nn import functional
 
 from prelabel.engines.kernels.library import linear_kernels, pointers, sizes
 
-_RELUS = (("linear1", "activation"), ("fc1", "activation_fn"))  # groundingdino's, transformers'
+# Attributes of a feed-forward block with the first layer and its activation, in groundingdino and
+# in transformers.
+_RELUS = (("linear1", "activation"), ("fc1", "activation_fn"))
 
 
 class PackedLinear(nn.Module):
-    """A float32 `nn.Linear` for inference, with a ReLU behind it if asked for."""
+    """A float32 `nn.Linear` for inference. If `relu` is set, a ReLU follows."""
 
     def __init__(self, original: nn.Linear) -> None:
         super().__init__()
@@ -37,7 +41,11 @@ class PackedLinear(nn.Module):
         self.register_buffer("bias", bias.contiguous())
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """[..., in_features] to [..., out_features], float32."""
+        """Map [..., in_features] to [..., out_features], float32.
+
+        Raises:
+            MemoryError: The kernel got no memory.
+        """
         inputs = inputs.float().contiguous()
         outputs = torch.empty(*inputs.shape[:-1], self.out_features)
         failed = self._kernels.run(
@@ -51,24 +59,25 @@ class PackedLinear(nn.Module):
 
 
 def pack_linears(network: nn.Module) -> None:
-    """Let the linear layers of a float32 network on the CPU run by such kernels, if there are any.
+    """Replace the linear layers of a float32 network on the CPU by packed ones.
 
-    Those within `nn.MultiheadAttention` stay: it reads their weights itself.
+    Without kernels for this processor the network stays as it is. Layers inside
+    `nn.MultiheadAttention` stay as well, because it reads their weights itself.
     """
     if linear_kernels() is None:
         return
-    packed: dict[nn.Module, PackedLinear] = {}  # heads are shared
+    packed: dict[nn.Module, PackedLinear] = {}  # a layer can be shared, as box heads are
     for name, child in list(network.named_modules(remove_duplicate=False)):
         if type(child) is nn.Linear:
             if child not in packed:
                 packed[child] = PackedLinear(child)
             network.set_submodule(name, packed[child])
     for module in network.modules():
-        _join_relu(module)
+        _fuse_relu(module)
 
 
-def _join_relu(block: nn.Module) -> None:
-    """The activation of a feed-forward block, in the pass that writes what it reads."""
+def _fuse_relu(block: nn.Module) -> None:
+    """Let the first layer of a feed-forward block apply the activation when it writes results."""
     for linear_name, activation_name in _RELUS:
         linear, activation = (getattr(block, name, None) for name in (linear_name, activation_name))
         is_relu = activation is functional.relu or isinstance(activation, nn.ReLU)

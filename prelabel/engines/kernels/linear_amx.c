@@ -1,12 +1,12 @@
 // Linear layers in float32 by the bfloat16 tiles of AMX (Intel, since Sapphire Rapids).
 //
-// A float is the sum of two bfloat16 but for its last 8 bits: x = h + l. The product of two sums
-// without l * l is three bfloat16 products, added in float32 by the tiles, and differs from the
-// product in float32 by no more than that differs from the exact one (Henry, Tang, Heinecke:
-// "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations",
-// 2019). Three of them still take half the time of one in AVX-512.
+// Except for its last 8 bits, a float is the sum of two bfloat16 numbers: x = h + l. The product of
+// two such sums without l * l needs three bfloat16 products, which the tiles add in float32. Its
+// error is no larger than that of a float32 product (Henry, Tang, Heinecke: "Leveraging the
+// bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", 2019). Three
+// bfloat16 products in tiles still take half the time of one float32 product in AVX-512.
 //
-// y [M,N] = x [M,K] w [N,K]^T + bias [N], float32. `pack` turns w into tiles, once.
+// y [M,N] = x [M,K] w [N,K]^T + bias [N], float32. `amx_pack` lays w out in tiles, once.
 #include <stdint.h>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11 && \
@@ -18,27 +18,28 @@
 #include <unistd.h>
 
 #define AMX __attribute__((target("avx512f,avx512bf16,avx512bw,avx512vl,amx-tile,amx-bf16")))
-#define SIDE 16             // rows of a tile, and columns of a tile of results
-#define DEPTH 32            // bfloat16 numbers in a row
-#define TILE (SIDE * DEPTH)  // numbers in a tile, 1 KB
-#define PAIR (2 * SIDE)      // two by two tiles of results are computed at a time
-#define ROWS 128             // of x that are split at a time, and meet the same weights in the cache
+#define SIDE 16              // rows of a tile, and columns of a tile of results
+#define DEPTH 32             // bfloat16 numbers in a row of a tile
+#define TILE (SIDE * DEPTH)  // bfloat16 numbers in a tile, 1 KB
+#define PAIR (2 * SIDE)      // side of the two by two tiles of results that are computed at a time
+#define ROWS 128             // rows of x that are split at a time and share the cached weights
 
 static int64_t round_up(int64_t number, int64_t step) { return (number + step - 1) / step * step; }
 
-// Whether the processor and the kernel have the tiles; asks for them, which holds for the process.
+// Returns nonzero if processor and kernel have AMX. Requests the permission to use it, which Linux
+// gives to the whole process.
 int amx_is_available(void) {
     return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vl") &&
            syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* XTILEDATA */) == 0;
 }
 
-// Bytes of `packed`: for each 16 columns and each 32 of K the tile of h, then that of l.
+// Returns the bytes of `packed`: for each 16 columns of y and each 32 of K, a tile of h, then of l.
 int64_t amx_packed_size(int64_t N, int64_t K) {
     return round_up(N, PAIR) * round_up(K, DEPTH) * 2 * (int64_t)sizeof(uint16_t);
 }
 
 AMX static inline void split(__m512 a, __m512 b, __m512i *high, __m512i *low) {
-    // The two halves of a pack: b's numbers are the lower ones.
+    // vcvtne2ps2bf16 packs both registers into one; its second argument fills the lower half.
     __m512i packed = (__m512i)_mm512_cvtne2ps_pbh(b, a);
     __m512 a_high = (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(packed)), 16);
     __m512 b_high = (__m512)_mm512_slli_epi32(
@@ -47,7 +48,7 @@ AMX static inline void split(__m512 a, __m512 b, __m512i *high, __m512i *low) {
     *low = (__m512i)_mm512_cvtne2ps_pbh(_mm512_sub_ps(b, b_high), _mm512_sub_ps(a, a_high));
 }
 
-// `w` row by row in tiles for the right-hand side: each row of a tile holds pairs of K.
+// Packs w into tiles for the right-hand side of the product: each row of a tile holds pairs of K.
 AMX void amx_pack(const float *w, uint16_t *packed, int64_t N, int64_t K) {
     int64_t columns = round_up(N, PAIR), depth = round_up(K, DEPTH);
     for (int64_t n = 0; n < columns; n++)
@@ -66,7 +67,7 @@ AMX void amx_pack(const float *w, uint16_t *packed, int64_t N, int64_t K) {
         }
 }
 
-// `rows` rows of x in tiles for the left-hand side, as `packed`; rows that are missing are 0.
+// Packs `rows` rows of x into tiles for the left-hand side; missing rows are filled with 0.
 AMX static void split_rows(const float *x, uint16_t *tiles, int64_t rows, int64_t K) {
     int64_t depth = round_up(K, DEPTH);
     for (int64_t m = 0; m < round_up(rows, PAIR); m++)
@@ -83,7 +84,8 @@ AMX static void split_rows(const float *x, uint16_t *tiles, int64_t rows, int64_
         }
 }
 
-// Two by two tiles of results: 32 rows, 32 columns.
+// Computes two by two tiles of results, 32 rows by 32 columns. Tiles 0 to 3 hold the sums, 4 and 5
+// parts of x, 6 and 7 parts of w; the products are l*h, h*h and h*l.
 AMX static void multiply(const uint16_t *a, const uint16_t *b, int64_t steps, float *results) {
     const uint16_t *a_next = a + steps * 2 * TILE, *b_next = b + steps * 2 * TILE;
     _tile_zero(0);
@@ -118,7 +120,7 @@ AMX static void multiply(const uint16_t *a, const uint16_t *b, int64_t steps, fl
     _tile_stored(3, results + SIDE * PAIR + SIDE, PAIR * sizeof *results);
 }
 
-// Results with their bias to where they belong; what lies beyond rows and columns is left out.
+// Adds the bias to results, applies the ReLU, and writes the rows and columns that exist to y.
 AMX static void store(const float *results, const float *bias, float *y, int64_t rows,
                       int64_t columns, int64_t stride, int relu) {
     __mmask16 first = columns >= SIDE ? 0xffff : (1u << columns) - 1;
@@ -170,13 +172,14 @@ AMX static int run(const float *x, const uint16_t *packed, const float *bias, fl
                         store(results, bias + n, y + (from + m) * N + n, rows - m, N - n, N, relu);
                     }
             }
-        _tile_loadconfig(&before);  // other libraries keep theirs
+        _tile_loadconfig(&before);  // other libraries expect their own configuration
         free(tiles);
     }
     return failed;
 }
 
-// Returns 0, or 1 for want of memory. Columns are shared out, too, where there are few rows.
+// Computes y. Returns 0, or 1 if memory is short. With few rows, columns are split among threads,
+// too.
 int amx_run(const float *x, const uint16_t *packed, const float *bias, float *y, int64_t M,
                int64_t N, int64_t K, int relu) {
     int64_t chunk = M >= 8 * ROWS ? round_up(N, PAIR) : round_up(N / 8 + 1, PAIR);

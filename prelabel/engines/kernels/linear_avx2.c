@@ -1,27 +1,29 @@
-// Linear layers in float32 on processors with AVX2 and without AVX-512: AMD's before Zen 4, and most
-// laptops. What PyTorch calls there (MKL) takes up to twice as long for the narrow layers that these
-// networks have many of, and waits for the slower of its threads where another program takes a core.
+// Linear layers in float32 on processors with AVX2 and without AVX-512: AMD's before Zen 4, and
+// most laptops. PyTorch calls MKL there, which takes up to twice as long for narrow layers, and
+// these networks have many narrow layers. If another program occupies a core, MKL also waits for
+// its slowest thread; here the threads take work as they get done.
 //
-// y [M,N] = x [M,K] w [N,K]^T + bias [N], float32. `pack` lays w out as it is read, once: for each 16
-// columns of y, K times 16 numbers. The sum over K is in the same order for every row.
+// y [M,N] = x [M,K] w [N,K]^T + bias [N], float32. `avx2_pack` lays w out in the order of reading,
+// once: for each 16 columns of y, K times 16 numbers. The order of the sum over K is the same in
+// all rows.
 #include <stdint.h>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #include <immintrin.h>
 
 #define AVX2 __attribute__((target("avx2,fma")))
-#define LANES 8
-#define COLUMNS (2 * LANES)  // of y that are computed at a time,
-#define STRIP 6              // in so many rows: 12 of the 16 registers hold sums
-#define DEPTH 256            // of K at a time: these numbers of w stay in the first cache,
-#define ROWS 96              // while these rows pass by
+#define LANES 8              // floats in a register
+#define COLUMNS (2 * LANES)  // columns of y that are computed at a time
+#define STRIP 6              // rows of y that are computed at a time: 12 of 16 registers hold sums
+#define DEPTH 256            // of K at a time: COLUMNS * DEPTH numbers of w stay in the L1 cache
+#define ROWS 96              // rows of x that are multiplied with the numbers of w in the L1 cache
 
 int avx2_is_available(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            !__builtin_cpu_supports("avx512f");
 }
 
-// Bytes of `packed`.
+// Returns the bytes of `packed`.
 int64_t avx2_packed_size(int64_t N, int64_t K) {
     return (N + COLUMNS - 1) / COLUMNS * COLUMNS * K * (int64_t)sizeof(float);
 }
@@ -33,7 +35,7 @@ void avx2_pack(const float *w, float *packed, int64_t N, int64_t K) {
                 *packed++ = n + i < N ? w[(n + i) * K + k] : 0;
 }
 
-// Eight columns, or those of them that exist: masked writes are slow.
+// Mask of the columns that exist among eight. Only used for the last ones: masked writes are slow.
 AVX2 static inline __m256i existing(int64_t columns) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(columns < LANES ? (int)columns : LANES),
                               _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -50,8 +52,8 @@ AVX2 static inline void write_columns(float *to, int64_t columns, __m256 values)
         _mm256_maskstore_ps(to, existing(columns), values);
 }
 
-// `rows` by 16 results: their sums over some of K, on top of `bias` or of what is there already.
-// Inlined for each number of rows, so that the sums stay in registers.
+// Adds the products over `depth` numbers of K to `rows` by 16 results, which start as `bias`, or as
+// the sums in y if that is null. Inlined for each number of rows, so that sums stay in registers.
 AVX2 static inline __attribute__((always_inline)) void strip(
     int rows, const float *x, const float *w, const float *bias, float *y, int64_t columns,
     int64_t depth, int64_t K, int64_t N, int relu) {
@@ -75,13 +77,13 @@ AVX2 static inline __attribute__((always_inline)) void strip(
     __m256 least = _mm256_set1_ps(relu ? 0 : -__builtin_inff());
 #pragma GCC unroll 6
     for (int m = 0; m < rows; m++) {
-        // What is no number stays so: of the two, the second one is taken.
+        // NaN stays NaN: for NaN the instruction returns its second operand.
         write_columns(y + m * N, columns, _mm256_max_ps(least, left[m]));
         write_columns(y + m * N + LANES, columns - LANES, _mm256_max_ps(least, right[m]));
     }
 }
 
-// Its sums over all columns that exist; full ones are a case of their own.
+// Calls `strip`. With all 16 columns their number is a constant, so that no write is masked.
 AVX2 static inline __attribute__((always_inline)) void wide_or_narrow(
     int rows, const float *x, const float *w, const float *bias, float *y, int64_t columns,
     int64_t depth, int64_t K, int64_t N, int relu) {
@@ -103,7 +105,7 @@ AVX2 static void strip_of(int64_t rows, const float *x, const float *w, const fl
     }
 }
 
-// Columns are shared out, too, where there are few rows. Returns 0: nothing can fail here.
+// Computes y. With few rows, columns are split among threads, too. Returns 0, as nothing can fail.
 int avx2_run(const float *x, const float *packed, const float *bias, float *y, int64_t M, int64_t N,
              int64_t K, int relu) {
     int64_t panels = (N + COLUMNS - 1) / COLUMNS;

@@ -225,7 +225,7 @@ def test_box_heads_of_open_groundingdino_stay_apart_where_it_trained_them_apart(
 ) -> None:
     """`dec_pred_bbox_embed_share = False`; with one head for all, the last would win."""
     # Not above: the library's old imports warn, and the filters for that hold in tests only.
-    from prelabel.engines.groundingdino.engine import GroundingDinoNetwork
+    from prelabel.engines.groundingdino.network import GroundingDinoNetwork
 
     demo = model_folder(demo_card, "models")
     for name in ("config.json", "tokenizer.json"):

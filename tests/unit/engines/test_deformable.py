@@ -44,7 +44,7 @@ def _built() -> None:
 def test_in_torch_it_is_what_groundingdino_computes(coordinates):
     from groundingdino.models.GroundingDINO.ms_deform_attn import MultiScaleDeformableAttention
 
-    from prelabel.engines.groundingdino.engine import OriginalAttention
+    from prelabel.engines.groundingdino.attention import OriginalAttention
 
     torch.manual_seed(0)
     theirs = MultiScaleDeformableAttention(num_points=4, batch_first=True).double()

@@ -67,7 +67,7 @@ def test_it_compiles_for_gpus(number, capability):
 def test_a_gpu_on_which_it_does_not_run_computes_in_torch_and_the_log_says_why(caplog):
     """A device without Triton stands for it: the processor."""
     with caplog.at_level(logging.WARNING):
-        sampler = deformable._triton_if_right(torch.device("cpu"), 32)
+        sampler = deformable._triton_if_correct(torch.device("cpu"), 32)
     assert sampler is deformable.sample_by_torch
     assert "without Triton's kernel" in caplog.text
 
@@ -76,4 +76,4 @@ def test_a_gpu_on_which_it_does_not_run_computes_in_torch_and_the_log_says_why(c
 def test_on_a_gpu_it_is_chosen():
     from prelabel.engines.kernels.deformable_attention_triton import sample_by_triton
 
-    assert deformable._triton_if_right(torch.device("cuda"), 32) is sample_by_triton
+    assert deformable._triton_if_correct(torch.device("cuda"), 32) is sample_by_triton

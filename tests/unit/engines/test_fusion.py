@@ -21,7 +21,7 @@ def layers(library: str) -> tuple[torch.nn.Module, torch.nn.Module]:
     if library == "groundingdino":
         from groundingdino.models.GroundingDINO.fuse_modules import BiMultiHeadAttention
 
-        from prelabel.engines.groundingdino.engine import OriginalBiAttention
+        from prelabel.engines.groundingdino.attention import OriginalBiAttention
 
         theirs = BiMultiHeadAttention(WIDTH, WIDTH, INNER, HEADS)
         ours = OriginalBiAttention(theirs)
@@ -70,7 +70,7 @@ def test_picture_and_text_receive_what_the_library_gives_them(
 def test_windows_attend_as_the_library_has_it(batch: int, shifted: bool) -> None:
     from groundingdino.models.GroundingDINO.backbone.swin_transformer import WindowAttention
 
-    from prelabel.engines.groundingdino.engine import OriginalWindowAttention
+    from prelabel.engines.groundingdino.attention import OriginalWindowAttention
 
     torch.manual_seed(0)
     theirs = WindowAttention(WIDTH, (3, 3), HEADS).double().eval()

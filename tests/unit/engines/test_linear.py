@@ -134,7 +134,7 @@ def test_without_a_library_there_are_no_kernels(monkeypatch):
     [("float32", True), ("auto", True), ("bfloat16", False), ("float64", False)],
 )
 def test_kernels_are_for_float32_alone(precision, packs):
-    assert resolve_placement("cpu", precision).packs is packs
+    assert resolve_placement("cpu", precision).allows_packed_linears is packs
 
 
 @needs_kernels

@@ -4,7 +4,7 @@ import torch
 from torch.nn.modules.module import register_module_forward_hook
 from transformers import BertConfig, BertModel
 
-from prelabel.engines.text_cache import TextFeatures
+from prelabel.engines.text_cache import CachedTextEncoder
 from prelabel.types import ImageRGB
 
 from .conftest import EngineFactory
@@ -34,7 +34,7 @@ class Counted:
             lambda module, args, kwargs, out: self.encoded.extend(kwargs["input_ids"].tolist()),
             with_kwargs=True,
         )
-        self.features = TextFeatures(self.bert, PAD, max_bytes)
+        self.features = CachedTextEncoder(self.bert, PAD, max_bytes)
 
     def __call__(self, *captions: list[int]) -> torch.Tensor:
         return self._run(self.features, captions)
@@ -44,7 +44,7 @@ class Counted:
         return self._run(self.bert, captions)
 
     def _run(self, module: torch.nn.Module, captions: tuple[list[int], ...]) -> torch.Tensor:
-        from prelabel.engines.groundingdino.engine import phrase_attention  # its imports warn
+        from prelabel.engines.groundingdino.network import phrase_attention  # its imports warn
 
         width = max(len(ids) for ids in captions)
         rows = torch.tensor([ids + [PAD] * (width - len(ids)) for ids in captions])

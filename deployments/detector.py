@@ -80,11 +80,15 @@ class Detector:
         )
         logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
 
-    async def __call__(self, query: DetectionQuery) -> AsyncIterator[DetectionOutcome]:
-        """Yields the detections of one picture, once; `deployments.handles` says why it yields. An
-        error is a value here, so that it arrives as it left.
+    async def __call__(
+        self, query: DetectionQuery, context: RequestContext
+    ) -> AsyncIterator[DetectionOutcome]:
+        """Yield the one outcome of a query: detections, or a PrelabelError as a value.
+
+        An error is a value because Serve logs a traceback for each exception. A stream, see
+        `deployments.handles.streamed`.
         """
-        admitted: asyncio.Task[DetectionOutcome] = await self._admit(query)
+        admitted: asyncio.Task[DetectionOutcome] = await self._admit((query, context))
         self._metrics.waiting(self._gate.waiting)
         try:
             yield await admitted
@@ -94,8 +98,10 @@ class Detector:
             self._metrics.cache("decoded", self.pictures.decoded)
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
-    async def _admit(self, queries: list[DetectionQuery]) -> list[asyncio.Task[DetectionOutcome]]:
-        """Let in what came together. The answer is the running work, not its result.
+    async def _admit(
+        self, calls: list[tuple[DetectionQuery, RequestContext]]
+    ) -> list[asyncio.Task[DetectionOutcome]]:
+        """Admit the queries that `@serve.batch` collected, and return their running tasks.
 
         Serve's batching is for admission alone: it closes a batch before the device is free, so
         the gate forms the batches of the model. Returning tasks and not results keeps a query from
@@ -106,8 +112,8 @@ class Detector:
         """
         return [asyncio.create_task(self._detect(query, context)) for query, context in calls]
 
-    async def _detect(self, query: DetectionQuery) -> DetectionOutcome:
-        with self._tracer.within(query.traceparent):
+    async def _detect(self, query: DetectionQuery, context: RequestContext) -> DetectionOutcome:
+        with self._tracer.restore(context):
             return await self.pictures.detect(query)
 
     def check_health(self) -> None:

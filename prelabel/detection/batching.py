@@ -121,9 +121,7 @@ class BatchGate(Generic[ItemT, ResultT]):
         self._batches_since_limit = 0  # successful batches since `_memory_limit` changed
         self.failures_in_a_row = 0  # batches without any result, since the last success
 
-    async def submit(
-        self, item: ItemT, bucket: Hashable, *, urgent: bool = False, request_id: str = "-"
-    ) -> ResultT:
+    async def submit(self, item: ItemT, bucket: Hashable, *, urgent: bool = False) -> ResultT:
         """Queue an item and return its result.
 
         An item whose caller is cancelled while it is queued is never run.
@@ -132,14 +130,13 @@ class BatchGate(Generic[ItemT, ResultT]):
             item: Input of the model.
             bucket: Only items with equal buckets share a batch.
             urgent: An annotator waits for the result: the item runs before all bulk items.
-            request_id: Named in the log if the model fails.
 
         Raises:
             DetectionError: The model failed on this item.
         """
         future: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
         context = copy_context() if self._trace else None
-        self._queue.append(_QueuedItem(item, bucket, urgent, request_id, future, context))
+        self._queue.append(_QueuedItem(item, bucket, urgent, current_request_id(), future, context))
         if self._worker is None or self._worker.done():
             # An empty context: the worker outlives this call and serves other callers as well.
             self._worker = asyncio.create_task(self._work(), context=Context())

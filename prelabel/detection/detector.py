@@ -76,7 +76,7 @@ class PictureDetector:
             max_age_s=cache.picture_s,
         )
         self.results: SingleFlightCache[ChunkResults] = SingleFlightCache(
-            _results_bytes, max_bytes=settings.result_cache_bytes
+            _results_bytes, max_bytes=cache.result_bytes
         )
         self._preparing = ThreadPoolExecutor(preparing_threads, thread_name_prefix="prepare")
         self._preparing_urgent = ThreadPoolExecutor(1, thread_name_prefix="prepare-urgent")
@@ -137,8 +137,7 @@ class PictureDetector:
         with timed(self._observe, "prepare"):
             items = await self._in_preparing_thread(query, self._prepare, part, query.phrases)
         chunks = await gather_or_cancel(
-            self._gate.submit(item, item.bucket, urgent=query.urgent, request_id=query.request_id)
-            for item in items
+            self._gate.submit(item, item.bucket, urgent=query.urgent) for item in items
         )
         return tuple(chunks)
 

@@ -1,6 +1,6 @@
 """Download of pictures from addresses that users wrote into tasks.
 
-Each redirect is a new request with a new connection, which the dialer checks again. One watchdog
+Each redirect is a new request with a new connection, which the connector checks again. One watchdog
 for each picture shuts its sockets when the time is up, wherever the server stalls: in the TLS
 handshake, the headers or the body. Only the wait for a name server is bounded by the system's
 resolver instead.
@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
 from prelabel.errors import ImageAddressError, ImageFetchError, ProxyError
-from prelabel.images.dialer import Dialer
+from prelabel.images.connector import CheckedConnector
 from prelabel.images.server import Server
 from prelabel.net.allowed_hosts import AllowedHosts
 from prelabel.net.origin import Credentials, Origin
@@ -37,7 +37,6 @@ from prelabel.net.transport import (
     Watchdog,
     connect_socket,
     resolve_host,
-    unreachable_reason,
     watchdog_for,
 )
 
@@ -105,7 +104,7 @@ class ImageFetcher:
     ) -> None:
         self._limits = limits
         self._tls = tls or tls_context()
-        self._dialer = Dialer(
+        self._connector = CheckedConnector(
             connect_timeout_s=limits.connect_timeout_s,
             allowed_hosts=AllowedHosts.of(allowed_hosts),
             trusted=None if trusted_url is None else Origin.of(trusted_url),
@@ -153,12 +152,14 @@ class ImageFetcher:
         watchdog: Watchdog,
     ) -> bytes | str:
         """Send one request. Returns the picture's bytes, or the URL of a redirect."""
-        server = self._dialer.server(Origin.of(str(request.url)))
+        server = self._connector.server(Origin.of(str(request.url)))
         if not server.is_label_studio:
             credentials = None
         scheme = server.origin.scheme
         forward = server.proxy if scheme == "http" else None
-        adapter = DialingAdapter(partial(self._dialer.dial, scheme, watchdog), self._tls, forward)
+        adapter = ConnectorAdapter(
+            partial(self._connector.open, scheme, watchdog), self._tls, forward
+        )
         with (
             _translated_errors(server, watchdog),
             closing(adapter),

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 from prelabel.images.server import Server
 from prelabel.net.allowed_hosts import AllowedHosts
-from prelabel.net.origin import Origin, is_public
+from prelabel.net.origin import Origin
 from prelabel.net.proxies import Proxies, Proxy, open_tunnel
-from prelabel.net.transport import Connect, Resolve, Watchdog, why_unreachable
+from prelabel.net.public_addresses import is_public
+from prelabel.net.transport import Connect, Resolve, Watchdog, unreachable_reason
 
 
 @dataclass(frozen=True, slots=True)
-class Dialer:
+class CheckedConnector:
     """Opens checked connections to the servers of pictures. Can be used from any thread.
 
     Attributes:
@@ -50,7 +51,7 @@ class Dialer:
         may_be_private = is_label_studio or self.allowed_hosts.has(origin)
         return Server(origin, is_label_studio, may_be_private, self.proxies.for_origin(origin))
 
-    def dial(self, scheme: str, watchdog: Watchdog, host: str, port: int) -> socket.socket:
+    def open(self, scheme: str, watchdog: Watchdog, host: str, port: int) -> socket.socket:
         """Resolve a host, check every address, and connect to an address that was checked.
 
         Host and port are those of the connection, whatever the URL looked like. With a proxy the
@@ -129,4 +130,4 @@ class Dialer:
     def _reason(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):
             return f"no connection within {self.connect_timeout_s:g} s"
-        return why_unreachable(error)
+        return unreachable_reason(error)

@@ -34,6 +34,7 @@ def select_detections(
         score, mean = chunk.phrase_max[rows, phrase], chunk.phrase_mean[rows, phrase]
         over = np.flatnonzero((score >= thresholds.box) & (mean >= thresholds.text))
         boxes_px = clip_xyxy(norm_to_px(chunk.boxes_xyxy_norm[over], image_wh), image_wh)
+        # The model's boxes can reach beyond the picture, and lie outside it altogether.
         visible = area_xyxy(boxes_px) > 0
         selected = over[visible]
         boxes.append(boxes_px[visible])

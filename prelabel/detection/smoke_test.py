@@ -16,7 +16,7 @@ from prelabel.engines.base import USUAL_PICTURES_HW, AnyEngine
 from prelabel.errors import ModelError, PrelabelError
 from prelabel.types import ImageRGB, RawDetections
 
-_PHRASE = "red square"
+_PHRASE = "red square"  # drawn in `_picture`; the demo model knows it as well
 _DOWNLOAD_AGAIN = (
     "Its files do not fit this version of the service: run `prelabel download` for it again."
 )

@@ -61,6 +61,7 @@ class Tiling:
         while _tile_count(image_wh, size, self.overlap) > self.max_tiles:
             size *= _SIZE_STEP
         tiles = tuple(_tiles(image_wh, size, self.overlap))
+        # A single tile would be the whole picture again.
         return (whole, *tiles) if len(tiles) > 1 else (whole,)
 
 
@@ -124,9 +125,9 @@ def _tiles(image_wh: tuple[int, int], size: float, overlap: float) -> Iterator[T
 
 
 def _spans(length: int, size: float, overlap: float) -> list[tuple[int, int]]:
-    """Return [start, end) of tiles of equal size and distance; the last one ends with the side."""
+    """Return [start, end) of tiles of equal size and distance along a side."""
     count, side = _tiles_along(length, size, overlap), min(length, math.ceil(size))
-    step = (length - side) / max(1, count - 1)
+    step = (length - side) / max(1, count - 1)  # the last tile ends with the side
     return [(round(i * step), round(i * step) + side) for i in range(count)]
 
 

@@ -122,6 +122,7 @@ class HuggingFaceNetwork:
             (GroundingDinoBiMultiHeadAttention, MMGroundingDinoBiMultiHeadAttention),
             PortBiAttention,
         )
+        # After the attention layers, which read weights that a packed layer no longer has.
         if placement.allows_packed_linears:
             pack_linears(model)
         text = model.get_submodule("model")

@@ -113,6 +113,7 @@ def _build(
     kind: Any = MMGroundingDinoForObjectDetection if is_mm else GroundingDinoForObjectDetection
     model: PreTrainedModel
     try:
+        # No path: config and weights are passed in, so that transformers reads no file.
         model, report = kind.from_pretrained(
             None, config=config, state_dict=dict(weights), dtype=dtype, output_loading_info=True
         )

@@ -53,7 +53,7 @@ class CachedTextEncoder(nn.Module):
         for i, row in enumerate(input_ids.tolist()):
             length = 1 + max(place for place, token in enumerate(row) if token != self._pad_id)
             key = tuple(row[:length])
-            features = self._cache.pop(key, None)
+            features = self._cache.pop(key, None)  # put back below, as the most recent one
             if features is None:
                 features = self._encode(
                     input_ids[i : i + 1, :length],

@@ -126,7 +126,7 @@ class TorchEngine:
                 probs = logits.to(self._placement.weights).sigmoid()
                 return probs.cpu().numpy(), boxes.to(self._placement.weights).cpu().numpy()
         except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # for the halves of the batch, which the gate runs next
             raise DeviceMemoryError(
                 "The picture does not fit the GPU's memory. Use a GPU with more memory, or a "
                 "smaller model; see `prelabel models`."

@@ -75,6 +75,7 @@ class CheckedConnector:
         try:
             return self._connect_to_any(addresses, port, watchdog)
         except OSError as error:
+            # The watchdog shuts sockets, which looks like a broken connection.
             if watchdog.is_over:
                 raise server.timeout_error(watchdog) from None
             raise server.unreachable_error(self._reason(error)) from None
@@ -115,6 +116,7 @@ class CheckedConnector:
         self, addresses: Collection[str], port: int, watchdog: Watchdog
     ) -> socket.socket:
         """Connect to the first address that accepts. Raises the error of the last attempt."""
+        # One budget for all addresses: a host with many dead ones must not take many times as long.
         give_up_at = time.monotonic() + self.connect_timeout_s
         last_error: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
         for address in addresses:

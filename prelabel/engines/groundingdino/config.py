@@ -104,7 +104,7 @@ class _PortConfig(_Config):
     num_feature_levels: int
     encoder_n_points: int
     decoder_n_points: int
-    positional_embedding_temperature: float = Field(default=20)
+    positional_embedding_temperature: float = Field(default=20)  # the default of transformers
 
 
 def read_original_config(path: Path, bert: BertConfig) -> Shape:

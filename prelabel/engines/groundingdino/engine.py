@@ -50,6 +50,7 @@ def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
     network.to(placement.device, placement.weights).eval()
     guard_convolutions(network)
     replace_attention(network, choose_sampler(placement, shape.hidden_dim // shape.heads))
+    # After the attention layers, which read weights that a packed layer no longer has.
     if placement.allows_packed_linears:
         pack_linears(network)
     network.bert = CachedTextEncoder(network.bert, PAD_ID)

@@ -78,6 +78,7 @@ class GroundingDinoNetwork(nn.Module):
             features, masks, None, positions, None, None, text
         )
         offsets = self.bbox_embed[-1](states[-1])
+        # One reference for each layer follows the proposals; the last layer refined the last but one.
         boxes_cxcywh = (offsets + inverse_sigmoid(references[-2])).sigmoid()
         return self._token_logits(states[-1], text), boxes_cxcywh
 
@@ -101,6 +102,7 @@ class GroundingDinoNetwork(nn.Module):
         features = [
             project(source) for project, source in zip(self.input_proj, sources, strict=False)
         ]
+        # Each remaining projection has stride 2 and reads the level before.
         coarser = sources[-1]
         for project in self.input_proj[len(sources) :]:
             coarser = project(coarser)
@@ -147,7 +149,7 @@ def _swin(shape: Shape) -> SwinTransformer:
         depths=list(shape.swin.depths),
         num_heads=list(shape.swin.num_heads),
         window_size=shape.swin.window,
-        out_indices=(1, 2, 3),
+        out_indices=(1, 2, 3),  # the last `_BACKBONE_LEVELS` of four stages
     )
 
 

@@ -14,6 +14,7 @@ import torch
 @cache
 def kernels() -> ctypes.CDLL | None:
     """Return the library of this installation; None if it was not built."""
+    # setuptools builds and names it as an extension module, but it has no Python interface.
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name("_kernels" + suffix)
         if path.is_file():

@@ -147,13 +147,13 @@ AMX static int run(const float *x, const uint16_t *packed, const float *bias, fl
     int failed = 0;
 #pragma omp parallel
     {
-        struct tile_config before, ours = {.palette = 1};
-        for (int i = 0; i < 8; i++) ours.row_bytes[i] = 64, ours.rows[i] = SIDE;
+        struct tile_config before, config = {.palette = 1};
+        for (int i = 0; i < 8; i++) config.row_bytes[i] = 64, config.rows[i] = SIDE;
         uint16_t *tiles = aligned_alloc(64, ROWS * steps * DEPTH * 2 * sizeof *tiles);
         float results[PAIR * PAIR] __attribute__((aligned(64)));
         int64_t split_from = -1;
         _tile_storeconfig(&before);
-        _tile_loadconfig(&ours);
+        _tile_loadconfig(&config);
 #pragma omp for collapse(2) schedule(dynamic)
         for (int64_t from = 0; from < M; from += ROWS)
             for (int64_t c = 0; c < chunks; c++) {

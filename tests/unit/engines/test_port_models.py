@@ -230,7 +230,9 @@ def test_checkpoint_of_groundingdino_is_sent_to_its_engine(tmp_path: Path) -> No
 
 def test_unknown_text_encoder_is_a_sentence(tmp_path: Path, tiny_checkpoint: Path) -> None:
     shutil.copytree(tiny_checkpoint, tmp_path, dirs_exist_ok=True)
-    with pytest.raises(ModelError, match=r"no text encoder 'bert'\. Say bert-base-uncased"):
+    with pytest.raises(
+        ModelError, match=r"no text encoder 'bert'\. In the card of own, set bert-base-uncased"
+    ):
         load(card_of(tmp_path, text_encoder="bert"))
 
 

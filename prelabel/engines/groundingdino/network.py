@@ -78,7 +78,7 @@ class GroundingDinoNetwork(nn.Module):
             features, masks, None, positions, None, None, text
         )
         offsets = self.bbox_embed[-1](states[-1])
-        # One reference for each layer follows the proposals; the last layer refined the last but one.
+        # The proposals come first, then the boxes of each layer: the last layer refined the [-2].
         boxes_cxcywh = (offsets + inverse_sigmoid(references[-2])).sigmoid()
         return self._token_logits(states[-1], text), boxes_cxcywh
 

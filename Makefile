@@ -48,7 +48,7 @@ test-cluster: .venv/test.stamp  ## Several Ray nodes on this machine: scaling, f
 	$(BIN)/pytest tests/cluster -v -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 soak: .venv/test.stamp  ## Steady mixed work, in search of leaks and slowness (MINUTES=2 for a try)
-	$(BIN)/python -m tests.cluster.soak --minutes $(MINUTES)
+	$(BIN)/python -m tests.support.soak --minutes $(MINUTES)
 
 nightly:  ## What is too long for every change: test-cluster, image-test, soak; an hour, alone on the machine
 	$(MAKE) test-cluster

@@ -2,6 +2,6 @@
 
 import os
 
-from tests.ray_env import RAY_ENV
+from tests.support.ray_environment import RAY_ENV
 
 os.environ.update(RAY_ENV)  # before Ray is loaded; as `make` and the image start the service

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.load import CONFIG, CORRECT, Client, Load
-from tests.cluster.nodes import Cluster, cluster, production_config, wait_for
-from tests.cluster.pixel_app import Block
+from tests.support.load import CONFIG, CORRECT, Client, Load
+from tests.support.pixel_app import Block
+from tests.support.ray_cluster import Cluster, cluster, production_config, wait_for
 
 logger = logging.getLogger(__name__)
 

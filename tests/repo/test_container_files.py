@@ -29,10 +29,10 @@ from deploy.release import released
 from prelabel import __version__
 from prelabel.checkpoints.cards import models_path
 from prelabel.settings.application import AppSettings, Environment
-from tests.e2e.servers import free_port
-from tests.ray_env import RAY_ENV
+from tests.support.paths import ROOT
+from tests.support.processes import free_port
+from tests.support.ray_environment import RAY_ENV
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 CLUSTERS: dict[str, dict[str, Any]] = {

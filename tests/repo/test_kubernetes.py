@@ -28,9 +28,9 @@ from ray.serve.schema import ServeDeploySchema
 from deployments.placement import CPU_ENVIRONMENT
 from prelabel.checkpoints.cards import load_card
 from prelabel.settings.application import AppSettings, Environment
-from tests.unit import kuberay
+from tests.support import kuberay
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy/kubernetes"
 KUBECTL = Path(sys.executable).with_name("kubectl")
 OVERLAYS = ("cpu", "gpu")

@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,8 +11,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.placement import DetectorPlace, place_detector, threads_for
 from prelabel.settings.application import AppSettings
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
 TRACKED = subprocess.run(
     ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -153,17 +152,17 @@ def test_a_python_that_does_not_fit_is_named(tmp_path):
 
 # Where each command that the README shows is run. A new one needs a test, and a line here.
 RUN_BY = {
-    "make serve": ("tests/e2e/service.py", '"make", "serve"'),
+    "make serve": ("tests/support/service.py", '"make", "serve"'),
     ".venv/bin/prelabel predict examples/demo/garden.jpg": (
         "tests/serve/test_examples.py",
         '"predict", DEMO / case["image"]',
     ),
     ".venv/bin/prelabel connect": ("tests/e2e/test_doctor.py", '"connect", "--project"'),
     ".venv/bin/prelabel doctor": ("tests/e2e/test_doctor.py", '"doctor", "--project"'),
-    ".venv/bin/prelabel models": ("tests/unit/test_cli.py", 'prelabel("models"'),
-    ".venv/bin/prelabel download": ("tests/unit/test_download.py", '"download"'),
-    ".venv/bin/prelabel calibrate": ("tests/unit/test_cli.py", 'prelabel("calibrate"'),
-    "label-studio start": ("tests/e2e/label_studio.py", '"start"'),
+    ".venv/bin/prelabel models": ("tests/unit/cli/test_main.py", 'prelabel("models"'),
+    ".venv/bin/prelabel download": ("tests/unit/checkpoints/test_download.py", '"download"'),
+    ".venv/bin/prelabel calibrate": ("tests/unit/cli/test_main.py", 'prelabel("calibrate"'),
+    "label-studio start": ("tests/support/label_studio.py", '"start"'),
     "export LABEL_STUDIO_HOST": ("tests/e2e/conftest.py", "LABEL_STUDIO_HOST"),
     "export LABEL_STUDIO_ACCESS_TOKEN": ("tests/e2e/conftest.py", "LABEL_STUDIO_ACCESS_TOKEN"),
 }

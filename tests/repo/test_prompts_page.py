@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prelabel.phrases.matching import Step
-from tests.unit.test_matching import looked_for, plan_of
+from tests.support.plans import looked_for, plan_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
 EXAMPLES = [

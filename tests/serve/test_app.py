@@ -8,7 +8,8 @@ import requests
 from prelabel.errors import ModelError
 from prelabel.settings.application import AppSettings
 from serve_app import build_app
-from tests.serve.conftest import CONFIG, fresh
+from tests.support.scenes import fresh
+from tests.support.service_client import CONFIG
 
 
 def test_a_model_that_is_not_there_fails_at_start_with_the_command_that_fetches_it(tmp_path):

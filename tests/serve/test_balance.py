@@ -3,9 +3,8 @@
 from benchmarks.bodies import picture, requests_for
 from benchmarks.servers import fix_detectors
 from benchmarks.timing import closed_loop
-from tests.e2e.servers import free_port
-from tests.serve.alone import serving
-from tests.serve.conftest import shipped_config
+from tests.support.processes import free_port
+from tests.support.serve_process import serving, shipped_config
 
 ONE_PER_S = 4 / (0.1 + 4 * 0.1)  # what the slow engine does in batches of four
 

@@ -1,17 +1,17 @@
 """All tasks of a large project in one request, as "Retrieve predictions" sends them."""
 
 import logging
-import os
 import statistics
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from benchmarks.timing import percentile
-from tests.entries import typed
-from tests.serve.conftest import CONFIG, fresh
+from tests.support.replicas import replicas
+from tests.support.result_entries import typed
+from tests.support.scenes import fresh
+from tests.support.service_client import CONFIG
 
 LOG = logging.getLogger(__name__)
 TASKS = 1000
@@ -52,30 +52,6 @@ def retrieve(service, pending):
     assert not any("result" in entry for entry in left)  # so that they are asked for again
     stored = {i: entry for i, entry in zip(pending, entries, strict=True) if "error" not in entry}
     return stored, seconds
-
-
-def replicas():
-    """Folders in /proc of the replicas of this session's Ray, by what runs in them."""
-    fathers = {}
-    names = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_bytes().decode()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
-        fathers[int(folder.name)] = int(fields[1])
-        if command.startswith("ray::ServeReplica:prelabel:"):
-            title = command.split(":")[4].rstrip("\0")
-            names[int(folder.name)] = title.partition(".")[0]  # behind it stands what it does now
-    ours = {}
-    for pid, name in names.items():
-        ancestor = pid
-        while ancestor in fathers and ancestor != os.getpid():
-            ancestor = fathers[ancestor]
-        if ancestor == os.getpid():
-            ours[Path(f"/proc/{pid}")] = name
-    return ours
 
 
 def begin_to_count(process):

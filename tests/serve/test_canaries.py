@@ -7,7 +7,9 @@ from pathlib import Path
 import ray
 import requests
 
-from tests.serve.conftest import CANARY, CONFIG, PASSWORD, SCENE, USER, Service, Web
+from tests.support.scenes import SCENE
+from tests.support.service_client import CONFIG, PASSWORD, USER, Service
+from tests.support.web import CANARY, Web
 
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 SECRETS = (CANARY, PASSWORD, BASIC)

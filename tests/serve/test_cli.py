@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.serve.conftest import PASSWORD, ROOT, USER, encoded, scene
+from tests.support.paths import ROOT
+from tests.support.scenes import encoded, scene
+from tests.support.service_client import PASSWORD, USER
 
 PRELABEL = Path(sys.executable).with_name("prelabel")
 

@@ -5,7 +5,7 @@ import re
 import grpc
 import pytest
 
-from tests.serve.test_bulk import replicas
+from tests.support.replicas import replicas
 
 METHODS = ("HandleRequest", "HandleRequestWithRejection", "HandleRequestStreaming")
 LISTEN = "0A"

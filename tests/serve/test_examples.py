@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from prelabel.boxes import iou_xyxy
-from tests.serve.conftest import ROOT, data_uri
+from tests.support.paths import ROOT
+from tests.support.scenes import data_uri
 
 DEMO = ROOT / "examples" / "demo"
 CASES = json.loads((DEMO / "cases.json").read_text())

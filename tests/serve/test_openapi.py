@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.serve.conftest import Service
+from tests.support.service_client import Service
 
 ROUTES = {
     *("GET /", "GET /health", "GET /versions", "GET /is_training", "GET /metrics", "GET /prompts"),

@@ -5,8 +5,9 @@ import itertools
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from tests.entries import number, typed
-from tests.serve.conftest import CONFIG, SCENE, fresh
+from tests.support.result_entries import number, typed
+from tests.support.scenes import SCENE, fresh
+from tests.support.service_client import CONFIG
 
 PROJECTS = (f"{number}.99" for number in itertools.count(9900))
 

@@ -8,8 +8,10 @@ import requests
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image, ImageDraw
 
-from tests.entries import number, typed
-from tests.serve.conftest import CANARY, CONFIG, SCENE, data_uri, encoded, fresh, scene
+from tests.support.result_entries import number, typed
+from tests.support.scenes import SCENE, data_uri, encoded, fresh, scene
+from tests.support.service_client import CONFIG
+from tests.support.web import CANARY
 
 TRUTH = {"red circle": (60, 60, 220, 220), "blue square": (380, 200, 560, 400)}
 

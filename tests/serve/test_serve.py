@@ -16,9 +16,10 @@ import httpx
 import pytest
 import yaml
 
-from tests.e2e.servers import ROOT, end_leftovers, free_port
-from tests.serve.alone import environment
-from tests.serve.conftest import encoded, scene, shipped_config
+from tests.support.paths import ROOT
+from tests.support.processes import end_leftovers, free_port
+from tests.support.scenes import encoded, scene
+from tests.support.serve_process import environment, shipped_config
 
 PRELABEL = Path(sys.executable).with_name("prelabel")
 START_S = 180

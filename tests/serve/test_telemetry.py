@@ -25,10 +25,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from deployments.placement import CPU_ENVIRONMENT
 from prelabel.observability.spans import TraceSettings
-from tests.e2e.servers import free_port
-from tests.serve.alone import serving
-from tests.serve.conftest import CANARY, CONFIG, ROOT, Service, Web, fresh
-from tests.serve.test_bulk import replicas
+from tests.support.paths import ROOT
+from tests.support.processes import free_port
+from tests.support.replicas import replicas
+from tests.support.scenes import fresh
+from tests.support.serve_process import serving
+from tests.support.service_client import CONFIG, Service
+from tests.support.web import CANARY, Web
 
 PATIENCE_S = 30
 SHIPPED = (ROOT / "serve_config.yaml").read_text()

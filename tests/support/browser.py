@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.sync_api import BrowserContext, Locator, Page, Route, sync_playwright
 
-from .label_studio import PASSWORD, USER
+from tests.support.label_studio import PASSWORD, USER
 
 CHROMIUM = shutil.which("chromium")  # the system's: Playwright's own is not installed
 ARGS = [

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from .servers import ROOT, free_port, running
+from tests.support.paths import ROOT
+from tests.support.processes import free_port, running
 
 PROGRAM = ROOT / ".venv-labelstudio/bin/moto_server"
 

@@ -3,7 +3,7 @@
 import os
 import secrets
 
-from tests.ray_env import RAY_ENV
+from tests.support.ray_environment import RAY_ENV
 
 
 def prepare() -> None:

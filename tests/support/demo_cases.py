@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 
 from prelabel.boxes import iou_xyxy
 from prelabel.types import Floats
-
-from .servers import ROOT
+from tests.support.paths import ROOT
 
 DEMO = ROOT / "examples/demo"
 IOU = 0.5
@@ -61,6 +61,17 @@ def labeling_config(labels: Iterable[str], controls: str = "") -> str:
 {values}
   </RectangleLabels>
 </View>"""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The demo pictures and a labeling config that knows all their labels."""
+
+    cases: list[Case]
+
+    @cached_property
+    def config(self) -> str:
+        return labeling_config(sorted({label for case in self.cases for label in case.labels}))
 
 
 def boxes_of(result: Iterable[dict[str, Any]]) -> list[LabelledBox]:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import requests
 
-from tests.unit.http_server import Exchange, LocalServer, Received, serve
+from tests.support.http_server import Exchange, LocalServer, Received, serve
 
 Json = dict[str, Any]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
-from tests.unit.http_server import Exchange, LocalServer, Received
+from tests.support.http_server import Exchange, LocalServer, Received
 
 HOP_BY_HOP = {"proxy-authorization", "proxy-connection", "connection", "transfer-encoding"}
 

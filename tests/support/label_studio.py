@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 
-from .servers import ROOT, free_port, running
+from tests.support.paths import ROOT
+from tests.support.processes import free_port, running
 
 USER = "annotator@example.com"
 PASSWORD = "only-for-this-test"

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.cluster.pixel_app import LABELS, Block
+from tests.support.pixel_app import LABELS, Block
 
 _LABELS = "".join(f'<Label value="{label}"/>' for label in LABELS)
 CONFIG = (

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 STOP_TIMEOUT_S = 30
 
 

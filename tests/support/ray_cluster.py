@@ -25,9 +25,11 @@ import yaml
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
-from tests.e2e.servers import ROOT, free_port
-from tests.ray_env import beside_others
+from tests.support.paths import ROOT
+from tests.support.processes import free_port
+from tests.support.ray_environment import beside_others
 
+DETECTORS = 2  # in the session's steady cluster
 PATIENCE_S = 180
 
 
@@ -266,7 +268,7 @@ def cluster(environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
 
 def production_config(
     *,
-    import_path: str = "tests.cluster.pixel_app:build_app",
+    import_path: str = "tests.support.pixel_app:build_app",
     args: Mapping[str, Any] | None = None,
     detector: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -289,3 +291,9 @@ def production_config(
         elif deployment["name"] == "Ingress":
             deployment["autoscaling_config"]["max_replicas"] = 2
     return config
+
+
+def steady_config(**changes: object) -> dict[str, object]:
+    """Of `steady`."""
+    fixed = {"min_replicas": DETECTORS, "max_replicas": DETECTORS}
+    return production_config(detector=fixed, **changes)  # type: ignore[arg-type]

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.e2e.servers import ROOT, free_port
+from tests.support.paths import ROOT
+from tests.support.processes import free_port
 
 RAY_ENV = dict(
     line.split("=", 1)

@@ -1,4 +1,6 @@
-"""Applications on a Ray of their own: `python -m tests.serve.alone CONFIG`, a process of its own.
+"""Applications on a Ray of their own, in a process of its own.
+
+Usage: `python -m tests.support.serve_process CONFIG`.
 
 It says where Serve's logs are, once all runs, and goes when its input ends.
 """
@@ -16,10 +18,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.servers import ROOT
-from tests.ray_env import RAY_ENV, beside_others
+import yaml
+
+from tests.support.paths import ROOT
+from tests.support.ray_environment import RAY_ENV, beside_others
 
 PATIENCE_S = 180
+
+
+def shipped_config() -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    return config
 
 
 def environment(folder: str) -> dict[str, str]:
@@ -31,7 +40,7 @@ def environment(folder: str) -> dict[str, str]:
 def serving(config: dict[str, Any], variables: dict[str, str] | None = None) -> Iterator[Path]:
     """Serve's logs, while the applications run. variables: more of the environment."""
     with tempfile.TemporaryDirectory(prefix="pre-", dir="/tmp") as folder:  # sockets' paths
-        command = [sys.executable, "-m", "tests.serve.alone", json.dumps(config)]
+        command = [sys.executable, "-m", "tests.support.serve_process", json.dumps(config)]
         with (
             (Path(folder) / "stderr").open("w+") as said,
             subprocess.Popen(

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from .servers import ROOT, end_leftovers, free_port, running
+from tests.support.paths import ROOT
+from tests.support.processes import end_leftovers, free_port, running
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Hours of ordinary work in some minutes: does the service leak, or become slower?
 
-`python -m tests.cluster.soak --minutes 30` exits with what is wrong. After a warm-up, in which all
+`python -m tests.support.soak --minutes 30` exits with what is wrong. After a warm-up, in which all
 caches fill, it compares the beginning with the end: the replicas' memory, the objects in Ray's
 store, and the times of interactive requests.
 
@@ -35,9 +35,9 @@ from ray._private import internal_api
 
 from benchmarks import bodies
 from benchmarks.timing import percentile
-from tests.cluster.load import Client
-from tests.cluster.nodes import Cluster, cluster, wait_for
-from tests.e2e.servers import ROOT
+from tests.support.load import Client
+from tests.support.paths import ROOT
+from tests.support.ray_cluster import Cluster, cluster, wait_for
 
 MIB = 1024 * 1024
 MEMORY_GROWTH, DRIFT = 0.02, 0.10

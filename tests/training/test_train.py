@@ -14,11 +14,11 @@ import torch
 
 from prelabel.checkpoints.cards import load_card
 from prelabel.engines import load_engine
+from tests.support.paths import ROOT
 from training.icons import Sprites
 from training.train import Batches, Recipe, Trainer
 from training.world import World
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = Recipe.read("tiny")
 
 # Training computes in bfloat16, and Muon in PyTorch knows nothing else.

@@ -34,7 +34,7 @@ from prelabel.prompts.planner import asked_by_submit
 from prelabel.prompts.store import PromptBook, StoredPrompt, open_memory
 from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import DetectionQuery, Detections, ProjectPrompts, PromptRequest, TaskPlan
-from tests.unit.http_server import Network
+from tests.support.http_server import Network
 
 VERSION = "demo-0123456789"
 LIMITS = FetchLimits(max_bytes=1_000_000, connect_timeout_s=2, total_timeout_s=5)

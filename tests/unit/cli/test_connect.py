@@ -17,8 +17,8 @@ from prelabel.errors import LabelingConfigError, LabelStudioError, PrelabelError
 from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.origin import same_address
 from prelabel.settings.application import Environment
-from tests.unit.http_server import LocalServer
-from tests.unit.label_studio import BLOCKED, CONFIG, LEGACY, LabelStudio, running
+from tests.support.fake_label_studio import BLOCKED, CONFIG, LEGACY, LabelStudio, running
+from tests.support.http_server import LocalServer
 from tests.unit.local_service import VERSION, LocalService
 from tests.unit.local_service import running as service_running
 

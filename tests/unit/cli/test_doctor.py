@@ -24,8 +24,7 @@ from prelabel.labelstudio.rest import LabelStudioAPI, predict_request
 from prelabel.prompts.store import FileMemory, PromptBook, ReopenedMemory
 from prelabel.settings.application import Environment
 from prelabel.types import PromptRequest
-from tests.unit.http_server import serve
-from tests.unit.label_studio import (
+from tests.support.fake_label_studio import (
     ACCESS,
     CONFIG,
     LEGACY,
@@ -34,6 +33,7 @@ from tests.unit.label_studio import (
     personal_token,
     running,
 )
+from tests.support.http_server import serve
 from tests.unit.local_service import LocalService
 from tests.unit.local_service import running as service_running
 

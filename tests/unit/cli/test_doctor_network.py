@@ -13,10 +13,10 @@ import pytest
 
 from prelabel.cli.doctor import Examined, Finding, Status, examine
 from prelabel.settings.application import Environment
-from tests.unit.authority import Authority
-from tests.unit.forward_proxy import ForwardProxy, proxying
-from tests.unit.http_server import serve
-from tests.unit.label_studio import LabelStudio
+from tests.support.certificate_authority import Authority
+from tests.support.fake_label_studio import LabelStudio
+from tests.support.forward_proxy import ForwardProxy, proxying
+from tests.support.http_server import serve
 from tests.unit.local_service import LocalService
 from tests.unit.local_service import running as service_running
 

@@ -15,7 +15,7 @@ from prelabel.cli import service_client as asking
 from prelabel.cli.service_client import AskError, SilentError, StartingError
 from prelabel.cli.service_start import wait_until_up
 from prelabel.net.egress import Egress
-from tests.unit.http_server import Exchange, LocalServer, Received, serve
+from tests.support.http_server import Exchange, LocalServer, Received, serve
 
 # As HAProxy, and Serve's own proxy, answer before an application is there.
 NO_ROUTE = b"Path '/health' not found. Ping http://.../-/routes for available routes."

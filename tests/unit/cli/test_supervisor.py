@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.e2e.servers import processes_with
+from tests.support.processes import processes_with
 
 MARK = "PRELABEL_TEST_MARK"
 PATIENCE_S = 30

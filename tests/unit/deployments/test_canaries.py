@@ -6,7 +6,6 @@ and a foreign host are servers on loopback that write down all that they get.
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import socket
@@ -21,20 +20,19 @@ from pydantic import SecretStr
 
 from prelabel.errors import PrelabelError
 from prelabel.settings.application import Environment
-from tests.unit.hostile_images import png
-from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve
+from tests.support.canaries import (
+    ACCESS,
+    BASIC,
+    LEGACY,
+    PASSWORD,
+    PERSONAL,
+    REDIS_PASSWORD,
+    USER,
+    found_in,
+)
+from tests.support.hostile_images import png
+from tests.support.http_server import Exchange, LocalServer, Network, Received, serve
 from tests.unit.local_service import LocalService
-from tests.unit.test_client import jwt
-
-LEGACY = "canary-legacy-0123456789abcdef01234567"
-PERSONAL = jwt(token_type="refresh", exp=8_000_000_000, iat=1, jti="canary-personal")
-ACCESS = jwt(token_type="access", exp=8_000_000_000, iat=1, jti="canary-access")
-USER, PASSWORD = "annotator", "canary-password"
-REDIS_PASSWORD = "canary-redis"
-BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-CANARIES = (LEGACY, PERSONAL, ACCESS, PASSWORD, REDIS_PASSWORD, BASIC, "canary")
-# Parts of a JSON web token are secrets, too, and may be cut or escaped differently.
-CANARIES += (*PERSONAL.split(".")[1:2], *ACCESS.split(".")[1:2])
 
 FOREIGN = "93.184.216.34"
 PICTURE = png((8, 8))
@@ -42,10 +40,6 @@ CONFIG = (
     '<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>'
     '<RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels></View>'
 )
-
-
-def found_in(text: object) -> list[str]:
-    return [canary for canary in CANARIES if canary in str(text)]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from deployments.placement import DetectorPlace
 from prelabel.checkpoints.cards import load_card
 from prelabel.settings.application import AppSettings
 from prelabel.types import Detections
-from tests.unit.test_detecting import CountingEngine, query
+from tests.support.counting_engine import CountingEngine, query
 
 
 def test_the_thread_that_loads_a_model_is_the_only_one_that_runs_it():

@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentResponseGenerator
 from deployments.handles import call
 from prelabel.errors import DetectionError, PromptMemoryError
 from prelabel.types import DetectionQuery, LookPlan, PromptEcho, Target, TaskPlan, Thresholds
-from tests.unit.test_canaries import found_in
+from tests.support.canaries import found_in
 
 
 class Method:

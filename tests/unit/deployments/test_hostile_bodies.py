@@ -16,8 +16,8 @@ import pytest
 from pydantic import SecretStr
 
 from prelabel.settings.application import Environment
-from tests.unit.hostile_images import png
-from tests.unit.http_server import Network
+from tests.support.hostile_images import png
+from tests.support.http_server import Network
 from tests.unit.local_service import LocalService
 
 CANARY = "canary-0123456789abcdef0123456789abcdef"

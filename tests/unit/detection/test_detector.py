@@ -1,68 +1,14 @@
 """From bytes to detections around an engine that counts, decoding and waiting as the real one."""
 
 import asyncio
-import io
-import time
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from prelabel.detection.batching import BatchGate
 from prelabel.detection.detector import PictureDetector
 from prelabel.errors import DetectionError, ImageDecodeError
 from prelabel.settings.application import AppSettings
-from prelabel.types import DetectionQuery, RawDetections, Thresholds
-
-SCORES = np.array([0.9, 0.6, 0.4, 0.2], np.float32)
-
-
-@dataclass(frozen=True)
-class Item:
-    pixels: np.ndarray
-    phrases: tuple[str, ...]
-    bucket: str = "one"
-
-
-class CountingEngine:
-    """Finds four boxes for each phrase, with falling scores; counts what it is given.
-
-    chunk: most phrases of an item; broken: it fails on everything; seconds: that a pass takes.
-    """
-
-    def __init__(self, chunk: int = 1000, *, broken: bool = False, seconds: float = 0) -> None:
-        self._chunk, self._broken, self._seconds = chunk, broken, seconds
-        self.prepared: list[tuple[int, int]] = []
-        self.seen = 0
-
-    def prepare(self, image, phrases):
-        self.prepared.append(image.shape[:2])
-        starts = range(0, len(phrases), self._chunk)
-        return [Item(image, tuple(phrases[i : i + self._chunk])) for i in starts]
-
-    def detect(self, items):
-        self.seen += len(items)
-        time.sleep(self._seconds)
-        if self._broken:
-            raise DetectionError("broken")
-        return [self._raw(len(item.phrases)) for item in items]
-
-    def _raw(self, phrases: int) -> RawDetections:
-        corner = np.linspace(0.1, 0.5, len(SCORES))[:, None]
-        boxes = np.hstack([corner, corner, corner + 0.2, corner + 0.2])
-        scores = np.repeat(SCORES[:, None], phrases, axis=1)
-        return RawDetections(boxes, scores, scores, 0)
-
-
-def encoded(size=(60, 40), colour="red"):
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def query(image=None, phrases=("cat",), box=0.3, *, urgent=True):
-    return DetectionQuery(image or encoded(), phrases, Thresholds(box, 0.0), urgent)
+from tests.support.counting_engine import CountingEngine, encoded, query
 
 
 def ask(*queries, at_once=False, engine=None, **settings):

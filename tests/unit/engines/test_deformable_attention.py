@@ -16,23 +16,7 @@ from prelabel.engines.kernels.deformable_attention import (
     sample_by_torch,
 )
 from prelabel.engines.kernels.library import kernels
-
-LEVELS_HW = torch.tensor([[7, 5], [4, 3], [2, 2], [1, 1]])
-POSITIONS = int(LEVELS_HW.prod(1).sum())
-
-
-def inputs(coordinates, width=32, heads=8, points=4, spread=4.0):
-    """Arguments of a `Sampler` for 3 items of 11 queries, some far out of the picture."""
-    torch.manual_seed(coordinates)
-    offsets = spread * torch.randn(3, 11, heads, len(LEVELS_HW), points, 2)
-    weights = torch.randn(3, 11, heads, len(LEVELS_HW) * points).softmax(-1)
-    return (
-        torch.randn(3, POSITIONS, heads, width),
-        LEVELS_HW,
-        torch.rand(3, 11, len(LEVELS_HW), coordinates) * 1.4 - 0.2,
-        offsets,
-        weights.view(*offsets.shape[:-1]),
-    )
+from tests.support.attention_inputs import LEVELS_HW, POSITIONS, attention_inputs
 
 
 @pytest.fixture(autouse=True)
@@ -67,13 +51,13 @@ def test_in_torch_it_is_what_groundingdino_computes(coordinates):
 )
 @pytest.mark.parametrize("spread", [0.0, 1.0, 50.0])
 def test_the_kernel_is_equal(coordinates, width, heads, points, spread):
-    arguments = inputs(coordinates, width, heads, points, spread)
+    arguments = attention_inputs(coordinates, width, heads, points, spread)
     difference = sample_by_kernel(*arguments) - sample_by_torch(*arguments)
     assert difference.abs().max() < 1e-4
 
 
 def test_exactly_on_the_border_it_reads_nothing_beyond():
-    value, levels_hw, _, offsets, weights = inputs(2)
+    value, levels_hw, _, offsets, weights = attention_inputs(2)
     corners = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.5]])
     for corner in corners:
         reference = corner.expand(3, 11, len(LEVELS_HW), 2)
@@ -84,13 +68,13 @@ def test_exactly_on_the_border_it_reads_nothing_beyond():
 
 
 def test_bfloat16_is_widened_before_it_is_summed():
-    narrow = [t.bfloat16() if t.is_floating_point() else t for t in inputs(4)]
+    narrow = [t.bfloat16() if t.is_floating_point() else t for t in attention_inputs(4)]
     wide = [t.float() if t.is_floating_point() else t for t in narrow]
     assert torch.equal(sample_by_kernel(*narrow), sample_by_kernel(*wide))
 
 
 def test_other_layouts_in_memory_are_read_right():
-    value, levels_hw, reference, offsets, weights = inputs(2)
+    value, levels_hw, reference, offsets, weights = attention_inputs(2)
     strided = value.transpose(0, 1).contiguous().transpose(0, 1)
     repeated = reference[:, :, :1].expand(-1, -1, len(LEVELS_HW), -1)
     assert torch.equal(
@@ -100,14 +84,14 @@ def test_other_layouts_in_memory_are_read_right():
 
 
 def test_no_number_for_a_place_reads_no_memory():
-    value, levels_hw, reference, offsets, weights = inputs(2)
+    value, levels_hw, reference, offsets, weights = attention_inputs(2)
     for nonsense in (np.nan, np.inf, -np.inf, 1e30):
         found = sample_by_kernel(value, levels_hw, reference, offsets * 0 + nonsense, weights)
         assert torch.equal(found, torch.zeros_like(found))
 
 
 def test_an_item_does_not_depend_on_its_neighbours():
-    value, levels_hw, *others = inputs(4)
+    value, levels_hw, *others = attention_inputs(4)
     together = sample_by_kernel(value, levels_hw, *others)
     for i in range(3):
         alone = sample_by_kernel(value[i : i + 1], levels_hw, *(t[i : i + 1] for t in others))

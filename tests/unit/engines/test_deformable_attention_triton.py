@@ -17,14 +17,14 @@ INTERPRETED = """
 import torch
 from prelabel.engines.kernels.deformable_attention import sample_by_torch
 from prelabel.engines.kernels.deformable_attention_triton import sample_by_triton
-from tests.unit.engines.test_deformable import inputs
+from tests.support.attention_inputs import attention_inputs
 
 for coordinates in (2, 4):
     for width, heads, points, spread in ((32, 2, 2, 4.0), (7, 3, 1, 50.0), (8, 1, 4, 0.0)):
-        arguments = inputs(coordinates, width, heads, points, spread)
+        arguments = attention_inputs(coordinates, width, heads, points, spread)
         difference = (sample_by_triton(*arguments) - sample_by_torch(*arguments)).abs().max()
         assert difference < 1e-5, (coordinates, width, float(difference))
-    value, *others = inputs(coordinates, 32, 1, 1, 1.0)
+    value, *others = attention_inputs(coordinates, 32, 1, 1, 1.0)
     narrow = sample_by_triton(value.bfloat16(), *others)
     assert narrow.dtype == torch.bfloat16
     wide = sample_by_torch(value.bfloat16().float(), *others)

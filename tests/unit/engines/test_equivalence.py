@@ -13,8 +13,7 @@ from prelabel.detection.scoring import select_detections
 from prelabel.engines.groundingdino.config import read_port_config
 from prelabel.engines.torch_engine import TorchEngine
 from prelabel.types import ImageRGB, RawDetections, Thresholds
-
-from .conftest import EngineFactory
+from tests.support.engine_factory import EngineFactory
 
 ENGINES = ("groundingdino", "huggingface")
 PROMPTS = (("red circle", "blue square"), ("cat",), ("green star", "dog", "blue square", "sun"))

@@ -16,7 +16,7 @@ from transformers.models.swin.modeling_swin import SwinPatchMerging
 from prelabel.engines.mmdetection import config_of, to_port
 from prelabel.errors import ModelError
 from prelabel.types import ImageRGB
-from tests.unit.engines.tiny_models import (
+from tests.support.tiny_models import (
     BASE,
     LARGE,
     SEPARATE,

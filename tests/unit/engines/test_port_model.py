@@ -20,7 +20,7 @@ from prelabel.engines.tokenizer import CaptionTokenizer
 from prelabel.engines.torch_engine import Batch, TorchEngine
 from prelabel.errors import ModelError
 from prelabel.types import ImageRGB, RawDetections
-from tests.unit.engines.tiny_models import (
+from tests.support.tiny_models import (
     BASE,
     LARGE,
     PHRASES,

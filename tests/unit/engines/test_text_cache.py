@@ -6,8 +6,7 @@ from transformers import BertConfig, BertModel
 
 from prelabel.engines.text_cache import TextFeatures
 from prelabel.types import ImageRGB
-
-from .conftest import EngineFactory
+from tests.support.engine_factory import EngineFactory
 
 PAD, CLS, SEP, DOT = 0, 101, 102, 1012
 CAPTION_BYTES = 4 * 4 * 8  # tokens, hidden size, float64

@@ -20,7 +20,7 @@ from prelabel import __version__
 from prelabel.errors import ImageAddressError, ImageFetchError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.net.origin import is_public
-from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve, serve_raw
+from tests.support.http_server import Exchange, LocalServer, Network, Received, serve, serve_raw
 
 PUBLIC = "93.184.216.34"
 OTHER_PUBLIC = "198.41.0.4"

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from prelabel.errors import ImageAddressError, ImageError, ImageFetchError
 from prelabel.images.fetch import MAX_REDIRECTS, FetchLimits, ImageFetcher
 from prelabel.labelstudio.image_locator import LabelStudioClient
-from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve
+from tests.support.http_server import Exchange, LocalServer, Network, Received, serve
 
 PUBLIC, START = "93.184.216.34", "198.41.0.4"
 STUDIO = "http://studio.example:8080/ls"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from prelabel.checkpoints.cards import PROJECT_ROOT
-from tests.unit.hostile_images import ALL, BAD, BOMBS, CUT, MASKED, READ
+from tests.support.hostile_images import ALL, BAD, BOMBS, CUT, MASKED, READ
 
 # The largest picture that is read here has 4 million pixels: 12 MB, and some times that in copies.
 MOST_MIB = 120
@@ -21,7 +21,7 @@ MOST_SECONDS = 5.0  # of work, not of waiting
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, dict[str, Any]]:
     run = subprocess.run(
-        [sys.executable, "-m", "tests.unit.hostile_images"],
+        [sys.executable, "-m", "tests.support.hostile_images"],
         cwd=PROJECT_ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,

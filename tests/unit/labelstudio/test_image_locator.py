@@ -24,16 +24,11 @@ from prelabel.labelstudio.image_locator import (
     expiry_of,
     is_personal,
 )
-from tests.unit.http_server import Exchange, LocalServer, Received, serve
+from tests.support.http_server import Exchange, LocalServer, Received, serve
+from tests.support.tokens import jwt
 
 STUDIO = "http://studio.example:8080"
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
-
-
-def jwt(**claims: object) -> str:
-    parts = ({"alg": "HS256", "typ": "JWT"}, claims)
-    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
-    return ".".join(part.rstrip("=") for part in encoded) + ".c2lnbmF0dXJl"
 
 
 PERSONAL = jwt(token_type="refresh", exp=8_000_000_000, iat=1, jti="SECRET")

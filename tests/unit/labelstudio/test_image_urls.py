@@ -11,8 +11,8 @@ import pytest
 from prelabel.labelstudio.image_locator import LabelStudioClient
 from prelabel.labelstudio.image_urls import own_key, own_path, own_url
 from prelabel.settings.application import Environment
-from tests.unit.hostile_images import png
-from tests.unit.http_server import Exchange, LocalServer, Network, Received, serve
+from tests.support.hostile_images import png
+from tests.support.http_server import Exchange, LocalServer, Network, Received, serve
 from tests.unit.local_service import LocalService
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"

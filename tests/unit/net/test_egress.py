@@ -21,11 +21,11 @@ from prelabel.net.egress import Egress
 from prelabel.net.proxies import Proxies
 from prelabel.net.tls import Trust, tls_context
 from prelabel.settings.application import Environment
-from tests.unit.authority import Authority
-from tests.unit.forward_proxy import ForwardProxy, proxying
-from tests.unit.http_server import LocalServer, Network, Received, serve, serve_raw
-from tests.unit.label_studio import LEGACY, LabelStudio
-from tests.unit.label_studio import running as studio_running
+from tests.support.certificate_authority import Authority
+from tests.support.fake_label_studio import LEGACY, LabelStudio
+from tests.support.fake_label_studio import running as studio_running
+from tests.support.forward_proxy import ForwardProxy, proxying
+from tests.support.http_server import LocalServer, Network, Received, serve, serve_raw
 from tests.unit.local_service import LocalService
 from tests.unit.local_service import running as service_running
 

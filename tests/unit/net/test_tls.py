@@ -24,9 +24,10 @@ from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.egress import Egress
 from prelabel.net.tls import TrustError
 from prelabel.settings.application import Environment
-from tests.unit.authority import Authority
-from tests.unit.http_server import Exchange, LocalServer, Received, serve
-from tests.unit.label_studio import ACCESS, LEGACY, LabelStudio
+from tests.support.certificate_authority import Authority
+from tests.support.fake_label_studio import ACCESS, LEGACY, LabelStudio
+from tests.support.http_server import Exchange, LocalServer, Received, serve
+from tests.support.paths import ROOT
 
 LIMITS = FetchLimits(max_bytes=1000, connect_timeout_s=5, total_timeout_s=10)
 HEALTH = {
@@ -34,7 +35,6 @@ HEALTH = {
     "model_version": "m",
     "model": {"name": "demo", "title": "Demo"},
 }
-ROOT = Path(__file__).parents[2]
 PRELABEL = Path(sys.executable).with_name("prelabel")
 
 Place = Callable[[Authority, Path], str]

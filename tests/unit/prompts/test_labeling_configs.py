@@ -15,7 +15,7 @@ from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
 from prelabel.types import Detections, ProjectPrompts
-from tests.entries import number, typed
+from tests.support.result_entries import number, typed
 
 CASES = yaml.safe_load(Path(__file__).with_name("labeling_configs.yaml").read_text())
 

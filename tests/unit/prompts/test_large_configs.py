@@ -13,7 +13,7 @@ from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
 from prelabel.types import ProjectPrompts, PromptRequest
-from tests.entries import typed
+from tests.support.result_entries import typed
 
 SETTINGS = AppSettings()
 MOST_S = 3  # a second at most on a laptop

@@ -8,7 +8,7 @@ from prelabel.prompts.planner import asked_by_submit, plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
 from prelabel.types import ProjectPrompts, PromptEcho, PromptRequest, Target, Thresholds
-from tests.entries import number, typed
+from tests.support.result_entries import number, typed
 
 CONFIG = """<View>
   <TextArea name="prompt" toName="image"/><Number name="box_threshold" toName="image"/>

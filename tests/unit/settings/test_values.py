@@ -16,7 +16,7 @@ from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.net.allowed_hosts import AllowedHosts
 from prelabel.net.origin import Origin
 from prelabel.settings.application import AppSettings, Environment
-from tests.unit.http_server import Network, serve
+from tests.support.http_server import Network, serve
 
 LIMITS = FetchLimits(max_bytes=1000, connect_timeout_s=5, total_timeout_s=10)
 HOSTS = [

@@ -3,8 +3,10 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,7 @@ def answering(body=b'{"results": []}', pause_s=0.0):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self):
+        def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             time.sleep(pause_s)
             self.send_response(200)
@@ -30,7 +32,7 @@ def answering(body=b'{"results": []}', pause_s=0.0):
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_):
+        def log_message(self, *_: Any) -> None:
             """Quiet."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -44,7 +46,7 @@ def answering(body=b'{"results": []}', pause_s=0.0):
         server.server_close()
 
 
-def test_what_is_compared_runs_in_turns_and_once_before():
+def test_what_is_compared_runs_in_turns_and_once_before() -> None:
     order = []
     works = {name: lambda name=name: order.append(name) or len(order) for name in "ab"}
     found = in_turns(works, 2)
@@ -56,13 +58,13 @@ def test_what_is_compared_runs_in_turns_and_once_before():
     assert "".join(order) == "abab"
 
 
-def test_percentiles():
+def test_percentiles() -> None:
     values = [float(value) for value in range(100, 0, -1)]
     assert [percentile(values, percent) for percent in (0, 50, 95, 99.9)] == [1, 51, 96, 100]
     assert percentile([3.0], 95) == 3
 
 
-def test_each_picture_is_a_file_of_its_own_that_shows_the_same():
+def test_each_picture_is_a_file_of_its_own_that_shows_the_same() -> None:
     encoded = picture((64, 48))
     bodies = [body for each in requests_for(3, 4, encoded) for body in each]
     assert len(set(bodies)) == 12
@@ -72,7 +74,7 @@ def test_each_picture_is_a_file_of_its_own_that_shows_the_same():
     assert task["value"] == {"number": 0.0}
 
 
-def test_a_closed_loop_counts_what_was_answered():
+def test_a_closed_loop_counts_what_was_answered() -> None:
     with answering(pause_s=0.05) as server:
         load = closed_loop(server, 4, [[b"{}"] * 3] * 4)
     assert len(load.latencies_s) == 12
@@ -80,7 +82,7 @@ def test_a_closed_loop_counts_what_was_answered():
     assert min(load.latencies_s) > 0.05
 
 
-def test_an_open_loop_counts_from_when_a_request_was_due():
+def test_an_open_loop_counts_from_when_a_request_was_due() -> None:
     with answering(pause_s=0.05) as server:
         load = open_loop(server, 50, [b"{}"] * 10)
     assert len(load.latencies_s) == 10
@@ -90,7 +92,7 @@ def test_an_open_loop_counts_from_when_a_request_was_due():
 @pytest.mark.parametrize(
     "loop", [lambda u: closed_loop(u, 1, [[b"{}"]]), lambda u: open_loop(u, 9, [b"{}"])]
 )
-def test_an_answer_that_is_no_prediction_fails_the_measurement(loop):
+def test_an_answer_that_is_no_prediction_fails_the_measurement(loop: Callable[..., Any]) -> None:
     with (
         answering(b'{"results": [{"error": "no"}]}') as server,
         pytest.raises(RuntimeError, match="error"),
@@ -98,7 +100,7 @@ def test_an_answer_that_is_no_prediction_fails_the_measurement(loop):
         loop(server)
 
 
-def test_the_cost_engine_costs_what_it_says():
+def test_the_cost_engine_costs_what_it_says() -> None:
     engine = CostEngine(0.02, 0.01)
     items = engine.prepare(None, ("cat", "dog")) * 4
     began = time.perf_counter()
@@ -107,7 +109,7 @@ def test_the_cost_engine_costs_what_it_says():
     assert [each.phrase_max.shape for each in found] == [(2, 2)] * 4
 
 
-def test_the_bare_engine_answers_from_a_process_of_its_own():
+def test_the_bare_engine_answers_from_a_process_of_its_own() -> None:
     with bare_engine("demo", (64, 48)) as bare:
         taken = bare.seconds(2, 3)
         assert len(taken) == 3
@@ -115,18 +117,18 @@ def test_the_bare_engine_answers_from_a_process_of_its_own():
         assert 0 < bare.per_s(1, 1) < 1000
 
 
-def test_a_process_that_has_ended_fails_the_measurement():
+def test_a_process_that_has_ended_fails_the_measurement() -> None:
     with bare_engine("nobody-has-this") as bare, pytest.raises(RuntimeError, match="status 1"):
         bare.seconds()
 
 
-def test_the_table_says_what_is_demanded():
+def test_the_table_says_what_is_demanded() -> None:
     text = table({"scale_4_replicas": 3.71, "other": 2.0})
     assert "| `scale_4_replicas` | 3.71 | >= 3.6 |" in text
     assert "| `other` | 2 | - |" in text
 
 
-def test_the_parts_of_a_request_are_the_services_own():
+def test_the_parts_of_a_request_are_the_services_own() -> None:
     parts = overhead_parts(picture())
     assert list(parts) == ["parse", "plan", "fetch", "decode", "postprocess", "serialise"]
     assert len(parts["plan"]().looks) == 1

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -11,7 +12,7 @@ DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
 CASES = json.loads((DEMO / "cases.json").read_text())
 
 
-def test_there_are_thirteen_pictures_and_many_boxes():
+def test_there_are_thirteen_pictures_and_many_boxes() -> None:
     pictures = {path.name for path in DEMO.iterdir() if path.suffix in (".jpg", ".png")}
     pictures -= {path.name for path in DEMO.glob("*_prelabel.png")}  # by who tried the README
     assert {case["image"] for case in CASES} == pictures
@@ -20,7 +21,7 @@ def test_there_are_thirteen_pictures_and_many_boxes():
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["image"])
-def test_a_case_is_consistent_with_itself_and_its_picture(case):
+def test_a_case_is_consistent_with_itself_and_its_picture(case: dict[str, Any]) -> None:
     height, width, _ = decode_image((DEMO / case["image"]).read_bytes(), max_pixels=10**6).shape
     assert 0.5 <= width / height <= 2
     assert [each.phrase for each in split_prompt(case["prompt"], 1000)] == case["labels"]
@@ -31,14 +32,14 @@ def test_a_case_is_consistent_with_itself_and_its_picture(case):
         assert max(box["x"] + box["width"], box["y"] + box["height"]) <= 100
 
 
-def test_one_picture_is_stored_lying_so_that_orientation_is_tested():
+def test_one_picture_is_stored_lying_so_that_orientation_is_tested() -> None:
     meadow = DEMO / "meadow.jpg"
     with Image.open(meadow) as stored:
         assert stored.size == (600, 480)
     assert decode_image(meadow.read_bytes(), max_pixels=10**6).shape[:2] == (600, 480)
 
 
-def test_every_drawing_is_credited():
+def test_every_drawing_is_credited() -> None:
     credit = (DEMO / "ATTRIBUTION.md").read_text()
     names = ("OpenMoji", "CC BY-SA 4.0", "EmojiOne", "CC BY 4.0", "Firefox OS Emoji")
     assert all(name in credit for name in names)

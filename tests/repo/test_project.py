@@ -4,6 +4,9 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 import yaml
@@ -19,16 +22,16 @@ TRACKED = subprocess.run(
 ).stdout.splitlines()
 
 
-def node(cpus, gpus=0, alive=True):
+def node(cpus: int, gpus: int = 0, alive: bool = True) -> dict[str, Any]:
     return {"Alive": alive, "Resources": {"CPU": cpus} | ({"GPU": gpus} if gpus else {})}
 
 
-def test_serve_accepts_the_shipped_config():
+def test_serve_accepts_the_shipped_config() -> None:
     schema = ServeDeploySchema.model_validate(CONFIG)
     AppSettings.model_validate(schema.applications[0].args)
 
 
-def test_all_deployments_fit_a_laptop_of_two_cores():
+def test_all_deployments_fit_a_laptop_of_two_cores() -> None:
     detector = place_detector("auto", [node(2)]).options
     shares = {
         deployment["name"]: deployment.get("ray_actor_options", detector)["num_cpus"]
@@ -38,7 +41,7 @@ def test_all_deployments_fit_a_laptop_of_two_cores():
     assert sum(shares.values()) <= 2
 
 
-def test_every_option_is_explained_where_it_stands_first():
+def test_every_option_is_explained_where_it_stands_first() -> None:
     explained = {}
     for line in (ROOT / "serve_config.yaml").read_text().splitlines():
         option = re.match(r" *(?:- )?(\w+): [^#{]", line)
@@ -60,7 +63,9 @@ def test_every_option_is_explained_where_it_stands_first():
         ("cuda", [node(2)], ("cuda", {"num_cpus": 1, "num_gpus": 1})),
     ],
 )
-def test_detectors_are_placed(device, nodes, placed):
+def test_detectors_are_placed(
+    device: str, nodes: list[dict[str, Any]], placed: tuple[str, dict[str, Any]]
+) -> None:
     place = place_detector(device, nodes)
     environment = place.options.pop("runtime_env", None)
     assert place == DetectorPlace(*placed)
@@ -86,23 +91,25 @@ def test_detectors_are_placed(device, nodes, placed):
         (0, 0, 1),
     ],
 )
-def test_a_detector_computes_with_a_whole_node_only_where_it_has_it(reserved, node_cpus, threads):
+def test_a_detector_computes_with_a_whole_node_only_where_it_has_it(
+    reserved: float, node_cpus: int, threads: int
+) -> None:
     assert threads_for(reserved, node_cpus) == threads
 
 
-def test_the_page_of_settings_is_up_to_date():
+def test_the_page_of_settings_is_up_to_date() -> None:
     script = ROOT / "docs" / "settings_table.py"
     subprocess.run([sys.executable, script, "--check"], check=True)
 
 
-def test_the_readme_is_short_and_its_links_lead_somewhere():
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
     text = (ROOT / "README.md").read_text()
     assert text.count("\n") < 150
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("http") or (ROOT / link).exists(), link
 
 
-def test_requirements_are_hashed_and_name_no_index():
+def test_requirements_are_hashed_and_name_no_index() -> None:
     locks = sorted((ROOT / "requirements").glob("*.txt"))
     assert {lock.stem for lock in locks} >= {"build", "serve", "test"}
     for lock in locks:
@@ -113,7 +120,7 @@ def test_requirements_are_hashed_and_name_no_index():
         assert not re.search(r"https?://|^-", text, re.MULTILINE)
 
 
-def test_the_environment_is_read_in_the_settings_alone():
+def test_the_environment_is_read_in_the_settings_alone() -> None:
     readers = [
         path
         for path in TRACKED
@@ -124,19 +131,19 @@ def test_the_environment_is_read_in_the_settings_alone():
     assert set(readers) <= {"prelabel/settings/application.py"}
 
 
-def make(target, *variables, cwd=ROOT):
+def make(target: str, *variables: str, cwd: Path = ROOT) -> CompletedProcess:
     return subprocess.run(
         ["make", target, *variables], cwd=cwd, capture_output=True, text=True, check=False
     )
 
 
-def test_make_help_lists_every_public_target():
+def test_make_help_lists_every_public_target() -> None:
     text = make("help").stdout
     for target in ("serve", "test", "lint", "e2e", "lock", "help"):
         assert re.search(rf"^{target} ", text, re.MULTILINE), target
 
 
-def test_a_python_that_does_not_fit_is_named(tmp_path):
+def test_a_python_that_does_not_fit_is_named(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(
         f"#!/bin/sh\nexec {sys.executable} -c 'import sys\nsys.version_info = (3, 9)\n'\"$2\"\n"
@@ -168,7 +175,7 @@ RUN_BY = {
 }
 
 
-def test_every_command_of_the_readme_is_run_by_a_test():
+def test_every_command_of_the_readme_is_run_by_a_test() -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line.strip()]
     assert lines

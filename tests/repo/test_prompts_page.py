@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,17 +17,17 @@ EXAMPLES = [
 ]
 
 
-def label_of(text):
+def label_of(text: str) -> dict[str, Any] | str:
     value, _, predicted = text.partition("=")
     return {"value": value, "predicted_values": predicted} if predicted else value
 
 
-def test_there_are_examples():
+def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 12
 
 
 @pytest.mark.parametrize(("labels", "prompt", "asked", "found"), EXAMPLES)
-def test_an_example_is_true(labels, prompt, asked, found):
+def test_an_example_is_true(labels: str, prompt: str, asked: str, found: str) -> None:
     plan = plan_of([label_of(label) for label in re.findall("`(.*?)`", labels)], prompt.strip("`"))
     labels_of = {"none": None, "left out": False}
     expected = [labels_of.get(each, each) for each in found.split("; ")]
@@ -34,6 +35,6 @@ def test_an_example_is_true(labels, prompt, asked, found):
 
 
 @pytest.mark.parametrize("step", Step)
-def test_every_step_that_an_answer_can_say_is_explained(step):
+def test_every_step_that_an_answer_can_say_is_explained(step: Step) -> None:
     words = {"no label", "left out", "negative", "first_label", "said in the prompt"}
     assert f"`{step}`" in PAGE or step in words

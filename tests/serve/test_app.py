@@ -1,5 +1,6 @@
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import ray
@@ -9,10 +10,12 @@ from prelabel.errors import ModelError
 from prelabel.settings.application import AppSettings
 from serve_app import build_app
 from tests.support.scenes import fresh
-from tests.support.service_client import CONFIG
+from tests.support.service_client import CONFIG, Service
 
 
-def test_a_model_that_is_not_there_fails_at_start_with_the_command_that_fetches_it(tmp_path):
+def test_a_model_that_is_not_there_fails_at_start_with_the_command_that_fetches_it(
+    tmp_path: Path,
+) -> None:
     settings = AppSettings(model="llmdet-tiny", models_dir=str(tmp_path))
     with pytest.raises(ModelError, match="Run `prelabel download llmdet-tiny`"):
         build_app(settings)
@@ -23,7 +26,7 @@ def detectors():
     return [each for each in names if "prelabel#Detector" in each["name"]]
 
 
-def test_requests_outlive_their_detector(service):
+def test_requests_outlive_their_detector(service: Service) -> None:
     """A killed replica costs time, not tasks."""
     answers = []
     request = threading.Thread(target=lambda: answers.extend(service.predict(*fresh(60))))
@@ -36,7 +39,7 @@ def test_requests_outlive_their_detector(service):
     assert detectors() != [replica]
 
 
-def test_a_client_who_hangs_up_frees_the_service(service):
+def test_a_client_who_hangs_up_frees_the_service(service: Service) -> None:
     """Left alone, his 300 tasks would go on for many seconds."""
     body = {
         "tasks": [{"data": {"image": picture}} for picture in fresh(300)],

@@ -11,7 +11,7 @@ from benchmarks.timing import percentile
 from tests.support.replicas import replicas
 from tests.support.result_entries import typed
 from tests.support.scenes import fresh
-from tests.support.service_client import CONFIG
+from tests.support.service_client import CONFIG, Service
 
 LOG = logging.getLogger(__name__)
 TASKS = 1000
@@ -20,7 +20,7 @@ DEADLINE_S = 90  # request_deadline_s; Label Studio waits for 100
 GROWTH_MIB = 500  # of a replica, for full batches; the decoded pictures are 900 MiB
 
 
-def ask_once(service):
+def ask_once(service: Service):
     """Seconds that an annotator waits for his boxes."""
     [picture] = fresh()
     began = time.monotonic()
@@ -29,7 +29,7 @@ def ask_once(service):
     return time.monotonic() - began
 
 
-def batch_once(service):
+def batch_once(service: Service):
     """Seconds for the pictures of one batch."""
     pictures = fresh(BATCH)
     began = time.monotonic()
@@ -37,7 +37,7 @@ def batch_once(service):
     return time.monotonic() - began
 
 
-def retrieve(service, pending):
+def retrieve(service: Service, pending):
     """What Label Studio does with the answer: entries without an error are stored."""
     tasks = [{"id": i, "data": {"image": f"/data/upload/1/{i}.jpg"}} for i in pending]
     body = {"tasks": tasks, "project": "1.1", "label_config": CONFIG, "params": {"context": None}}
@@ -67,7 +67,9 @@ def most_mib(process):
 
 
 @pytest.mark.timeout(900)
-def test_a_thousand_tasks_are_all_stored_once_in_little_memory_and_annotators_do_not_wait(service):
+def test_a_thousand_tasks_are_all_stored_once_in_little_memory_and_annotators_do_not_wait(
+    service: Service,
+) -> None:
     undisturbed = statistics.median(ask_once(service) for _ in range(5))
     batch = statistics.median(batch_once(service) for _ in range(3))
     processes = replicas()
@@ -76,7 +78,7 @@ def test_a_thousand_tasks_are_all_stored_once_in_little_memory_and_annotators_do
     waits: list[float] = []
     done = threading.Event()
 
-    def annotate():
+    def annotate() -> None:
         while not done.wait(1.0):
             waits.append(ask_once(service))
 

@@ -1,11 +1,13 @@
 """Strangers to this Ray cannot call its replicas, whose messages are pickles, which run code."""
 
 import re
+from typing import Any
 
 import grpc
 import pytest
 
 from tests.support.replicas import replicas
+from tests.support.service_client import Service
 
 METHODS = ("HandleRequest", "HandleRequestWithRejection", "HandleRequestStreaming")
 LISTEN = "0A"
@@ -37,7 +39,9 @@ def code_of(port, method, metadata=()):
 
 @pytest.mark.parametrize("metadata", [(), (("authorization", "Bearer 0123456789abcdef"),)])
 @pytest.mark.parametrize("method", METHODS)
-def test_calls_to_replicas_want_rays_token(service, method, metadata):
+def test_calls_to_replicas_want_rays_token(
+    service: Service, method: str, metadata: tuple[Any, ...]
+) -> None:
     found = replicas()
     assert set(found.values()) >= {"Ingress", "Detector", "Postprocessor", "PromptStore"}
     for process in found:

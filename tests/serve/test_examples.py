@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from prelabel.boxes import iou_xyxy
 from tests.support.paths import ROOT
 from tests.support.scenes import data_uri
+from tests.support.service_client import Service
 
 DEMO = ROOT / "examples" / "demo"
 CASES = json.loads((DEMO / "cases.json").read_text())
@@ -42,7 +44,7 @@ SPELLINGS = {
 }
 
 
-def found_of_several_words(service, spell):
+def found_of_several_words(service: Service, spell):
     """How many of the things whose name has several words are found, and how many there are."""
     found = there = 0
     for case in CASES:
@@ -62,14 +64,16 @@ def found_of_several_words(service, spell):
     return found, there
 
 
-def test_labels_are_found_however_their_words_are_joined(service):
+def test_labels_are_found_however_their_words_are_joined(service: Service) -> None:
     figures = {name: found_of_several_words(service, spell) for name, spell in SPELLINGS.items()}
     assert figures["with spaces"] == (17, 18)
     assert set(figures.values()) == {figures["with spaces"]}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["image"])
-def test_prelabel_predict_finds_the_drawn_things(service, case, tmp_path):
+def test_prelabel_predict_finds_the_drawn_things(
+    service: Service, case: dict[str, Any], tmp_path: Path
+) -> None:
     prediction = tmp_path / "prediction.json"
     command = [Path(sys.executable).with_name("prelabel"), "predict", DEMO / case["image"]]
     options = ["--prompt", case["prompt"], "--url", service.url]

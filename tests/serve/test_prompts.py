@@ -1,18 +1,19 @@
 """What people type, asked of a running service: labels, boxes without one, and what is left out."""
 
 import itertools
+from typing import Any
 
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from tests.support.result_entries import number, typed
 from tests.support.scenes import SCENE, fresh
-from tests.support.service_client import CONFIG
+from tests.support.service_client import CONFIG, Service
 
 PROJECTS = (f"{number}.99" for number in itertools.count(9900))
 
 
-def config(*labels, attributes=""):
+def config(*labels: Any, attributes="") -> str:
     tags = "".join(f'<Label value="{label}"/>' for label in labels)
     return (
         '<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>'
@@ -40,13 +41,15 @@ def labels_of(entry):
         (("red circle", "blue square"), "not: blue square", ["red circle"]),
     ],
 )
-def test_what_is_typed_gets_its_boxes(service, labels, prompt, found):
+def test_what_is_typed_gets_its_boxes(
+    service: Service, labels: tuple[Any, ...], prompt: str | None, found: list[Any]
+) -> None:
     context = None if prompt is None else [typed(prompt)]
     [entry] = service.predict(SCENE, context=context, config=config(*labels))
     assert labels_of(entry) == found
 
 
-def test_the_answer_says_how_each_phrase_found_its_label(service):
+def test_the_answer_says_how_each_phrase_found_its_label(service: Service) -> None:
     [entry] = service.predict(SCENE, context=[typed("red circles . blue square . zebra")])
     assert [(m["phrase"], m["label"], m["step"]) for m in entry["matches"]] == [
         ("red circles", "red circle", "singular and plural"),
@@ -55,7 +58,7 @@ def test_the_answer_says_how_each_phrase_found_its_label(service):
     ]
 
 
-def test_a_box_without_a_label_is_for_annotators_and_never_in_bulk(service):
+def test_a_box_without_a_label_is_for_annotators_and_never_in_bulk(service: Service) -> None:
     project, phrases = next(PROJECTS), "red circle . blue square"
     labels = config("red circle", "cat")
     [typed_now] = service.predict(SCENE, context=[typed(phrases)], config=labels)
@@ -68,7 +71,7 @@ def test_a_box_without_a_label_is_for_annotators_and_never_in_bulk(service):
         assert LabelInterface(labels).validate_prediction(entry, return_errors=True) == []
 
 
-def test_a_project_s_prompt_stands_in_the_extra_parameters_of_its_model(service):
+def test_a_project_s_prompt_stands_in_the_extra_parameters_of_its_model(service: Service) -> None:
     project = next(PROJECTS)
     setup = {"project": project, "schema": CONFIG, "extra_params": {"prompt": "blue square"}}
     assert service.post("/setup", setup).status_code == 200
@@ -81,7 +84,7 @@ def test_a_project_s_prompt_stands_in_the_extra_parameters_of_its_model(service)
     assert labels_of(entry) == ["blue square", "red circle"]
 
 
-def test_a_wrong_extra_parameter_is_refused_when_the_model_is_connected(service):
+def test_a_wrong_extra_parameter_is_refused_when_the_model_is_connected(service: Service) -> None:
     setup = {"project": next(PROJECTS), "extra_params": {"prompt": 5}}
     answer = service.post("/setup", setup)
     assert answer.status_code == 422
@@ -100,7 +103,7 @@ def region(label, box, name="label"):
 CIRCLE = (60, 60, 160, 160)
 
 
-def test_what_the_annotation_has_is_not_suggested_again(service):
+def test_what_the_annotation_has_is_not_suggested_again(service: Service) -> None:
     extended = [region("red circle", CIRCLE), typed("red circle . blue square")]
     [entry] = service.predict(SCENE, context=extended)
     assert labels_of(entry) == ["blue square"]
@@ -109,13 +112,15 @@ def test_what_the_annotation_has_is_not_suggested_again(service):
     assert labels_of(entry) == ["blue square", "red circle"]
 
 
-def test_a_smart_box_brings_no_second_one_of_what_it_was_drawn_around(service):
+def test_a_smart_box_brings_no_second_one_of_what_it_was_drawn_around(service: Service) -> None:
     smart = config("red circle", "blue square", attributes='smart="true"')
     [entry] = service.predict(SCENE, context=[region("red circle", CIRCLE)], config=smart)
     assert labels_of(entry) == ["blue square"]
 
 
-def test_labels_that_the_model_cannot_read_are_said_and_cost_their_neighbours_nothing(service):
+def test_labels_that_the_model_cannot_read_are_said_and_cost_their_neighbours_nothing(
+    service: Service,
+) -> None:
     project = next(PROJECTS)
     some = config("red circle", "猫")
     assert service.post("/setup", {"project": project, "schema": some}).status_code == 200
@@ -128,7 +133,7 @@ def test_labels_that_the_model_cannot_read_are_said_and_cost_their_neighbours_no
     assert 'predicted_values="cat"' in entry["error"]
 
 
-def test_negatives_keep_their_objects_from_being_taken_for_a_label(service):
+def test_negatives_keep_their_objects_from_being_taken_for_a_label(service: Service) -> None:
     """At low thresholds, the demo model takes the red circle for a red square, too."""
     plain = config("red square")
     low = [number(0.1), number(0.08, "text_threshold")]

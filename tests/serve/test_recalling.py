@@ -13,6 +13,7 @@ from deployments.handles import call
 from deployments.prompt_cache import Recall
 from prelabel.errors import PromptMemoryError
 from prelabel.types import ProjectPrompts, PromptRequest
+from tests.support.service_client import Service
 
 PROJECTS = (f"{number}.77" for number in itertools.count(7700))
 PATIENCE_S = 30
@@ -26,14 +27,14 @@ def runner():
 
 
 @pytest.fixture(scope="module")
-def store(service):
+def store(service: Service):
     handle = serve.get_deployment_handle("PromptStore", "prelabel")
     # Serve ends its calls when the session ends, and this loop is closed then.
     handle._init(_run_router_in_separate_loop=True)
     return handle
 
 
-async def until(condition):
+async def until(condition) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not await condition():
         assert time.monotonic() < deadline
@@ -52,8 +53,8 @@ async def listening(store, project):
     return recall
 
 
-def test_what_is_remembered_is_asked_for_once(store, runner):
-    async def scenario():
+def test_what_is_remembered_is_asked_for_once(store, runner) -> None:
+    async def scenario() -> None:
         project = next(PROJECTS)
         recall = await listening(store, project)
         asked = recall.kept.misses
@@ -63,8 +64,8 @@ def test_what_is_remembered_is_asked_for_once(store, runner):
     runner.run(scenario())
 
 
-def test_what_another_ingress_learns_is_heard_of(store, runner):
-    async def scenario():
+def test_what_another_ingress_learns_is_heard_of(store, runner) -> None:
+    async def scenario() -> None:
         project = next(PROJECTS)
         recall = await listening(store, project)
         for prompt in ("a cat", "a dog"):
@@ -86,7 +87,7 @@ def test_what_another_ingress_learns_is_heard_of(store, runner):
     runner.run(scenario())
 
 
-def end_replica():
+def end_replica() -> None:
     """The store's. Serve starts another one, which takes seconds."""
     [name] = [
         actor["name"]
@@ -97,9 +98,9 @@ def end_replica():
 
 
 def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
-    store, runner, monkeypatch
-):
-    async def scenario():
+    store, runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
         recall = await listening(store, next(PROJECTS))
         end_replica()
         monkeypatch.setattr("deployments.prompt_cache._ANSWERS_WITHIN_S", 0)
@@ -122,8 +123,8 @@ def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
     runner.run(scenario())
 
 
-def test_a_store_that_is_replaced_is_asked_and_heard_again(store, runner):
-    async def scenario():
+def test_a_store_that_is_replaced_is_asked_and_heard_again(store, runner) -> None:
+    async def scenario() -> None:
         project = next(PROJECTS)
         recall = await listening(store, project)
         await store.remember.remote(project, datetime.now(UTC), PromptRequest(prompt="a cat"))

@@ -3,8 +3,10 @@
 import io
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from prelabel.errors import DetectionError
@@ -31,12 +33,12 @@ class CountingEngine:
         self.prepared: list[tuple[int, int]] = []
         self.seen = 0
 
-    def prepare(self, image, phrases):
+    def prepare(self, image: NDArray[Any], phrases: tuple[Any, ...]) -> list[Item]:
         self.prepared.append(image.shape[:2])
         starts = range(0, len(phrases), self._chunk)
         return [Item(image, tuple(phrases[i : i + self._chunk])) for i in starts]
 
-    def detect(self, items):
+    def detect(self, items: list[Item]) -> list[RawDetections]:
         self.seen += len(items)
         time.sleep(self._seconds)
         if self._broken:
@@ -50,11 +52,17 @@ class CountingEngine:
         return RawDetections(boxes, scores, scores, 0)
 
 
-def encoded(size=(60, 40), colour="red"):
+def encoded(size: tuple[int, int] = (60, 40), colour: str = "red") -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def query(image=None, phrases=("cat",), box=0.3, *, urgent=True):
+def query(
+    image: bytes | None = None,
+    phrases: tuple[Any, ...] = ("cat",),
+    box: float = 0.3,
+    *,
+    urgent: bool = True,
+) -> DetectionQuery:
     return DetectionQuery(image or encoded(), phrases, Thresholds(box, 0.0), urgent)

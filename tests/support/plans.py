@@ -1,5 +1,6 @@
 """Plans for one prompt and a list of labels."""
 
+from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from prelabel.labelstudio.labeling_config import parse_labeling_config
@@ -7,11 +8,11 @@ from prelabel.labelstudio.protocol import Context, Task
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
-from prelabel.types import ProjectPrompts
+from prelabel.types import ProjectPrompts, TaskPlan
 from tests.support.result_entries import typed
 
 
-def config_of(labels):
+def config_of(labels: list[Any]) -> str:
     tags = ""
     for label in labels:
         attributes = label if isinstance(label, dict) else {"value": label}
@@ -22,7 +23,7 @@ def config_of(labels):
     )
 
 
-def plan_of(labels, prompt):
+def plan_of(labels: list[Any], prompt: str) -> TaskPlan:
     config = parse_labeling_config(config_of(labels), 1000)
     task = Task.model_validate({"data": {"image": "a.jpg"}})
     context = Context.model_validate({"result": [typed(prompt)]})
@@ -30,7 +31,7 @@ def plan_of(labels, prompt):
     return plan_task(task, config, sources, AppSettings())
 
 
-def looked_for(plan):
+def looked_for(plan: TaskPlan) -> list[Any]:
     [look] = plan.looks
     targets = [target.label if target else False for target in look.targets]
     return list(zip(look.phrases, targets, strict=True))

@@ -46,7 +46,7 @@ def tokenizer():
     iou=st.floats(0, 1),
     min_box_px=st.floats(0, 50),
 )
-def test_no_region_leaves_the_picture_or_is_empty(width, height, boxes, iou, min_box_px):
+def test_no_region_leaves_the_picture_or_is_empty(width, height, boxes, iou, min_box_px) -> None:
     ordered = [
         (min(x, right), min(y, bottom), max(x, right), max(y, bottom))
         for x, y, right, bottom in boxes
@@ -72,7 +72,7 @@ def test_no_region_leaves_the_picture_or_is_empty(width, height, boxes, iou, min
 
 
 @given(width=sizes, height=sizes, corners=st.tuples(*[st.floats(0, 1)] * 4))
-def test_percent_and_pixels_are_the_same_box(width, height, corners):
+def test_percent_and_pixels_are_the_same_box(width, height, corners) -> None:
     x, y, w, h = corners
     box = np.array([[x * width, y * height, (x + (1 - x) * w) * width, (y + (1 - y) * h) * height]])
     pct = px_to_pct(box, (width, height))
@@ -82,7 +82,7 @@ def test_percent_and_pixels_are_the_same_box(width, height, corners):
 
 
 @given(st.lists(labels, min_size=1, max_size=30), st.booleans())
-def test_every_label_that_boxes_can_get_is_in_the_config(values, separate):
+def test_every_label_that_boxes_can_get_is_in_the_config(values, separate) -> None:
     tags = "".join(f"<Label value={quoteattr(value)}/>" for value in values)
     control = (
         f'<Labels name="l" toName="i">{tags}</Labels><Rectangle name="r" toName="i"/>'
@@ -107,7 +107,7 @@ def test_every_label_that_boxes_can_get_is_in_the_config(values, separate):
 
 @settings(max_examples=1000)
 @given(st.lists(words, min_size=1, max_size=60, unique_by=normalise_phrase))
-def test_captions_never_merge_labels_nor_cut_a_word(tokenizer, phrases):
+def test_captions_never_merge_labels_nor_cut_a_word(tokenizer, phrases) -> None:
     try:
         captions = tokenizer(phrases)
     except PromptError:

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from prelabel.checkpoints.cards import ModelCard, load_card, model_folder
@@ -8,11 +11,11 @@ DEMO = load_card("demo")
 FOLDER = model_folder(DEMO, "models")
 
 
-def version(**settings):
+def version(**settings: bool | float | str) -> str:
     return model_version(DEMO, FOLDER, AppSettings(**settings))
 
 
-def test_the_version_begins_with_the_model_s_name_and_stays():
+def test_the_version_begins_with_the_model_s_name_and_stays() -> None:
     assert version().startswith("demo-")
     assert version() == version()
 
@@ -26,22 +29,22 @@ def test_the_version_begins_with_the_model_s_name_and_stays():
         {"nms_iou_threshold": 0.5},
     ],
 )
-def test_a_setting_that_changes_predictions_changes_it(change):
+def test_a_setting_that_changes_predictions_changes_it(change: dict[str, Any]) -> None:
     assert version(**change) != version()
 
 
 @pytest.mark.parametrize(
     "change", [{"log_level": "DEBUG"}, {"fetch_timeout_s": 3}, {"proxy_resolves_names": True}]
 )
-def test_a_setting_that_does_not_change_predictions_does_not(change):
+def test_a_setting_that_does_not_change_predictions_does_not(change: dict[str, Any]) -> None:
     assert version(**change) == version()
 
 
-def test_the_settings_without_effect_exist():
+def test_the_settings_without_effect_exist() -> None:
     assert set(AppSettings.model_fields) >= _WITHOUT_EFFECT
 
 
-def test_new_weights_of_a_card_without_hashes_change_it(tmp_path):
+def test_new_weights_of_a_card_without_hashes_change_it(tmp_path: Path) -> None:
     card = ModelCard.model_validate(
         DEMO.model_dump()
         | {"source": "local", "files": [{"path": "w.pth"}], "weights": "w.pth", "folder": tmp_path}

@@ -1,7 +1,9 @@
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from prelabel.cli.calibrate import BatchCost, Bucket, Proposal, measure, propose
 from prelabel.errors import DetectionError
@@ -17,26 +19,26 @@ class Item:
 class Engine:
     """Takes 20 + 10 n ms, and holds at most so many pictures."""
 
-    def __init__(self, most=8):
+    def __init__(self, most=8) -> None:
         self.most = most
 
-    def prepare(self, image, phrases):
+    def prepare(self, image: NDArray[Any], phrases: tuple[str, str, str]) -> list[Item]:
         assert phrases
         return [Item((100, 100 * round(image.shape[1] / image.shape[0])))]
 
-    def detect(self, items):
+    def detect(self, items: list[Item]) -> list[Item]:
         if len(items) > self.most:
             raise DetectionError("does not fit")
         time.sleep(0.020 + 0.010 * len(items))
         return items
 
 
-def bucket(base_s, item_s, sizes=(1, 2, 4, 8, 16, 32)):
+def bucket(base_s: float, item_s: float, sizes: tuple[Any, ...] = (1, 2, 4, 8, 16, 32)) -> Bucket:
     cost = BatchCost(base_s, item_s)
     return Bucket((480, 640), (112, 149), {size: cost.seconds(size) for size in sizes})
 
 
-def test_what_a_batch_costs_is_measured_up_to_what_fits():
+def test_what_a_batch_costs_is_measured_up_to_what_fits() -> None:
     found = list(measure(Engine(most=4), (1, 2, 4, 8)))
     assert [each.resized_hw for each in found] == [(100, 100), (100, 200)]
     for each in found:
@@ -45,7 +47,7 @@ def test_what_a_batch_costs_is_measured_up_to_what_fits():
         assert each.cost.item_s == pytest.approx(0.010, abs=0.006)
 
 
-def test_a_model_that_does_not_run_says_why():
+def test_a_model_that_does_not_run_says_why() -> None:
     with pytest.raises(DetectionError):
         list(measure(Engine(most=0)))
 
@@ -60,23 +62,25 @@ def test_a_model_that_does_not_run_says_why():
         (0.9, 0.1, 1),  # not one fits half a second
     ],
 )
-def test_the_smallest_batch_is_proposed_that_gains_most(base_s, item_s, size):
+def test_the_smallest_batch_is_proposed_that_gains_most(
+    base_s: float, item_s: float, size: int
+) -> None:
     wanted = Proposal(size, max(2, -(-3 * size // 2)))
     assert propose([bucket(base_s, item_s)], HALF_A_SECOND) == wanted
 
 
-def test_the_costs_are_found_again():
+def test_the_costs_are_found_again() -> None:
     cost = bucket(0.03, 0.02).cost
     assert (cost.base_s, cost.item_s) == pytest.approx((0.03, 0.02))
     assert cost.per_s(3) == pytest.approx(3 / 0.09)
 
 
 @pytest.mark.parametrize("sizes", [(1,), (2,)])
-def test_one_measured_batch_is_enough(sizes):
+def test_one_measured_batch_is_enough(sizes: tuple[int]) -> None:
     assert bucket(0.0, 0.7, sizes).cost == BatchCost(0.0, pytest.approx(0.7))
 
 
-def test_batches_that_get_dearer_per_picture_have_no_base():
+def test_batches_that_get_dearer_per_picture_have_no_base() -> None:
     dear = Bucket((480, 640), (112, 149), {1: 1.0, 2: 2.2, 4: 4.8})
     assert dear.cost.base_s == 0
     assert propose([dear], HALF_A_SECOND).max_batch_size == 1

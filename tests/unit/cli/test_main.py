@@ -2,6 +2,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
@@ -18,28 +20,28 @@ from tests.unit.local_service import LocalService, running
 PRELABEL = Path(sys.executable).with_name("prelabel")
 
 
-def prelabel(*arguments):
+def prelabel(*arguments: Path | float | str) -> CompletedProcess:
     return subprocess.run(
         [PRELABEL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
     )
 
 
 @pytest.fixture
-def picture(tmp_path):
+def picture(tmp_path: Path):
     path = tmp_path / "picture.png"
     Image.new("RGB", (8, 8)).save(path)
     return path
 
 
 @pytest.mark.parametrize("label", ["cat", 'a "quoted" <word>', "R&D", "Straße"])
-def test_any_word_becomes_a_label_of_a_valid_config(label):
+def test_any_word_becomes_a_label_of_a_valid_config(label: str) -> None:
     xml = labeling_config([label])
     LabelInterface(xml).validate()
     [control] = parse_labeling_config(xml, 10).controls
     assert control.labels[0].value == label
 
 
-def test_the_request_is_what_the_page_would_send():
+def test_the_request_is_what_the_page_would_send() -> None:
     thresholds = {"box_threshold": 0.0, "text_threshold": None}
     request = PredictRequest.model_validate(prompt_request(b"x", "cat . dog", ["cat"], thresholds))
     assert request.context is not None
@@ -56,7 +58,7 @@ def test_the_request_is_what_the_page_would_send():
         (("predict", __file__, "--prompt", "not: dog"), "names nothing to look for"),
     ],
 )
-def test_an_error_is_a_sentence_and_status_1(arguments, sentence):
+def test_an_error_is_a_sentence_and_status_1(arguments: tuple[Any, ...], sentence: str) -> None:
     done = prelabel(*arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("prelabel: ")
@@ -65,7 +67,7 @@ def test_an_error_is_a_sentence_and_status_1(arguments, sentence):
 
 
 @pytest.mark.parametrize("wait", [0, 0.1])
-def test_without_a_service_the_command_that_starts_it_is_named(picture, wait):
+def test_without_a_service_the_command_that_starts_it_is_named(picture: Path, wait: float) -> None:
     url = "http://127.0.0.1:9"
     done = prelabel("predict", picture, "--prompt", "cat", "--url", url, "--wait", wait)
     assert done.returncode == 1
@@ -75,7 +77,7 @@ def test_without_a_service_the_command_that_starts_it_is_named(picture, wait):
     assert waiting == ([expected] if wait else [])
 
 
-def test_predict_waits_for_a_service_that_is_starting(picture):
+def test_predict_waits_for_a_service_that_is_starting(picture: Path) -> None:
     class Loading(LocalService):
         asked = 0
 
@@ -92,19 +94,19 @@ def test_predict_waits_for_a_service_that_is_starting(picture):
     assert "1 boxes" in done.stdout
 
 
-def test_the_picture_itself_is_never_replaced(picture):
+def test_the_picture_itself_is_never_replaced(picture: Path) -> None:
     done = prelabel("predict", picture, "--prompt", "cat", "--output", picture)
     assert done.returncode == 1
     assert "Name another --output" in done.stderr
 
 
-def test_models_lists_the_shipped_cards(tmp_path):
+def test_models_lists_the_shipped_cards(tmp_path: Path) -> None:
     listed = prelabel("models", "--models-dir", tmp_path).stdout
     for name in ("demo", "grounding-dino-swin-t", "grounding-dino-swin-b", "llmdet-tiny"):
         assert name in listed
 
 
-def test_calibrate_proposes_what_the_config_takes():
+def test_calibrate_proposes_what_the_config_takes() -> None:
     done = prelabel("calibrate", "demo", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert re.search(r"640x480 as 256x192: a batch of n takes \d+ \+ \d+ n ms", done.stdout)
@@ -114,12 +116,12 @@ def test_calibrate_proposes_what_the_config_takes():
     assert proposed < target
 
 
-def test_calibrate_says_what_a_missing_model_needs(tmp_path):
+def test_calibrate_says_what_a_missing_model_needs(tmp_path: Path) -> None:
     done = prelabel("calibrate", "grounding-dino-swin-t", "--models-dir", tmp_path)
     assert done.returncode == 1
     assert "prelabel download grounding-dino-swin-t" in done.stderr
 
 
-def test_the_command_line_starts_without_torch():
+def test_the_command_line_starts_without_torch() -> None:
     code = "import sys, prelabel.cli.main; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,7 @@
 import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +31,7 @@ def free(taken):
 
 
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path: Path):
     def _write(text):
         path = tmp_path / "config.yaml"
         path.write_text(text)
@@ -37,12 +40,14 @@ def write(tmp_path):
     return _write
 
 
-def test_a_good_config_on_a_free_port_passes(write, free):
+def test_a_good_config_on_a_free_port_passes(write: Callable[..., Any], free: int) -> None:
     preflight(write(GOOD.format(port=free, args="model: demo")))
 
 
 @pytest.mark.parametrize("name", ["FALLBACK_PROXY_HTTP", "HAPROXY_METRICS", "HAPROXY_STATS"])
-def test_a_port_that_haproxy_wants_is_named(write, free, taken, monkeypatch, name):
+def test_a_port_that_haproxy_wants_is_named(
+    write: Callable[..., Any], free: int, taken: int, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     variable = f"RAY_SERVE_{name}_PORT"
     for other in ("FALLBACK_PROXY_HTTP", "HAPROXY_METRICS", "HAPROXY_STATS"):
         monkeypatch.setenv(f"RAY_SERVE_{other}_PORT", "0")  # any
@@ -54,12 +59,14 @@ def test_a_port_that_haproxy_wants_is_named(write, free, taken, monkeypatch, nam
         preflight(write(GOOD.format(port=free, args="")))
 
 
-def test_a_taken_port_is_named(write, taken):
+def test_a_taken_port_is_named(write: Callable[..., Any], taken: int) -> None:
     with pytest.raises(PreflightError, match=f"Port {taken} on 127.0.0.1 is taken"):
         preflight(write(GOOD.format(port=taken, args="")))
 
 
-def test_a_model_that_is_not_there_names_the_command_that_fetches_it(write, free, tmp_path):
+def test_a_model_that_is_not_there_names_the_command_that_fetches_it(
+    write: Callable[..., Any], free: int, tmp_path: Path
+) -> None:
     args = f"model: llmdet-tiny, models_dir: {tmp_path}"
     with pytest.raises(ModelError, match="prelabel download llmdet-tiny"):
         preflight(write(GOOD.format(port=free, args=args)))
@@ -75,17 +82,19 @@ def test_a_model_that_is_not_there_names_the_command_that_fetches_it(write, free
         (GOOD.format(port=9090, args="box_threshold: 5"), "box_threshold"),
     ],
 )
-def test_a_wrong_config_says_where(write, text, sentence):
+def test_a_wrong_config_says_where(write: Callable[..., Any], text: str, sentence: str) -> None:
     with pytest.raises(PreflightError, match=sentence):
         preflight(write(text))
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PreflightError, match=r"no file .*nowhere\.yaml"):
         preflight(tmp_path / "nowhere.yaml")
 
 
-def test_a_wrong_variable_is_named(write, free, monkeypatch):
+def test_a_wrong_variable_is_named(
+    write: Callable[..., Any], free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BOX_THRESHOLD", "high")
     with pytest.raises(PreflightError, match="BOX_THRESHOLD"):
         preflight(write(GOOD.format(port=free, args="")))
@@ -101,7 +110,9 @@ def test_a_wrong_variable_is_named(write, free, monkeypatch):
         ("/dev/full", "full"),
     ],
 )
-def test_a_prompts_file_that_cannot_be_used_is_named(write, free, tmp_path, place, reason):
+def test_a_prompts_file_that_cannot_be_used_is_named(
+    write: Callable[..., Any], free: int, tmp_path: Path, place: str, reason: str
+) -> None:
     (tmp_path / "text").write_text("no base at all\n" * 100)
     file = place.format(folder=tmp_path)
     with pytest.raises(PreflightError) as refused:
@@ -114,7 +125,9 @@ def test_a_prompts_file_that_cannot_be_used_is_named(write, free, tmp_path, plac
     preflight(write(GOOD.format(port=free, args=f"remember_prompts: false, prompts_file: {file}")))
 
 
-def test_with_redis_the_prompts_file_does_not_count(write, free, monkeypatch):
+def test_with_redis_the_prompts_file_does_not_count(
+    write: Callable[..., Any], free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = write(GOOD.format(port=free, args="prompts_file: /proc/nope/prompts.sqlite"))
     monkeypatch.setenv("PROMPTS_REDIS_URL", "redis://127.0.0.1:9/0")
     preflight(config)

@@ -5,16 +5,16 @@ import pytest
 from prelabel.concurrency.fairness import FairSemaphore, afterwards
 
 
-async def settle():
+async def settle() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-def test_what_comes_afterwards_waits_for_the_answer():
-    async def run():
+def test_what_comes_afterwards_waits_for_the_answer() -> None:
+    async def run() -> None:
         seen = []
 
-        async def answer():
+        async def answer() -> None:
             afterwards(lambda: seen.append("noted"))
             seen.append("answered")
 
@@ -24,11 +24,11 @@ def test_what_comes_afterwards_waits_for_the_answer():
     asyncio.run(run())
 
 
-def test_no_more_than_the_slots_work_at_once():
-    async def run():
+def test_no_more_than_the_slots_work_at_once() -> None:
+    async def run() -> None:
         turns, working, most = FairSemaphore(3), 0, 0
 
-        async def work(owner):
+        async def work(owner) -> None:
             nonlocal working, most
             async with turns.turn(owner):
                 working += 1
@@ -42,11 +42,11 @@ def test_no_more_than_the_slots_work_at_once():
     asyncio.run(run())
 
 
-def test_a_small_request_does_not_wait_for_a_large_one():
-    async def run():
+def test_a_small_request_does_not_wait_for_a_large_one() -> None:
+    async def run() -> None:
         turns, order = FairSemaphore(1), []
 
-        async def work(owner):
+        async def work(owner) -> None:
             async with turns.turn(owner):
                 order.append(owner)
                 await asyncio.sleep(0)
@@ -64,13 +64,13 @@ def test_a_small_request_does_not_wait_for_a_large_one():
 
 
 @pytest.mark.parametrize("waiting", [1, 2])
-def test_who_goes_away_gives_his_turn_to_the_next(waiting):
-    async def run():
+def test_who_goes_away_gives_his_turn_to_the_next(waiting: int) -> None:
+    async def run() -> None:
         turns = FairSemaphore(1)
         hold = asyncio.Event()
         done = []
 
-        async def work(name):
+        async def work(name) -> None:
             async with turns.turn(name):
                 if name == "first":
                     await hold.wait()

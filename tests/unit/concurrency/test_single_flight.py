@@ -1,5 +1,6 @@
 import asyncio
 import functools
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ def concurrent(test):
     """Run an async test; nothing in here takes a second."""
 
     @functools.wraps(test)
-    def run(*args, **kwargs):
+    def run(*args: Any, **kwargs: Any) -> None:
         asyncio.run(asyncio.wait_for(test(*args, **kwargs), 5))
 
     return run
@@ -19,7 +20,7 @@ def concurrent(test):
 class Worker:
     """Work that waits to be let go, and counts how often it was begun and cancelled."""
 
-    def __init__(self, value="result", error=None):
+    def __init__(self, value="result", error=None) -> None:
         self.value, self.error = value, error
         self.begun = self.cancelled = 0
         self.go = asyncio.Event()
@@ -39,30 +40,30 @@ class Worker:
 ENTRY = 304  # what an entry takes beside its value, under a key of one letter
 
 
-def cache(max_bytes=10_000, max_age_s=None):
+def cache(max_bytes: int = 10_000, max_age_s: int | None = None) -> SingleFlightCache:
     return SingleFlightCache(len, max_bytes=max_bytes, max_age_s=max_age_s)
 
 
-async def kept(results, key, value):
+async def kept(results: SingleFlightCache, key: str | tuple[str, int], value: str) -> None:
     worker = Worker(value)
     worker.go.set()
     await results.get(key, worker)
 
 
-async def is_kept(results, key):
+async def is_kept(results: SingleFlightCache, key: str) -> bool:
     worker = Worker()
     worker.go.set()
     await results.get(key, worker)
     return worker.begun == 0
 
 
-async def settle():
+async def settle() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 @concurrent
-async def test_the_second_to_ask_gets_the_first_one_s_result():
+async def test_the_second_to_ask_gets_the_first_one_s_result() -> None:
     results, worker = cache(), Worker()
     worker.go.set()
     assert [await results.get("key", worker) for _ in range(3)] == ["result"] * 3
@@ -71,7 +72,7 @@ async def test_the_second_to_ask_gets_the_first_one_s_result():
 
 
 @concurrent
-async def test_who_asks_meanwhile_waits_for_the_same_work():
+async def test_who_asks_meanwhile_waits_for_the_same_work() -> None:
     results, worker = cache(), Worker()
     waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(3)]
     await settle()
@@ -81,7 +82,7 @@ async def test_who_asks_meanwhile_waits_for_the_same_work():
 
 
 @concurrent
-async def test_who_hurries_does_not_wait_for_slow_work_and_both_are_served():
+async def test_who_hurries_does_not_wait_for_slow_work_and_both_are_served() -> None:
     results, slow, quick = cache(), Worker("slow"), Worker("quick")
     first = asyncio.create_task(results.get("key", slow, rank="bulk"))
     second = asyncio.create_task(results.get("key", quick, rank="urgent"))
@@ -94,7 +95,7 @@ async def test_who_hurries_does_not_wait_for_slow_work_and_both_are_served():
 
 
 @concurrent
-async def test_an_error_reaches_all_who_wait_and_is_not_kept():
+async def test_an_error_reaches_all_who_wait_and_is_not_kept() -> None:
     results, worker = cache(), Worker(error=ValueError("broken"))
     waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
     await settle()
@@ -105,7 +106,7 @@ async def test_an_error_reaches_all_who_wait_and_is_not_kept():
 
 
 @concurrent
-async def test_who_goes_away_leaves_the_work_to_the_others():
+async def test_who_goes_away_leaves_the_work_to_the_others() -> None:
     results, worker = cache(), Worker()
     leaving, staying = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
     await settle()
@@ -117,7 +118,7 @@ async def test_who_goes_away_leaves_the_work_to_the_others():
 
 
 @concurrent
-async def test_work_that_nobody_waits_for_is_cancelled_and_begun_anew_for_the_next():
+async def test_work_that_nobody_waits_for_is_cancelled_and_begun_anew_for_the_next() -> None:
     results, worker = cache(), Worker()
     waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
     await settle()
@@ -131,7 +132,7 @@ async def test_work_that_nobody_waits_for_is_cancelled_and_begun_anew_for_the_ne
 
 
 @concurrent
-async def test_who_asks_just_after_the_last_left_gets_work_that_is_alive():
+async def test_who_asks_just_after_the_last_left_gets_work_that_is_alive() -> None:
     results, worker = cache(), Worker()
     leaving = asyncio.create_task(results.get("key", worker))
     await settle()
@@ -144,7 +145,7 @@ async def test_who_asks_just_after_the_last_left_gets_work_that_is_alive():
 
 
 @concurrent
-async def test_the_least_recently_used_are_dropped_above_the_limit():
+async def test_the_least_recently_used_are_dropped_above_the_limit() -> None:
     results = cache(max_bytes=3 * ENTRY + 10)
     for key in "abc":
         await kept(results, key, "xxx")
@@ -156,7 +157,7 @@ async def test_the_least_recently_used_are_dropped_above_the_limit():
 
 
 @concurrent
-async def test_what_is_larger_than_the_limit_is_not_kept_and_drops_nothing():
+async def test_what_is_larger_than_the_limit_is_not_kept_and_drops_nothing() -> None:
     results = cache(max_bytes=ENTRY + 10)
     await kept(results, "s", "xxx")
     await kept(results, "l", "x" * 11)
@@ -165,7 +166,7 @@ async def test_what_is_larger_than_the_limit_is_not_kept_and_drops_nothing():
 
 
 @concurrent
-async def test_a_limit_of_zero_keeps_nothing_but_shares_what_is_under_way():
+async def test_a_limit_of_zero_keeps_nothing_but_shares_what_is_under_way() -> None:
     results, worker = cache(max_bytes=0), Worker()
     waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
     await settle()
@@ -177,7 +178,7 @@ async def test_a_limit_of_zero_keeps_nothing_but_shares_what_is_under_way():
 
 
 @concurrent
-async def test_what_is_too_old_is_done_again(monkeypatch):
+async def test_what_is_too_old_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("prelabel.concurrency.single_flight.time.monotonic", lambda: now[0])
     results = cache(max_age_s=60)
@@ -190,7 +191,9 @@ async def test_what_is_too_old_is_done_again(monkeypatch):
 
 
 @concurrent
-async def test_what_is_too_old_makes_room_though_nobody_asks_for_it(monkeypatch):
+async def test_what_is_too_old_makes_room_though_nobody_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [1000.0]
     monkeypatch.setattr("prelabel.concurrency.single_flight.time.monotonic", lambda: now[0])
     results = cache(max_age_s=60)
@@ -202,7 +205,7 @@ async def test_what_is_too_old_makes_room_though_nobody_asks_for_it(monkeypatch)
 
 
 @concurrent
-async def test_empty_results_under_long_keys_take_room_too():
+async def test_empty_results_under_long_keys_take_room_too() -> None:
     results = cache(max_bytes=100_000)
     for i in range(1000):
         await kept(results, (f"{i}" + "x" * 1000, i), "")
@@ -210,7 +213,7 @@ async def test_empty_results_under_long_keys_take_room_too():
 
 
 @concurrent
-async def test_work_that_began_before_a_clearing_is_neither_kept_nor_joined():
+async def test_work_that_began_before_a_clearing_is_neither_kept_nor_joined() -> None:
     results, before = cache(), Worker("before")
     asking = asyncio.create_task(results.get("key", before))
     await settle()
@@ -224,7 +227,7 @@ async def test_work_that_began_before_a_clearing_is_neither_kept_nor_joined():
 
 
 @concurrent
-async def test_what_was_cleared_is_done_again():
+async def test_what_was_cleared_is_done_again() -> None:
     results = cache()
     await kept(results, "key", "xxx")
     results.clear()
@@ -234,7 +237,7 @@ async def test_what_was_cleared_is_done_again():
 
 @pytest.mark.parametrize("times", [1, 2])
 @concurrent
-async def test_sizes_add_up_where_two_ranks_keep_the_same_key(times):
+async def test_sizes_add_up_where_two_ranks_keep_the_same_key(times: int) -> None:
     results = cache()
     workers = [Worker("xxx") for _ in range(2)]
     for _ in range(times):

@@ -9,7 +9,7 @@ from prelabel.types import Detections
 from tests.support.counting_engine import CountingEngine, query
 
 
-def test_the_thread_that_loads_a_model_is_the_only_one_that_runs_it():
+def test_the_thread_that_loads_a_model_is_the_only_one_that_runs_it() -> None:
     threads = []
 
     class Engine(CountingEngine):

@@ -5,8 +5,8 @@ import asyncio
 from deployments.metrics import MetricBuffer
 
 
-def test_figures_are_told_in_order_and_not_while_somebody_waits():
-    async def run():
+def test_figures_are_told_in_order_and_not_while_somebody_waits() -> None:
+    async def run() -> None:
         told, later = [], MetricBuffer(0.01)
         for i in range(3):
             later(told.append, i)
@@ -20,8 +20,8 @@ def test_figures_are_told_in_order_and_not_while_somebody_waits():
     asyncio.run(run())
 
 
-def test_a_figure_that_ray_refuses_costs_no_other():
-    async def run():
+def test_a_figure_that_ray_refuses_costs_no_other() -> None:
+    async def run() -> None:
         told, later = [], MetricBuffer(0.01)
         later(int, "no number")
         later(told.append, 1)

@@ -2,6 +2,8 @@ import asyncio
 import random
 import statistics
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Never
 
 import pytest
 
@@ -9,14 +11,14 @@ from prelabel.detection.batching import BatchGate
 from prelabel.errors import DetectionError, DeviceMemoryError, PromptError
 
 
-def run(coroutine):
+def run(coroutine: Coroutine[Any, Any, Any]) -> list[Any] | tuple[Any, ...] | None:
     return asyncio.run(coroutine)
 
 
 class Recorder:
     """A model that doubles numbers, remembers its batches, and can be held."""
 
-    def __init__(self, seconds=0.0):
+    def __init__(self, seconds=0.0) -> None:
         self.batches = []
         self.seconds = seconds
 
@@ -30,7 +32,9 @@ class Recorder:
         return [item * 2 for item in items]
 
 
-async def submit_while_busy(gate, items, bucket=lambda item: 0):
+async def submit_while_busy(
+    gate: BatchGate, items: list[Any] | range, bucket: Callable[..., Any] = lambda item: 0
+) -> tuple[Any, list[Any]]:
     """The first item occupies the device; the others arrive meanwhile."""
     first = asyncio.create_task(gate.submit(1, "first"))
     await asyncio.sleep(0.01)
@@ -39,10 +43,10 @@ async def submit_while_busy(gate, items, bucket=lambda item: 0):
     return first, rest
 
 
-def test_what_arrives_during_a_forward_becomes_one_batch():
+def test_what_arrives_during_a_forward_becomes_one_batch() -> None:
     model = Recorder(seconds=0.05)
 
-    async def scenario():
+    async def scenario() -> None:
         gate = BatchGate(model, max_batch_size=8)
         first, rest = await submit_while_busy(gate, [2, 3, 4])
         assert await asyncio.gather(first, *rest) == [2, 4, 6, 8]
@@ -51,10 +55,10 @@ def test_what_arrives_during_a_forward_becomes_one_batch():
     assert model.batches == [[1], [2, 3, 4]]
 
 
-def test_batches_respect_the_limit_and_the_order_of_arrival():
+def test_batches_respect_the_limit_and_the_order_of_arrival() -> None:
     model = Recorder(seconds=0.02)
 
-    async def scenario():
+    async def scenario() -> None:
         gate = BatchGate(model, max_batch_size=2)
         first, rest = await submit_while_busy(gate, [2, 3, 4, 5, 6])
         await asyncio.gather(first, *rest)
@@ -63,10 +67,10 @@ def test_batches_respect_the_limit_and_the_order_of_arrival():
     assert model.batches == [[1], [2, 3], [4, 5], [6]]
 
 
-def test_what_is_urgent_goes_first_and_waits_for_nothing_that_is_not():
+def test_what_is_urgent_goes_first_and_waits_for_nothing_that_is_not() -> None:
     model = Recorder(seconds=0.02)
 
-    async def scenario():
+    async def scenario() -> None:
         gate = BatchGate(model, max_batch_size=3)
         first, rest = await submit_while_busy(gate, [2, 4, 3, 5, 6, 8], bucket=lambda i: i % 2)
         urgent = [asyncio.create_task(gate.submit(i, 1, urgent=True)) for i in (7, 9)]
@@ -77,10 +81,10 @@ def test_what_is_urgent_goes_first_and_waits_for_nothing_that_is_not():
     assert model.batches == [[1], [7, 9], [2, 4, 6], [3, 5], [8]]
 
 
-def test_only_items_of_one_bucket_share_a_batch_and_the_oldest_goes_first():
+def test_only_items_of_one_bucket_share_a_batch_and_the_oldest_goes_first() -> None:
     model = Recorder(seconds=0.02)
 
-    async def scenario():
+    async def scenario() -> None:
         gate = BatchGate(model, max_batch_size=8)
         first, rest = await submit_while_busy(gate, [2, 3, 4, 5], bucket=lambda item: item % 2)
         await asyncio.gather(first, *rest)
@@ -89,7 +93,7 @@ def test_only_items_of_one_bucket_share_a_batch_and_the_oldest_goes_first():
     assert model.batches == [[1], [2, 4], [3, 5]]
 
 
-def test_one_bad_item_harms_no_neighbour():
+def test_one_bad_item_harms_no_neighbour() -> None:
     model = Recorder(seconds=0.02)
 
     async def scenario():
@@ -103,15 +107,15 @@ def test_one_bad_item_harms_no_neighbour():
     assert "tensor" not in str(bad)
 
 
-def test_our_own_errors_reach_the_caller_as_they_are():
-    async def scenario():
+def test_our_own_errors_reach_the_caller_as_they_are() -> None:
+    async def scenario() -> None:
         await BatchGate(Recorder(), max_batch_size=8).submit("refused", 0)
 
     with pytest.raises(PromptError, match=r"Use plain words\."):
         run(scenario())
 
 
-def test_a_cancelled_item_is_never_run_and_harms_no_neighbour():
+def test_a_cancelled_item_is_never_run_and_harms_no_neighbour() -> None:
     model = Recorder(seconds=0.05)
 
     async def scenario():
@@ -126,7 +130,7 @@ def test_a_cancelled_item_is_never_run_and_harms_no_neighbour():
     assert model.batches == [[1], [2, 4]]
 
 
-def test_an_item_cancelled_during_its_forward_harms_no_neighbour():
+def test_an_item_cancelled_during_its_forward_harms_no_neighbour() -> None:
     async def scenario():
         gate = BatchGate(Recorder(seconds=0.05), max_batch_size=8)
         first, rest = await submit_while_busy(gate, [2, 3])
@@ -138,15 +142,15 @@ def test_an_item_cancelled_during_its_forward_harms_no_neighbour():
     assert run(scenario()) == (6, 10)
 
 
-def test_a_model_that_loses_a_result_fails_its_items_instead_of_mixing_them_up():
-    async def scenario():
+def test_a_model_that_loses_a_result_fails_its_items_instead_of_mixing_them_up() -> None:
+    async def scenario() -> None:
         await BatchGate(lambda items: [], max_batch_size=8).submit(1, 0)
 
     with pytest.raises(DetectionError):
         run(scenario())
 
 
-def test_the_event_loop_stays_alive_during_a_forward():
+def test_the_event_loop_stays_alive_during_a_forward() -> None:
     async def scenario():
         gate = BatchGate(Recorder(seconds=0.2), max_batch_size=8)
         running = asyncio.create_task(gate.submit(1, 0))
@@ -160,7 +164,7 @@ def test_the_event_loop_stays_alive_during_a_forward():
     assert idle_s == 0
 
 
-def test_failures_in_a_row_are_counted_until_a_success():
+def test_failures_in_a_row_are_counted_until_a_success() -> None:
     async def scenario():
         gate = BatchGate(Recorder(), max_batch_size=1)
         for _ in range(3):
@@ -173,7 +177,7 @@ def test_failures_in_a_row_are_counted_until_a_success():
     assert run(scenario()) == (3, 0)
 
 
-def test_open_loop_at_twice_the_unbatched_capacity_stays_prompt():
+def test_open_loop_at_twice_the_unbatched_capacity_stays_prompt() -> None:
     """A model of 40 + 10 n ms does 20 items/s alone; at 40/s only good batches keep up."""
     sizes = []
 
@@ -181,7 +185,7 @@ def test_open_loop_at_twice_the_unbatched_capacity_stays_prompt():
         time.sleep(0.040 + 0.010 * len(items))
         return items
 
-    async def request(gate, latencies):
+    async def request(gate, latencies) -> None:
         started = time.monotonic()
         await gate.submit(0, 0)
         latencies.append(time.monotonic() - started)
@@ -205,10 +209,10 @@ def test_open_loop_at_twice_the_unbatched_capacity_stays_prompt():
     assert statistics.mean(sizes) > 2
 
 
-def test_a_batch_is_no_longer_than_its_time_where_items_are_slow():
+def test_a_batch_is_no_longer_than_its_time_where_items_are_slow() -> None:
     model = Recorder(seconds=0.05)
 
-    async def scenario():
+    async def scenario() -> None:
         gate = BatchGate(model, max_batch_size=8, max_batch_s=0.12)
         first, rest = await submit_while_busy(gate, [2, 3, 4, 5, 6])
         await asyncio.gather(first, *rest)
@@ -217,7 +221,7 @@ def test_a_batch_is_no_longer_than_its_time_where_items_are_slow():
     assert model.batches[:2] == [[1], [2, 3]]
 
 
-def test_a_bad_batch_counts_once_and_a_refused_item_not_at_all():
+def test_a_bad_batch_counts_once_and_a_refused_item_not_at_all() -> None:
     async def scenario():
         gate = BatchGate(Recorder(seconds=0.02), max_batch_size=8)
         _, rest = await submit_while_busy(gate, ["bad", "bad", "bad"])
@@ -230,11 +234,11 @@ def test_a_bad_batch_counts_once_and_a_refused_item_not_at_all():
     assert run(scenario()) == (1, 0)
 
 
-def test_a_broken_meter_fails_the_batch_and_not_the_gate():
-    def broken(size):
+def test_a_broken_meter_fails_the_batch_and_not_the_gate() -> None:
+    def broken(size) -> Never:
         raise RuntimeError(size)
 
-    async def scenario():
+    async def scenario() -> None:
         gate = BatchGate(Recorder(), max_batch_size=8, on_batch=broken)
         for _ in range(2):
             with pytest.raises(DetectionError):
@@ -243,8 +247,8 @@ def test_a_broken_meter_fails_the_batch_and_not_the_gate():
     run(scenario())
 
 
-def test_the_log_of_a_failed_batch_names_its_requests(caplog):
-    async def scenario():
+def test_the_log_of_a_failed_batch_names_its_requests(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
         gate = BatchGate(Recorder(), max_batch_size=8)
         with pytest.raises(DetectionError):
             await gate.submit("bad", 0, request_id="request-7")
@@ -256,7 +260,7 @@ def test_the_log_of_a_failed_batch_names_its_requests(caplog):
 class SmallDevice(Recorder):
     """Holds at most so many items; `room` can change."""
 
-    def __init__(self, room, seconds=0.01):
+    def __init__(self, room, seconds=0.01) -> None:
         super().__init__(seconds)
         self.room = room
 
@@ -267,7 +271,9 @@ class SmallDevice(Recorder):
         return doubled
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing(caplog):
+def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     model = SmallDevice(room=3)
 
     async def scenario():
@@ -286,7 +292,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing(caplog):
     )
 
 
-def test_an_item_that_does_not_fit_alone_says_so_and_harms_nobody():
+def test_an_item_that_does_not_fit_alone_says_so_and_harms_nobody() -> None:
     class Device(Recorder):
         def __call__(self, items):
             if "large" in items:
@@ -303,10 +309,10 @@ def test_an_item_that_does_not_fit_alone_says_so_and_harms_nobody():
     assert isinstance(large, DeviceMemoryError)
 
 
-def test_larger_batches_are_tried_again_in_time():
+def test_larger_batches_are_tried_again_in_time() -> None:
     model = SmallDevice(room=2, seconds=0)
 
-    async def scenario():
+    async def scenario() -> None:
         gate = BatchGate(model, max_batch_size=4)
         first, rest = await submit_while_busy(gate, range(2, 6))
         await asyncio.gather(first, *rest)
@@ -319,10 +325,10 @@ def test_larger_batches_are_tried_again_in_time():
     assert max(sizes) == 4
 
 
-def test_waits_and_passes_are_told():
+def test_waits_and_passes_are_told() -> None:
     told = []
 
-    async def scenario():
+    async def scenario() -> None:
         gate = BatchGate(
             Recorder(seconds=0.05), max_batch_size=8, observe=lambda *each: told.append(each)
         )

@@ -32,7 +32,7 @@ for coordinates in (2, 4):
 """
 
 
-def test_in_the_interpreter_it_is_what_torch_computes():
+def test_in_the_interpreter_it_is_what_torch_computes() -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run(
         [sys.executable, "-c", INTERPRETED],
@@ -47,7 +47,7 @@ def test_in_the_interpreter_it_is_what_torch_computes():
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset:UserWarning")
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("number", ["fp32", "bf16"])
-def test_it_compiles_for_gpus(number, capability):
+def test_it_compiles_for_gpus(number, capability) -> None:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -64,7 +64,9 @@ def test_it_compiles_for_gpus(number, capability):
     assert compiled.asm["cubin"]
 
 
-def test_a_gpu_on_which_it_does_not_run_computes_in_torch_and_the_log_says_why(caplog):
+def test_a_gpu_on_which_it_does_not_run_computes_in_torch_and_the_log_says_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A device without Triton stands for it: the processor."""
     with caplog.at_level(logging.WARNING):
         sampler = deformable._triton_if_right(torch.device("cpu"), 32)
@@ -73,7 +75,7 @@ def test_a_gpu_on_which_it_does_not_run_computes_in_torch_and_the_log_says_why(c
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
-def test_on_a_gpu_it_is_chosen():
+def test_on_a_gpu_it_is_chosen() -> None:
     from prelabel.engines.kernels.deformable_attention_triton import sample_by_triton
 
     assert deformable._triton_if_right(torch.device("cuda"), 32) is sample_by_triton

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,7 +22,7 @@ ROWS = [
 ]
 
 
-def test_the_table_is_large_and_without_repetitions():
+def test_the_table_is_large_and_without_repetitions() -> None:
     counts = Counter((repr(labels), prompt) for labels, prompt, _ in ROWS)
     assert max(counts.values()) == 1
     assert len(ROWS) >= 200
@@ -32,7 +33,9 @@ def test_the_table_is_large_and_without_repetitions():
     ROWS,
     ids=[f"{part['from']}: {prompt}" for part in TABLE for prompt, _ in part["prompts"]],
 )
-def test_a_prompt_finds_its_labels(labels, prompt, expected):
+def test_a_prompt_finds_its_labels(
+    labels: list[Any], prompt: str, expected: dict[str, Any]
+) -> None:
     found = looked_for(plan_of(labels, prompt))
     assert dict(found) == expected
     assert len(found) == len(expected)
@@ -54,7 +57,7 @@ STEPS = [
 
 
 @pytest.mark.parametrize(("prompt", "step"), STEPS)
-def test_the_answer_says_by_which_step_a_label_was_found(prompt, step):
+def test_the_answer_says_by_which_step_a_label_was_found(prompt: str, step: str) -> None:
     labels = [
         {"value": "Car", "predicted_values": "car, truck, pickup"},
         {"value": "Cat", "alias": "K1"},
@@ -64,13 +67,13 @@ def test_the_answer_says_by_which_step_a_label_was_found(prompt, step):
     assert first.label == {"alias": "K1", "no label": None, "negative": None}.get(step, "Car")
 
 
-def test_no_step_comes_before_a_closer_one():
+def test_no_step_comes_before_a_closer_one() -> None:
     [first, second] = plan_of(["cats", "cat"], "cat . a cat").matches
     assert (first.label, first.step) == ("cat", "as spelled")
     assert (second.label, second.step) == ("cat", "normal form")
 
 
-def test_what_is_said_of_a_match_is_what_is_looked_for():
+def test_what_is_said_of_a_match_is_what_is_looked_for() -> None:
     labels = [{"value": "Hund", "predicted_values": "dog, puppy"}]
     [match] = plan_of([*labels, "Katze"], "Hund").matches
     assert (match.phrase, match.searched, match.label) == ("Hund", ("dog", "puppy"), "Hund")
@@ -85,14 +88,16 @@ def test_what_is_said_of_a_match_is_what_is_looked_for():
         ("x" * 5000, ["x" * 5000], ["x" * 5000]),
     ],
 )
-def test_the_nearest_names_are_those_that_are_spelled_alike(phrase, names, near):
+def test_the_nearest_names_are_those_that_are_spelled_alike(
+    phrase: str, names: list[str], near: list[str]
+) -> None:
     assert nearest(phrase, names) == near
 
 
 @pytest.mark.parametrize(
     "spelling", ["traffic_light", "traffic-light", "TrafficLight", "trafficlight"]
 )
-def test_a_label_s_own_words_are_looked_for_however_it_is_spelled(spelling):
+def test_a_label_s_own_words_are_looked_for_however_it_is_spelled(spelling: str) -> None:
     config = parse_labeling_config(config_of([spelling, "cat"]), 10)
     task = Task.model_validate({"data": {"image": "a.jpg"}})
     plan = plan_task(

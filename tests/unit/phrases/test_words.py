@@ -20,7 +20,7 @@ from prelabel.phrases.words import bare, normal_form, other_numbers, to_words, w
         ("", ""),
     ],
 )
-def test_identifiers_are_taken_apart(name, words):
+def test_identifiers_are_taken_apart(name: str, words: str) -> None:
     assert to_words(name) == words
 
 
@@ -43,7 +43,7 @@ def test_identifiers_are_taken_apart(name, words):
         *("Fußgänger", "Verkehrsampel", "Handtasche", "кошка", "猫", "🙂", "-", "---"),
     ],
 )
-def test_names_that_are_no_identifiers_stay_what_they_are(name):
+def test_names_that_are_no_identifiers_stay_what_they_are(name: str) -> None:
     assert to_words(name) == name
 
 
@@ -71,7 +71,7 @@ def test_names_that_are_no_identifiers_stay_what_they_are(name):
         ("another", "another"),
     ],
 )
-def test_what_people_put_around_a_phrase_is_left_out(phrase, rest):
+def test_what_people_put_around_a_phrase_is_left_out(phrase: str, rest: str) -> None:
     assert bare(phrase) == rest
 
 
@@ -86,7 +86,7 @@ def test_what_people_put_around_a_phrase_is_left_out(phrase, rest):
         ("ครู", "ครู "),
     ],
 )
-def test_spellings_of_one_name_have_one_normal_form(one, other):
+def test_spellings_of_one_name_have_one_normal_form(one: str, other: str) -> None:
     assert normal_form(one) == normal_form(other)
 
 
@@ -94,7 +94,7 @@ def test_spellings_of_one_name_have_one_normal_form(one, other):
     ("one", "other"),
     [("C", "C++"), ("C", "C#"), ("ครู", "ครี"), ("truck", "trunk"), ("R&D", "RD"), ("1", "2")],
 )
-def test_different_names_have_different_normal_forms(one, other):
+def test_different_names_have_different_normal_forms(one: str, other: str) -> None:
     assert normal_form(one) != normal_form(other)
 
 
@@ -108,22 +108,22 @@ def test_different_names_have_different_normal_forms(one, other):
         *(("traffic light", "traffic lights"), ("bottle of water", "bottles of water")),
     ],
 )
-def test_singular_and_plural_find_each_other(singular, plural):
+def test_singular_and_plural_find_each_other(singular: str, plural: str) -> None:
     assert singular in other_numbers(plural) or plural in other_numbers(singular)
 
 
 @pytest.mark.parametrize("word", ["猫", "r&d", "", "x" * 100, "2", "of", "c++"])
-def test_what_is_no_english_word_has_no_other_number(word):
+def test_what_is_no_english_word_has_no_other_number(word: str) -> None:
     assert all(form.endswith("s") for form in other_numbers(word))
 
 
 @pytest.mark.parametrize(
     ("word", "other"), [("princes", "princess"), ("bras", "brass"), ("cares", "caress")]
 )
-def test_no_plural_is_made_of_a_plural(word, other):
+def test_no_plural_is_made_of_a_plural(word: str, other: str) -> None:
     assert other not in other_numbers(word)
 
 
-def test_digits_are_not_joined():
+def test_digits_are_not_joined() -> None:
     assert written_together("1 2 inch") != written_together("12 inch")
     assert written_together("f 16") == written_together("f16")

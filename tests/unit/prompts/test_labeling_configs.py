@@ -1,6 +1,7 @@
 """A table of labeling configs: what is looked for, and that its regions are valid there."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,13 @@ from prelabel.labelstudio.protocol import Context, Task
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
-from prelabel.types import Detections, ProjectPrompts
+from prelabel.types import Detections, LookPlan, ProjectPrompts, TaskPlan
 from tests.support.result_entries import number, typed
 
 CASES = yaml.safe_load(Path(__file__).with_name("labeling_configs.yaml").read_text())
 
 
-def context(prompt):
+def context(prompt: dict[str, Any] | str | None) -> Context | None:
     if prompt is None:
         return None
     said = prompt if isinstance(prompt, dict) else {"prompt": prompt}
@@ -31,7 +32,7 @@ def context(prompt):
     return Context.model_validate({"result": entries})
 
 
-def plan_of(case):
+def plan_of(case: dict[str, Any]) -> TaskPlan:
     config = parse_labeling_config(case["config"], 400)
     task = Task.model_validate({"data": case.get("data", {"image": "a.jpg"})})
     config = config.for_task(task.data)
@@ -39,12 +40,12 @@ def plan_of(case):
     return plan_task(task, config, sources, AppSettings())
 
 
-def test_the_table_is_large_and_without_repetitions():
+def test_the_table_is_large_and_without_repetitions() -> None:
     assert len({case["name"] for case in CASES}) == len(CASES) >= 40
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if "looks" in c], ids=lambda case: case["name"])
-def test_what_is_looked_for(case):
+def test_what_is_looked_for(case: dict[str, Any]) -> None:
     looks = plan_of(case).looks
     assert len(looks) == len(case["looks"])
     for look, expected in zip(looks, case["looks"], strict=True):
@@ -63,7 +64,7 @@ def test_what_is_looked_for(case):
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if "looks" in c], ids=lambda case: case["name"])
-def test_label_studio_accepts_a_box_of_every_label(case):
+def test_label_studio_accepts_a_box_of_every_label(case: dict[str, Any]) -> None:
     if "Repeater" in case["config"]:
         pytest.skip("the SDK does not repeat tags")
     plan = plan_of(case)
@@ -77,14 +78,14 @@ def test_label_studio_accepts_a_box_of_every_label(case):
     assert LabelInterface(case["config"]).validate_prediction(prediction, return_errors=True) == []
 
 
-def a_box_of_each(look):
+def a_box_of_each(look: LookPlan) -> Detections:
     count = len(look.phrases)
     boxes = np.array([[i, 0, i + 10, 10] for i in range(count)], dtype=np.float32)
     return Detections(boxes, np.full(count, 0.95), np.arange(count), (1000, 100))
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if "error" in c], ids=lambda case: case["name"])
-def test_what_cannot_be_served_says_what_to_do(case):
+def test_what_cannot_be_served_says_what_to_do(case: dict[str, Any]) -> None:
     with pytest.raises(RequestError) as error:
         plan_of(case)
     assert case["error"] in str(error.value)

@@ -1,7 +1,9 @@
 """What the largest labeling configs cost: they come from anybody, see /webhook."""
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -28,7 +30,7 @@ def pictures(count):
     return "".join(f'<Image name="{n}" value="$i"/>' for n in range(count))
 
 
-def controls(count, images, labels="", **more):
+def controls(count, images, labels="", **more: Any):
     attributes = "".join(f' {name}="{value}"' for name, value in more.items())
     names = ",".join(map(str, range(images)))
     return "".join(
@@ -37,7 +39,7 @@ def controls(count, images, labels="", **more):
     )
 
 
-def view(*tags):
+def view(*tags: Any) -> str:
     return f"<View>{''.join(tags)}</View>"
 
 
@@ -81,7 +83,7 @@ CONFIGS = {
 }
 
 
-def timed(work):
+def timed(work: Callable[..., Any]) -> float:
     started = time.perf_counter()
     with suppress(RequestError):
         work()
@@ -89,7 +91,7 @@ def timed(work):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_reading_a_config_takes_time_in_proportion_to_its_length(name):
+def test_reading_a_config_takes_time_in_proportion_to_its_length(name: str) -> None:
     xml = CONFIGS[name]
     assert len(xml) <= MAX_CONFIG_CHARS
     assert xml.count("<") <= MAX_TAGS * 2
@@ -103,7 +105,9 @@ def test_reading_a_config_takes_time_in_proportion_to_its_length(name):
     [None, PROMPT, "cat:" + PROMPT.replace(".", ","), "cat.Cat.cAt.CAT.caT.CAt.cAT.CaT."],
     ids=["no prompt", "unknown phrases", "phrases of one label", "spellings of one label"],
 )
-def test_planning_takes_time_in_proportion_to_config_and_prompt(name, prompt, picture):
+def test_planning_takes_time_in_proportion_to_config_and_prompt(
+    name: str, prompt: str | None, picture: dict[str, Any]
+) -> None:
     try:
         config = parse_labeling_config(CONFIGS[name], SETTINGS.max_labels).for_task(picture)
     except LabelingConfigError:
@@ -113,7 +117,7 @@ def test_planning_takes_time_in_proportion_to_config_and_prompt(name, prompt, pi
     assert timed(lambda: plan_task(task, config, sources, SETTINGS)) < MOST_S
 
 
-def test_a_task_of_many_drafts_is_planned_soon():
+def test_a_task_of_many_drafts_is_planned_soon() -> None:
     config = parse_labeling_config(CONFIGS["words for some pictures"], SETTINGS.max_labels)
     unknown = PROMPT.removesuffix(".cat")
     drafts = [{"result": [typed(f"{unknown}.{n}")]} for n in range(1000)]

@@ -1,6 +1,7 @@
 import time
 import unicodedata
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from prelabel.prompts.parser import Wanted, split_prompt, what_applies
 from prelabel.types import PromptRequest
 
 
-def phrases(prompt, names=()):
+def phrases(prompt: str, names: list[str] | tuple[()] = ()) -> tuple[Any, ...]:
     wanted = split_prompt(prompt, 1000, names)
     assert all(each.label is None for each in wanted)
     return tuple(each.phrase for each in wanted)
@@ -30,7 +31,7 @@ def phrases(prompt, names=()):
         ("猫，犬。鸟", ("猫", "犬", "鸟")),
     ],
 )
-def test_prompts_are_split(prompt, expected):
+def test_prompts_are_split(prompt: str, expected: tuple[Any, ...]) -> None:
     assert phrases(prompt) == expected
 
 
@@ -46,7 +47,9 @@ def test_prompts_are_split(prompt, expected):
         ("size: large, cat", ("size: large", "cat")),
     ],
 )
-def test_a_label_with_a_separator_inside_stays_whole(prompt, expected):
+def test_a_label_with_a_separator_inside_stays_whole(
+    prompt: str, expected: tuple[Any, ...]
+) -> None:
     assert phrases(prompt, ["St. Bernard", "light, red", "cat", "size: large"]) == expected
 
 
@@ -65,7 +68,7 @@ def test_a_label_with_a_separator_inside_stays_whole(prompt, expected):
         "?.",
     ],
 )
-def test_a_label_with_a_separator_inside_stays_whole_in_its_own_spelling(name):
+def test_a_label_with_a_separator_inside_stays_whole_in_its_own_spelling(name: str) -> None:
     whole = tidy(name)
     for spelled in (name, unicodedata.normalize("NFD", name), whole, f" {name} "):
         assert phrases(spelled, [name]) == (whole,)
@@ -89,7 +92,7 @@ SPELLINGS = ["".join(case) for case in product("sS", repeat=12)]
         ("\n" * 4000, []),
     ],
 )
-def test_no_prompt_takes_long_to_split(prompt, names):
+def test_no_prompt_takes_long_to_split(prompt: str, names: list[str]) -> None:
     started = time.perf_counter()
     split_prompt(prompt, 4000, names)
     assert time.perf_counter() - started < 3
@@ -118,18 +121,18 @@ def test_no_prompt_takes_long_to_split(prompt, names):
         ("brown_cats", [("brown_cats", None)]),
     ],
 )
-def test_a_prompt_can_say_which_label_a_phrase_gets(prompt, expected):
+def test_a_prompt_can_say_which_label_a_phrase_gets(prompt: str, expected: list[Any]) -> None:
     names = ["cats", "size: large", "brown_cats"]
     wanted = split_prompt(prompt, 1000, names)
     assert sorted(wanted, key=str) == sorted((Wanted(*each) for each in expected), key=str)
 
 
-def test_a_prompt_over_the_limit_is_refused():
+def test_a_prompt_over_the_limit_is_refused() -> None:
     with pytest.raises(PromptError, match="longer than 10 characters"):
         split_prompt("x" * 11, 10)
 
 
-def test_each_value_comes_from_the_strongest_that_gives_it():
+def test_each_value_comes_from_the_strongest_that_gives_it() -> None:
     applies = what_applies(
         context=PromptRequest(prompt="typed"),
         drafts=PromptRequest(prompt="drafted", box_threshold=0.0),
@@ -142,7 +145,7 @@ def test_each_value_comes_from_the_strongest_that_gives_it():
     assert applies == PromptRequest("typed", 0.0, 0.6)
 
 
-def test_zero_threshold_is_not_replaced_by_default():
+def test_zero_threshold_is_not_replaced_by_default() -> None:
     nothing = PromptRequest()
     applies = what_applies(
         context=PromptRequest(box_threshold=0.0, text_threshold=0.0),

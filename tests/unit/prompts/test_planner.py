@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from prelabel.errors import PromptError, RequestError
@@ -7,7 +9,15 @@ from prelabel.labelstudio.protocol import Context, Task, WebhookRequest
 from prelabel.prompts.planner import asked_by_submit, plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings.application import AppSettings
-from prelabel.types import ProjectPrompts, PromptEcho, PromptRequest, Target, Thresholds
+from prelabel.types import (
+    LookPlan,
+    ProjectPrompts,
+    PromptEcho,
+    PromptRequest,
+    Target,
+    TaskPlan,
+    Thresholds,
+)
 from tests.support.result_entries import number, typed
 
 CONFIG = """<View>
@@ -21,7 +31,13 @@ NOBODY = PromptRequest()
 REMEMBERED = PromptRequest("car")
 
 
-def whole_plan(context=None, drafts=(), remembered=NOBODY, settings=None, config=CONFIG):
+def whole_plan(
+    context: list[dict[str, Any]] | None = None,
+    drafts: list[dict[str, Any]] | tuple[()] = (),
+    remembered: PromptRequest = NOBODY,
+    settings: AppSettings | None = None,
+    config: str = CONFIG,
+) -> TaskPlan:
     parsed = parse_labeling_config(config, 100)
     task = Task.model_validate({"data": {"image": "a.jpg"}, "drafts": list(drafts)})
     typed_in = None if context is None else Context.model_validate({"result": context})
@@ -29,35 +45,35 @@ def whole_plan(context=None, drafts=(), remembered=NOBODY, settings=None, config
     return plan_task(task, parsed, sources, settings or AppSettings())
 
 
-def plan(*args, **kwargs):
+def plan(*args: list[dict[str, Any]] | None, **kwargs: Any) -> LookPlan:
     [only] = whole_plan(*args, **kwargs).looks
     return only
 
 
-def labels(look):
+def labels(look: LookPlan) -> list[Any]:
     return [target and target.label for target in look.targets]
 
 
-def test_without_a_prompt_the_config_s_own_labels_are_looked_for():
+def test_without_a_prompt_the_config_s_own_labels_are_looked_for() -> None:
     look = plan()
     assert look.phrases == ("Cat", "car", "truck")
     assert labels(look) == ["Cat", "Car", "Car"]
     assert look.thresholds == Thresholds(0.3, 0.25)
 
 
-def test_a_prompt_says_what_is_looked_for_and_the_config_what_is_kept():
+def test_a_prompt_says_what_is_looked_for_and_the_config_what_is_kept() -> None:
     look = plan([typed("truck . zebra\n")])
     assert look.phrases == ("truck", "zebra")
     assert labels(look) == ["Car", None]
 
 
-def test_the_number_may_come_before_the_prompt():
+def test_the_number_may_come_before_the_prompt() -> None:
     look = plan([number(0.0), typed("cat"), number(0.5, "text_threshold")])
     assert look.thresholds == Thresholds(0.0, 0.5)
     assert look.phrases == ("cat",)
 
 
-def test_a_smart_rectangle_takes_prompt_and_number_from_the_newest_draft():
+def test_a_smart_rectangle_takes_prompt_and_number_from_the_newest_draft() -> None:
     rectangle = {"type": "rectanglelabels", "from_name": "label", "value": {"x": 1}}
     drafts = [
         {"result": [typed("cat")], "updated_at": "2026-01-01"},
@@ -68,7 +84,7 @@ def test_a_smart_rectangle_takes_prompt_and_number_from_the_newest_draft():
     assert look.thresholds.box == 0.7
 
 
-def test_a_number_that_is_no_threshold_is_an_error_only_where_it_was_just_typed():
+def test_a_number_that_is_no_threshold_is_an_error_only_where_it_was_just_typed() -> None:
     with pytest.raises(RequestError, match="box_threshold is 4"):
         plan([typed("cat"), number(4)])
     look = plan(drafts=[{"result": [typed("cat"), number(4), number(0.5, "text_threshold")]}])
@@ -78,26 +94,26 @@ def test_a_number_that_is_no_threshold_is_an_error_only_where_it_was_just_typed(
     assert asked_by_submit(event, AppSettings()) == PromptRequest("cat")
 
 
-def test_the_remembered_prompt_counts_where_nothing_newer_is_said():
+def test_the_remembered_prompt_counts_where_nothing_newer_is_said() -> None:
     remembered = PromptRequest("car", 0.1, 0.2)
     assert plan(remembered=remembered).phrases == ("car",)
     assert plan(remembered=remembered).thresholds == Thresholds(0.1, 0.2)
     assert plan([typed("cat")], remembered=remembered).phrases == ("cat",)
 
 
-def test_unknown_phrases_are_rejected_by_name_where_the_setting_says_so():
+def test_unknown_phrases_are_rejected_by_name_where_the_setting_says_so() -> None:
     with pytest.raises(
         PromptError, match="'zebra' is no label of this project, which has 'Cat', 'Car'"
     ):
         plan([typed("cat . zebra")], settings=AppSettings(unknown_phrases="reject"))
 
 
-def test_unknown_phrases_get_the_first_label_where_the_setting_says_so():
+def test_unknown_phrases_get_the_first_label_where_the_setting_says_so() -> None:
     look = plan([typed("zebra . car")], settings=AppSettings(unknown_phrases="first_label"))
     assert labels(look) == ["Cat", "Car"]
 
 
-def test_a_typed_phrase_that_is_no_label_gets_boxes_without_one():
+def test_a_typed_phrase_that_is_no_label_gets_boxes_without_one() -> None:
     look = plan([typed("zebra . cat")])
     assert look.phrases == ("zebra", "cat")
     assert look.targets[0] == Target("label", "image", None, 0.3)
@@ -111,13 +127,13 @@ def test_a_typed_phrase_that_is_no_label_gets_boxes_without_one():
         {"remembered": PromptRequest("zebra . car")},
     ],
 )
-def test_a_phrase_of_an_older_prompt_that_is_no_label_is_left_out(older):
+def test_a_phrase_of_an_older_prompt_that_is_no_label_is_left_out(older: dict[str, Any]) -> None:
     look = plan(**older)
     assert look.phrases == ("zebra", "car")
     assert look.targets[0] is None
 
 
-def test_a_prompt_of_unknown_phrases_only_is_an_error_where_they_are_dropped():
+def test_a_prompt_of_unknown_phrases_only_is_an_error_where_they_are_dropped() -> None:
     dropping = AppSettings(unknown_phrases="drop")
     with pytest.raises(PromptError, match="'zebra', 'gnu' are no labels"):
         plan([typed("zebra . gnu")], settings=dropping)
@@ -125,7 +141,7 @@ def test_a_prompt_of_unknown_phrases_only_is_an_error_where_they_are_dropped():
     assert (look.phrases, look.targets[0]) == (("zebra", "car"), None)
 
 
-def test_the_sentence_names_the_nearest_labels_and_how_to_say_which_is_meant():
+def test_the_sentence_names_the_nearest_labels_and_how_to_say_which_is_meant() -> None:
     with pytest.raises(PromptError, match=r"The nearest are 'truck'.*\"truck: trunk\"") as error:
         plan(
             [typed("trunk")],
@@ -135,12 +151,12 @@ def test_the_sentence_names_the_nearest_labels_and_how_to_say_which_is_meant():
     assert str(error.value).endswith(".")
 
 
-def test_phrases_that_are_one_to_the_model_are_asked_once():
+def test_phrases_that_are_one_to_the_model_are_asked_once() -> None:
     look = plan([typed("Cat . cat . CAT")])
     assert look.phrases == ("Cat",)
 
 
-def test_labels_without_a_word_are_left_out():
+def test_labels_without_a_word_are_left_out() -> None:
     config = CONFIG.replace('value="Cat"', 'value="?"')
     assert plan(config=config).phrases == ("car", "truck")
     assert plan([typed("? . zebra")], config=config).phrases == ("zebra",)
@@ -148,13 +164,15 @@ def test_labels_without_a_word_are_left_out():
         plan([typed("?")], config=config)
 
 
-def test_model_score_threshold_is_weaker_than_the_annotator_and_stronger_than_the_settings():
+def test_model_score_threshold_is_weaker_than_the_annotator_and_stronger_than_the_settings() -> (
+    None
+):
     config = CONFIG.replace('name="label"', 'name="label" model_score_threshold="0.6"')
     assert plan(config=config).thresholds.box == 0.6
     assert plan([typed("cat"), number(0.1)], config=config).thresholds.box == 0.1
 
 
-def test_a_control_with_a_higher_threshold_does_not_raise_the_others():
+def test_a_control_with_a_higher_threshold_does_not_raise_the_others() -> None:
     config = """<View><Image name="image" value="$image"/>
       <RectangleLabels name="a" toName="image" model_score_threshold="0.8">
         <Label value="cat"/></RectangleLabels>
@@ -164,7 +182,7 @@ def test_a_control_with_a_higher_threshold_does_not_raise_the_others():
     assert [target.min_score for target in look.targets] == [0.8, 0.3]
 
 
-def test_each_picture_of_a_list_gets_a_plan_with_its_place():
+def test_each_picture_of_a_list_gets_a_plan_with_its_place() -> None:
     config = parse_labeling_config(CONFIG.replace('value="$image"', 'valueList="$pages"'), 100)
     task = Task.model_validate({"data": {"pages": ["a.jpg", "b.jpg"]}})
     sources = PromptSources.of(task, None, ProjectPrompts(), config)
@@ -172,7 +190,12 @@ def test_each_picture_of_a_list_gets_a_plan_with_its_place():
     assert [(p.uri, p.item_index) for p in plans] == [("a.jpg", 0), ("b.jpg", 1)]
 
 
-def submit(action="ANNOTATION_CREATED", result=(), config=CONFIG, **annotation):
+def submit(
+    action: str = "ANNOTATION_CREATED",
+    result: list[dict[str, Any]] = (),
+    config: str = CONFIG,
+    **annotation: Any,
+) -> WebhookRequest:
     return WebhookRequest.model_validate(
         {
             "action": action,
@@ -183,7 +206,7 @@ def submit(action="ANNOTATION_CREATED", result=(), config=CONFIG, **annotation):
 
 
 @pytest.mark.parametrize("action", ["ANNOTATION_CREATED", "ANNOTATION_UPDATED"])
-def test_a_submit_says_prompt_and_thresholds(action):
+def test_a_submit_says_prompt_and_thresholds(action: str) -> None:
     event = submit(action, [number(0.2), typed("car\n")])
     assert asked_by_submit(event, AppSettings()) == PromptRequest("car", 0.2, None)
 
@@ -202,7 +225,7 @@ def test_a_submit_says_prompt_and_thresholds(action):
         WebhookRequest(action="PROJECT_UPDATED"),
     ],
 )
-def test_other_events_say_nothing(event):
+def test_other_events_say_nothing(event: WebhookRequest) -> None:
     assert asked_by_submit(event, AppSettings()) == NOBODY
 
 
@@ -210,16 +233,16 @@ def test_other_events_say_nothing(event):
     ("prompt", "remembered"),
     [("blurry, please check", None), ("zebra . truck", "zebra . truck"), ("caat", None)],
 )
-def test_a_text_without_any_label_is_not_remembered(prompt, remembered):
+def test_a_text_without_any_label_is_not_remembered(prompt: str, remembered: str | None) -> None:
     event = submit(result=[typed(prompt), number(0.2)])
     assert asked_by_submit(event, AppSettings()) == PromptRequest(remembered, 0.2, None)
 
 
-def echoed(text):
+def echoed(text: str) -> list[dict[str, Any]]:
     return to_prediction([], "v1", PromptEcho("prompt", "image", text))["result"]
 
 
-def test_a_prompt_that_its_task_s_prediction_shows_is_not_submitted_anew():
+def test_a_prompt_that_its_task_s_prediction_shows_is_not_submitted_anew() -> None:
     shown = {"id": 1, "result": echoed("car"), "model_version": "v1", "task": 7}
     event = submit(result=[*echoed("car"), number(0.2)], prediction=shown)
     assert asked_by_submit(event, AppSettings()) == PromptRequest(None, 0.2)
@@ -228,7 +251,7 @@ def test_a_prompt_that_its_task_s_prediction_shows_is_not_submitted_anew():
 
 
 @pytest.mark.parametrize("odd", [None, {}, "v1", [], {"result": 1}, {"result": [{"value": 1}]}])
-def test_a_prediction_of_another_form_is_overlooked(odd):
+def test_a_prediction_of_another_form_is_overlooked(odd: Any) -> None:
     event = submit(result=[typed("car")], prediction=odd)
     assert asked_by_submit(event, AppSettings()) == PromptRequest("car")
 
@@ -244,13 +267,13 @@ def test_a_prediction_of_another_form_is_overlooked(odd):
     ],
 )
 def test_a_prompt_that_was_taken_over_from_a_prediction_counts_once_it_was_changed(
-    origin, remembered
-):
+    origin: int | str | None, remembered: str | None
+) -> None:
     event = submit(result=[typed("car") | {"origin": origin}], prediction={})
     assert asked_by_submit(event, AppSettings()) == PromptRequest(remembered)
 
 
-def test_a_prompt_that_the_task_brought_along_is_not_remembered_for_the_project():
+def test_a_prompt_that_the_task_brought_along_is_not_remembered_for_the_project() -> None:
     config = CONFIG.replace('name="prompt"', 'name="prompt" value="$ask"')
     task = {"task": {"data": {"image": "a.jpg", "ask": "truck "}}}
     for prompt, remembered in (("truck\n", None), ("cat", "cat")):
@@ -266,7 +289,7 @@ TWO_PICTURES = """<View>
   <RectangleLabels name="lb" toName="b"><Label value="dog"/></RectangleLabels></View>"""
 
 
-def plans_of(prompt, settings=None):
+def plans_of(prompt: str, settings: AppSettings | None = None) -> tuple[Any, ...]:
     config = parse_labeling_config(TWO_PICTURES, 100)
     task = Task.model_validate({"data": {"left": "l.jpg", "right": "r.jpg"}})
     return plan_task(
@@ -274,7 +297,7 @@ def plans_of(prompt, settings=None):
     ).looks
 
 
-def test_a_prompt_looks_at_the_pictures_whose_labels_it_names():
+def test_a_prompt_looks_at_the_pictures_whose_labels_it_names() -> None:
     assert [plan.uri for plan in plans_of("dog")] == ["r.jpg"]
     assert [plan.uri for plan in plans_of("dog . cat")] == ["l.jpg", "r.jpg"]
     assert [plan.uri for plan in plans_of("zebra")] == ["l.jpg", "r.jpg"]
@@ -293,7 +316,9 @@ def test_a_prompt_looks_at_the_pictures_whose_labels_it_names():
         (["St. Straße", "cat"], "ST STRASSE", "St. Straße"),
     ],
 )
-def test_the_closest_label_is_meant_whichever_control_it_stands_in(labels_there, prompt, label):
+def test_the_closest_label_is_meant_whichever_control_it_stands_in(
+    labels_there: list[str], prompt: str, label: str
+) -> None:
     one, other = (f'<Label value="{each}"/>' for each in labels_there)
     control = '<RectangleLabels name="{}" toName="image">{}</RectangleLabels>'
     for tags in (
@@ -308,7 +333,7 @@ def test_the_closest_label_is_meant_whichever_control_it_stands_in(labels_there,
         assert labels(plan([typed(prompt)], config=config)) == [label]
 
 
-def test_a_word_that_is_a_label_elsewhere_does_not_get_a_picture_s_first_label():
+def test_a_word_that_is_a_label_elsewhere_does_not_get_a_picture_s_first_label() -> None:
     settings = AppSettings(unknown_phrases="first_label")
     assert [plan.uri for plan in plans_of("cat", settings)] == ["l.jpg"]
     left, right = plans_of("cat . zebra", settings)
@@ -316,19 +341,19 @@ def test_a_word_that_is_a_label_elsewhere_does_not_get_a_picture_s_first_label()
     assert (right.phrases, labels(right)) == (("cat", "zebra"), [None, "dog"])
 
 
-def test_a_label_with_a_dot_can_be_prompted():
+def test_a_label_with_a_dot_can_be_prompted() -> None:
     config = CONFIG.replace('value="Cat"', 'value="St. Bernard"')
     look = plan([typed("st. bernard . car")], config=config)
     assert labels(look) == ["St. Bernard", "Car"]
 
 
-def test_null_entries_of_a_draft_are_overlooked():
+def test_null_entries_of_a_draft_are_overlooked() -> None:
     drafts = [{"result": [{"from_name": None, "type": None, "value": None}, typed("car")]}]
     assert plan([], drafts).phrases == ("car",)
 
 
 @pytest.mark.parametrize("text", ["blurry, please check", "an old label"])
-def test_a_text_that_nobody_just_typed_and_no_label_knows_is_ignored(text):
+def test_a_text_that_nobody_just_typed_and_no_label_knows_is_ignored(text: str) -> None:
     assert plan(remembered=PromptRequest(text)).phrases == ("Cat", "car", "truck")
     assert plan(drafts=[{"result": [typed(text)]}]).phrases == ("Cat", "car", "truck")
 
@@ -337,7 +362,7 @@ OCR = CONFIG.replace('name="prompt"', 'name="caption" value="$ocr"')
 LONG = "lorem ipsum " * 400
 
 
-def test_a_long_text_that_a_task_brings_along_is_no_prompt():
+def test_a_long_text_that_a_task_brings_along_is_no_prompt() -> None:
     config = parse_labeling_config(OCR, 100)
     task = Task.model_validate({"data": {"image": "a.jpg", "ocr": LONG}})
     sources = PromptSources.of(task, None, ProjectPrompts(PromptRequest("car")), config)
@@ -345,14 +370,14 @@ def test_a_long_text_that_a_task_brings_along_is_no_prompt():
     assert look.phrases == ("car",)
 
 
-def test_a_prompt_that_is_too_long_is_an_error_only_where_it_was_just_typed():
+def test_a_prompt_that_is_too_long_is_an_error_only_where_it_was_just_typed() -> None:
     assert plan(drafts=[{"result": [typed(LONG)]}]).phrases == ("Cat", "car", "truck")
     assert plan(remembered=PromptRequest(LONG)).phrases == ("Cat", "car", "truck")
     with pytest.raises(PromptError, match="longer than 4000 characters"):
         plan([typed(LONG)])
 
 
-def test_after_an_old_text_that_no_label_knows_the_next_one_counts():
+def test_after_an_old_text_that_no_label_knows_the_next_one_counts() -> None:
     drafts = [
         {"result": [typed("blurry picture"), number(0.9)], "updated_at": "2026-01-02"},
         {"result": [typed("truck")], "updated_at": "2026-01-01"},
@@ -366,7 +391,7 @@ UNREADABLE = ["\ufffd", "\u0301", "\ufe0f", "lorem ipsum " * 30]
 
 
 @pytest.mark.parametrize("phrase", UNREADABLE)
-def test_words_that_no_caption_can_hold_cost_the_rest_of_a_prompt_nothing(phrase):
+def test_words_that_no_caption_can_hold_cost_the_rest_of_a_prompt_nothing(phrase: str) -> None:
     for look in (
         plan([typed(f"cat . {phrase}")]),
         plan(remembered=PromptRequest(f"{phrase} . cat")),
@@ -375,7 +400,7 @@ def test_words_that_no_caption_can_hold_cost_the_rest_of_a_prompt_nothing(phrase
 
 
 @pytest.mark.parametrize("phrase", ["?", "🙂", "猫", *UNREADABLE])
-def test_an_old_prompt_for_labels_that_cannot_be_read_is_ignored(phrase):
+def test_an_old_prompt_for_labels_that_cannot_be_read_is_ignored(phrase: str) -> None:
     config = CONFIG.replace('value="Cat"', f'value="{phrase}"')
     assert plan(remembered=PromptRequest(phrase), config=config).phrases == ("car", "truck")
     assert plan(remembered=PromptRequest(f"{phrase} . car"), config=config).phrases == ("car",)
@@ -383,7 +408,7 @@ def test_an_old_prompt_for_labels_that_cannot_be_read_is_ignored(phrase):
 
 
 @pytest.mark.parametrize("label", ["🙂", "猫", "ดาวแดง"])
-def test_a_label_that_cannot_be_read_is_never_left_out_in_silence(label):
+def test_a_label_that_cannot_be_read_is_never_left_out_in_silence(label: str) -> None:
     config = CONFIG.replace('value="Cat"', f'value="{label}"')
     for whole in (whole_plan([typed(f"{label} . car")], config=config), whole_plan(config=config)):
         assert whole.unreadable == (label,)
@@ -395,7 +420,7 @@ def test_a_label_that_cannot_be_read_is_never_left_out_in_silence(label):
             plan(alone, config=config)
 
 
-def test_a_prompt_that_would_fail_every_later_task_is_not_remembered():
+def test_a_prompt_that_would_fail_every_later_task_is_not_remembered() -> None:
     for prompt in ("car: " + "lorem ipsum " * 30, LONG + ". car"):
         event = submit(result=[typed(prompt), number(0.2)])
         assert asked_by_submit(event, AppSettings()) == PromptRequest(None, 0.2)
@@ -403,7 +428,7 @@ def test_a_prompt_that_would_fail_every_later_task_is_not_remembered():
     assert asked_by_submit(event, AppSettings(unknown_phrases="reject")) == NOBODY
 
 
-def test_a_list_of_annotations_is_welcome_and_says_nothing():
+def test_a_list_of_annotations_is_welcome_and_says_nothing() -> None:
     event = WebhookRequest.model_validate(
         {"action": "ANNOTATIONS_CREATED", "project": {"id": 1}, "annotation": [{"result": []}]}
     )
@@ -411,7 +436,7 @@ def test_a_list_of_annotations_is_welcome_and_says_nothing():
     assert asked_by_submit(submit(result=[typed("car")], was_cancelled=None), AppSettings()).prompt
 
 
-def test_labels_of_a_task_s_own_are_remembered_when_the_webhook_brings_them():
+def test_labels_of_a_task_s_own_are_remembered_when_the_webhook_brings_them() -> None:
     config = """<View><Image name="image" value="$image"/><TextArea name="prompt" toName="image"/>
       <RectangleLabels name="label" toName="image" value="$labels"/></View>"""
     event = submit(result=[typed("panda")], config=config)
@@ -421,7 +446,9 @@ def test_labels_of_a_task_s_own_are_remembered_when_the_webhook_brings_them():
     assert asked_by_submit(event, AppSettings()) == PromptRequest("panda")
 
 
-def echo(config, context=None, remembered=REMEMBERED):
+def echo(
+    config: str, context: list[dict[str, Any]] | None = None, remembered: PromptRequest = REMEMBERED
+) -> PromptEcho | None:
     parsed = parse_labeling_config(config, 100)
     task = Task.model_validate({"data": {"image": "a.jpg"}})
     typed_in = None if context is None else Context.model_validate({"result": context})
@@ -429,7 +456,7 @@ def echo(config, context=None, remembered=REMEMBERED):
     return plan_task(task, parsed, sources, AppSettings()).echo
 
 
-def test_a_remembered_prompt_is_echoed_in_bulk_where_that_does_not_hide_its_text_area():
+def test_a_remembered_prompt_is_echoed_in_bulk_where_that_does_not_hide_its_text_area() -> None:
     assert echo(CONFIG) == PromptEcho("prompt", "image", "car")
     assert echo(CONFIG, remembered=NOBODY) is None
     assert echo(CONFIG, remembered=PromptRequest("a note")) is None
@@ -438,7 +465,7 @@ def test_a_remembered_prompt_is_echoed_in_bulk_where_that_does_not_hide_its_text
     assert echo(once) is None
 
 
-def test_a_task_s_own_prompt_is_nearer_than_the_project_s():
+def test_a_task_s_own_prompt_is_nearer_than_the_project_s() -> None:
     config = CONFIG.replace('name="prompt"', 'name="prompt" value="$ask"')
     parsed = parse_labeling_config(config, 100)
     task = Task.model_validate({"data": {"image": "a.jpg", "ask": " truck "}})
@@ -448,7 +475,9 @@ def test_a_task_s_own_prompt_is_nearer_than_the_project_s():
     assert look.thresholds.box == 0.9
 
 
-def test_the_project_s_own_prompt_is_weaker_than_a_submitted_one_and_stronger_than_the_labels():
+def test_the_project_s_own_prompt_is_weaker_than_a_submitted_one_and_stronger_than_the_labels() -> (
+    None
+):
     parsed = parse_labeling_config(CONFIG, 100)
     task = Task.model_validate({"data": {"image": "a.jpg"}})
 
@@ -468,7 +497,7 @@ def test_the_project_s_own_prompt_is_weaker_than_a_submitted_one_and_stronger_th
     )
 
 
-def test_negative_values_are_looked_for_beside_their_label_and_left_out():
+def test_negative_values_are_looked_for_beside_their_label_and_left_out() -> None:
     config = CONFIG.replace('value="Cat"', 'value="Cat" negative_values="dog_house, fox"')
     assert plan(config=config).phrases == ("dog house", "fox", "Cat", "car", "truck")
     assert labels(plan(config=config)) == [None, None, "Cat", "Car", "Car"]
@@ -476,7 +505,7 @@ def test_negative_values_are_looked_for_beside_their_label_and_left_out():
     assert plan([typed("truck")], config=config).phrases == ("truck",)
 
 
-def test_negative_values_of_a_control_go_with_each_of_its_labels():
+def test_negative_values_of_a_control_go_with_each_of_its_labels() -> None:
     config = CONFIG.replace('name="label"', 'name="label" negative_values="dog, car"')
     look = plan(config=config)
     asked = dict(zip(look.phrases, labels(look), strict=True))
@@ -484,21 +513,23 @@ def test_negative_values_of_a_control_go_with_each_of_its_labels():
     assert plan([typed("truck")], config=config).phrases == ("truck", "dog", "car")
 
 
-def test_a_prompt_that_leaves_out_all_that_it_names_says_so():
+def test_a_prompt_that_leaves_out_all_that_it_names_says_so() -> None:
     with pytest.raises(PromptError, match="leaves out all that it could look for"):
         plan([typed("not: cat, car")])
     with pytest.raises(PromptError, match="leaves out all that it could look for"):
         plan([typed("cat . -cat")])
 
 
-def test_a_prompt_of_negatives_is_remembered_because_it_changes_what_is_looked_for():
+def test_a_prompt_of_negatives_is_remembered_because_it_changes_what_is_looked_for() -> None:
     assert asked_by_submit(submit(result=[typed("not: car")]), AppSettings()) == PromptRequest(
         "not: car"
     )
     assert labels(plan(remembered=PromptRequest("not: car"))) == [None, "Cat"]
 
 
-def test_in_a_project_of_one_label_an_old_text_is_a_prompt_only_in_a_field_that_is_called_so():
+def test_in_a_project_of_one_label_an_old_text_is_a_prompt_only_in_a_field_that_is_called_so() -> (
+    None
+):
     one = CONFIG.replace('<Label value="Cat"/>', "")
     assert labels(plan(remembered=PromptRequest("lorry"), config=one)) == ["Car"]
     notes = one.replace('name="prompt"', 'name="notes"')
@@ -508,13 +539,13 @@ def test_in_a_project_of_one_label_an_old_text_is_a_prompt_only_in_a_field_that_
     assert labels(plan([typed("lorry", "notes")], config=notes)) == ["Car"]
 
 
-def box(label, to_name="image", **fields):
+def box(label: str, to_name: str = "image", **fields: int) -> dict[str, Any]:
     value = {"x": 0, "y": 0, "width": 10, "height": 10, "rectanglelabels": [label]}
     entry = {"type": "rectanglelabels", "from_name": "label", "to_name": to_name, "value": value}
     return entry | fields
 
 
-def test_the_regions_of_the_context_go_with_the_picture_that_they_are_on():
+def test_the_regions_of_the_context_go_with_the_picture_that_they_are_on() -> None:
     config = parse_labeling_config(CONFIG.replace('value="$image"', 'valueList="$pages"'), 100)
     task = Task.model_validate({"data": {"pages": ["a.jpg", "b.jpg"]}})
     entries = [box("Cat", item_index=1), box("Car"), box("Cat", "another"), typed("cat")]

@@ -2,8 +2,10 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakeredis import TcpFakeServer
@@ -34,7 +36,7 @@ def redis_url():
 
 
 @pytest.fixture(params=["memory", "file", "redis"])
-def open_again(request, tmp_path, redis_url):
+def open_again(request: pytest.FixtureRequest, tmp_path: Path, redis_url):
     """Opens the same memory again, as after a restart."""
     if request.param == "redis":
         memory = RedisMemory(redis_url)
@@ -51,14 +53,16 @@ def book(open_again):
     return PromptBook(open_again())
 
 
-def test_only_projects_that_were_asked_about_are_remembered(book):
+def test_only_projects_that_were_asked_about_are_remembered(book: PromptBook) -> None:
     book.remember("1", NOW, CAT)
     assert book.recall("1").submitted == PromptRequest()
     book.remember("1", NOW, CAT)
     assert book.recall("1").submitted == CAT
 
 
-def test_a_project_is_known_once_predictions_were_asked_for_it_and_not_by_its_webhooks(book):
+def test_a_project_is_known_once_predictions_were_asked_for_it_and_not_by_its_webhooks(
+    book: PromptBook,
+) -> None:
     book.remember("1", NOW, CAT)
     assert not book.knows("1")
     book.recall("1")
@@ -66,28 +70,30 @@ def test_a_project_is_known_once_predictions_were_asked_for_it_and_not_by_its_we
 
 
 @pytest.mark.parametrize(("later_s", "kept"), [(1, DOG), (0, DOG), (-1, CAT)])
-def test_the_newest_submit_counts_whenever_it_arrives(book, later_s, kept):
+def test_the_newest_submit_counts_whenever_it_arrives(
+    book: PromptBook, later_s: int, kept: PromptRequest
+) -> None:
     book.recall("1")
     book.remember("1", NOW - timedelta(seconds=10), CAT)
     book.remember("1", NOW - timedelta(seconds=10 - later_s), DOG)
     assert book.recall("1").submitted == kept
 
 
-def test_a_time_in_the_future_cannot_pin_a_prompt(book):
+def test_a_time_in_the_future_cannot_pin_a_prompt(book: PromptBook) -> None:
     book.recall("1")
     book.remember("1", NOW + timedelta(days=9999), CAT)
     book.remember("1", datetime.now(UTC), DOG)
     assert book.recall("1").submitted == DOG
 
 
-def test_a_submit_of_a_threshold_alone_keeps_the_prompt(book):
+def test_a_submit_of_a_threshold_alone_keeps_the_prompt(book: PromptBook) -> None:
     book.recall("1")
     book.remember("1", NOW - timedelta(seconds=2), CAT)
     book.remember("1", NOW - timedelta(seconds=1), PromptRequest(box_threshold=0.0))
     assert book.recall("1").submitted == PromptRequest("cat", 0.0)
 
 
-def test_what_is_remembered_survives_a_restart(open_again):
+def test_what_is_remembered_survives_a_restart(open_again: Callable[..., Any] | str) -> None:
     PromptBook(open_again()).recall("3.17")
     PromptBook(open_again()).remember("3.17", NOW, PromptRequest("Katze . 猫", 0.0, 0.5))
     again = PromptBook(open_again())
@@ -99,7 +105,7 @@ def test_what_is_remembered_survives_a_restart(open_again):
     }
 
 
-def test_prompts_are_shown_and_forgotten_by_id_or_key(book):
+def test_prompts_are_shown_and_forgotten_by_id_or_key(book: PromptBook) -> None:
     for project in ("3.1", "3.2", "33.1"):
         book.recall(project)
         book.remember(project, NOW - timedelta(seconds=1), CAT)
@@ -112,7 +118,9 @@ def test_prompts_are_shown_and_forgotten_by_id_or_key(book):
     assert list(book.show()) == ["33.1"]
 
 
-def test_what_was_forgotten_does_not_come_back_with_a_late_webhook_but_with_a_new_submit(book):
+def test_what_was_forgotten_does_not_come_back_with_a_late_webhook_but_with_a_new_submit(
+    book: PromptBook,
+) -> None:
     book.recall("1")
     book.remember("1", NOW - timedelta(seconds=9), CAT)
     book.forget("1")
@@ -122,7 +130,7 @@ def test_what_was_forgotten_does_not_come_back_with_a_late_webhook_but_with_a_ne
     assert book.recall("1").submitted == DOG
 
 
-def test_the_projects_that_were_unused_longest_make_room():
+def test_the_projects_that_were_unused_longest_make_room() -> None:
     memory = FileMemory(None, most_projects=2)
     for minute, project in enumerate(("1", "2", "1", "3")):
         memory.put(
@@ -131,7 +139,7 @@ def test_the_projects_that_were_unused_longest_make_room():
     assert set(memory.all()) == {"1", "3"}
 
 
-def test_submits_at_the_same_time_lose_none(book):
+def test_submits_at_the_same_time_lose_none(book: PromptBook) -> None:
     book.recall("1")
     submits = [
         PromptRequest(prompt="cat"),
@@ -146,7 +154,7 @@ def test_submits_at_the_same_time_lose_none(book):
     assert book.recall("1").submitted == PromptRequest("cat", 0.1, 0.2)
 
 
-def test_a_file_that_cannot_be_written_says_which_setting_to_change(tmp_path):
+def test_a_file_that_cannot_be_written_says_which_setting_to_change(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PromptMemoryError, match="Set prompts_file"):
         FileMemory(tmp_path / "file" / "prompts.sqlite")
@@ -155,7 +163,7 @@ def test_a_file_that_cannot_be_written_says_which_setting_to_change(tmp_path):
         FileMemory(tmp_path / "no-base")
 
 
-def test_redis_that_does_not_answer_says_so_and_not_its_password():
+def test_redis_that_does_not_answer_says_so_and_not_its_password() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"redis://:secret@127.0.0.1:{closed.getsockname()[1]}/0"
@@ -167,7 +175,7 @@ def test_redis_that_does_not_answer_says_so_and_not_its_password():
         RedisMemory("http://127.0.0.1")
 
 
-def test_settings_say_where_prompts_are_kept(tmp_path):
+def test_settings_say_where_prompts_are_kept(tmp_path: Path) -> None:
     settings = AppSettings(prompts_file=str(tmp_path / "p.sqlite"))
     memory = open_memory(settings, Environment())
     memory.put("1", StoredPrompt(CAT, PromptRequest(), NOW, NOW))
@@ -175,7 +183,7 @@ def test_settings_say_where_prompts_are_kept(tmp_path):
     assert open_memory(AppSettings(prompts_file=""), Environment()).get("1") is None
 
 
-def test_a_disk_that_is_full_is_noticed_when_the_file_is_opened():
+def test_a_disk_that_is_full_is_noticed_when_the_file_is_opened() -> None:
     with pytest.raises(PromptMemoryError, match="Set prompts_file"):
         FileMemory(Path("/dev/full"))
 
@@ -199,7 +207,7 @@ except PromptMemoryError as error:
 """
 
 
-def test_what_a_full_disk_holds_can_still_be_read(tmp_path):
+def test_what_a_full_disk_holds_can_still_be_read(tmp_path: Path) -> None:
     file = tmp_path / "prompts.sqlite"
     book = PromptBook(FileMemory(file))
     book.recall("known")
@@ -211,7 +219,9 @@ def test_what_a_full_disk_holds_can_still_be_read(tmp_path):
     assert "Set prompts_file" in done.stdout
 
 
-def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_again(caplog):
+def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     opened = []
 
     def open_it():
@@ -237,7 +247,7 @@ def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_aga
     assert lines == ["Not there. (None)"]
 
 
-def test_a_redis_that_went_and_came_back_needs_no_restart():
+def test_a_redis_that_went_and_came_back_needs_no_restart() -> None:
     server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
     host, port = server.server_address
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -255,6 +265,6 @@ def test_a_redis_that_went_and_came_back_needs_no_restart():
         again.shutdown()
 
 
-def test_where_prompts_are_not_remembered_no_file_is_opened():
+def test_where_prompts_are_not_remembered_no_file_is_opened() -> None:
     settings = AppSettings(remember_prompts=False, prompts_file="/proc/nope/prompts.sqlite")
     assert open_memory(settings, Environment()).all() == {}

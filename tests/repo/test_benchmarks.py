@@ -1,9 +1,9 @@
-"""What the benchmarks are made of measures what it says."""
+"""The parts of the benchmarks measure what they claim."""
 
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,7 +20,7 @@ from prelabel.images.decode import decode_image
 
 
 @contextmanager
-def answering(body=b'{"results": []}', pause_s=0.0):
+def answering(body: bytes = b'{"results": []}', pause_s: float = 0.0) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -78,8 +78,9 @@ def test_a_closed_loop_counts_what_was_answered() -> None:
     with answering(pause_s=0.05) as server:
         load = closed_loop(server, 4, [[b"{}"] * 3] * 4)
     assert len(load.latencies_s) == 12
-    assert 30 < load.per_s < 80
     assert min(load.latencies_s) > 0.05
+    # Four clients in parallel take at least the mean of their sums.
+    assert 0 < load.per_s <= 12 / (sum(load.latencies_s) / 4)
 
 
 def test_an_open_loop_counts_from_when_a_request_was_due() -> None:
@@ -100,12 +101,13 @@ def test_an_answer_that_is_no_prediction_fails_the_measurement(loop: Callable[..
         loop(server)
 
 
-def test_the_cost_engine_costs_what_it_says() -> None:
+def test_the_cost_engine_costs_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept_s: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept_s.append)
     engine = CostEngine(0.02, 0.01)
     items = engine.prepare(None, ("cat", "dog")) * 4
-    began = time.perf_counter()
     found = engine.detect(items)
-    assert 0.06 <= time.perf_counter() - began < 0.2
+    assert slept_s == [pytest.approx(0.02 + 4 * 0.01)]
     assert [each.phrase_max.shape for each in found] == [(2, 2)] * 4
 
 

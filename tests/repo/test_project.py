@@ -6,24 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 from subprocess import CompletedProcess
-from typing import Any
 
-import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.placement import DetectorPlace, place_detector, threads_for
+from deployments.placement import place_detector
 from prelabel.settings.application import AppSettings
 from tests.support.paths import ROOT
+from tests.support.ray_nodes import node
 
 CONFIG = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
 TRACKED = subprocess.run(
     ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
 ).stdout.splitlines()
-
-
-def node(cpus: int, gpus: int = 0, alive: bool = True) -> dict[str, Any]:
-    return {"Alive": alive, "Resources": {"CPU": cpus} | ({"GPU": gpus} if gpus else {})}
 
 
 def test_serve_accepts_the_shipped_config() -> None:
@@ -49,52 +44,6 @@ def test_every_option_is_explained_where_it_stands_first() -> None:
             explained.setdefault(option[1], "#" in line)
     assert len(explained) > 20
     assert [option for option, comment in explained.items() if not comment] == ["name"]
-
-
-@pytest.mark.parametrize(
-    ("device", "nodes", "placed"),
-    [
-        ("auto", [node(2)], ("cpu", {"num_cpus": 1})),
-        ("auto", [node(1)], ("cpu", {"num_cpus": 0.5})),
-        ("auto", [node(2), node(16)], ("cpu", {"num_cpus": 15})),
-        ("auto", [node(8), node(8, gpus=1)], ("cuda", {"num_cpus": 1, "num_gpus": 1})),
-        ("auto", [node(8), node(8, gpus=1, alive=False)], ("cpu", {"num_cpus": 7})),
-        ("cpu", [node(8, gpus=1)], ("cpu", {"num_cpus": 7})),
-        ("cuda", [node(2)], ("cuda", {"num_cpus": 1, "num_gpus": 1})),
-    ],
-)
-def test_detectors_are_placed(
-    device: str, nodes: list[dict[str, Any]], placed: tuple[str, dict[str, Any]]
-) -> None:
-    place = place_detector(device, nodes)
-    environment = place.options.pop("runtime_env", None)
-    assert place == DetectorPlace(*placed)
-    # Without it a pass of the model maps its memory anew, each time, and keeps the cores after it.
-    variables = {
-        "MALLOC_ARENA_MAX": "1",
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-        "GOMP_SPINCOUNT": "4000",
-    }
-    assert environment == ({"env_vars": variables} if place.device == "cpu" else None)
-
-
-@pytest.mark.parametrize(
-    ("reserved", "node_cpus", "threads"),
-    [
-        (1, 2, 2),
-        (0.5, 1, 1),
-        (15, 16, 16),
-        (4, 8, 8),
-        (2, 8, 2),
-        (3.5, 16, 3),
-        (0.1, 2, 1),
-        (0, 0, 1),
-    ],
-)
-def test_a_detector_computes_with_a_whole_node_only_where_it_has_it(
-    reserved: float, node_cpus: int, threads: int
-) -> None:
-    assert threads_for(reserved, node_cpus) == threads
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:

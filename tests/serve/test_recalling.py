@@ -70,13 +70,11 @@ def test_what_another_ingress_learns_is_heard_of(store, runner) -> None:
         recall = await listening(store, project)
         for prompt in ("a cat", "a dog"):
             await store.remember.remote(project, datetime.now(UTC), PromptRequest(prompt=prompt))
-            began = time.monotonic()
 
-            async def knows(prompt=prompt):
+            async def knows(prompt: str = prompt) -> bool:
                 return (await recall(project)).submitted.prompt == prompt
 
             await until(knows)
-            assert time.monotonic() - began < 2
         await store.forget.remote(project)
 
         async def forgot():

@@ -290,10 +290,10 @@ def test_where_no_collector_answers_it_says_so_once_and_goes_on(
 
     tracer = OtlpTracer(TraceSettings(f"http://user:canary@127.0.0.1:{free_port()}", "shelf"), "x")
     for _ in range(2):
-        began = time.monotonic()
+        logged = len(caplog.records)
         with tracer.span("request"):
             pass
-        assert time.monotonic() - began < 0.1
+        assert len(caplog.records) == logged, "a span waits for its export"
         tracer.flush()
     tracer.close()
     [line] = caplog.records

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from prelabel.errors import DetectionError
-from prelabel.types import DetectionQuery, RawDetections, Thresholds
+from prelabel.types import DetectionQuery, ImageRGB, RawDetections, Thresholds
 
 SCORES = np.array([0.9, 0.6, 0.4, 0.2], np.float32)
 
@@ -31,10 +31,12 @@ class CountingEngine:
     def __init__(self, chunk: int = 1000, *, broken: bool = False, seconds: float = 0) -> None:
         self._chunk, self._broken, self._seconds = chunk, broken, seconds
         self.prepared: list[tuple[int, int]] = []
+        self.images: list[ImageRGB] = []  # referenced, so that no two share an address
         self.seen = 0
 
     def prepare(self, image: NDArray[Any], phrases: tuple[Any, ...]) -> list[Item]:
-        self.prepared.append(image.shape[:2])
+        self.prepared.append((image.shape[0], image.shape[1]))
+        self.images.append(image)
         starts = range(0, len(phrases), self._chunk)
         return [Item(image, tuple(phrases[i : i + self._chunk])) for i in starts]
 

@@ -76,21 +76,10 @@ def test_without_room_for_results_each_is_a_pass() -> None:
 
 
 @pytest.mark.parametrize(("urgent", "decoded"), [(True, 1), (False, 2)])
-def test_a_picture_that_somebody_works_on_is_decoded_once(
-    monkeypatch: pytest.MonkeyPatch, urgent: bool, decoded: int
-) -> None:
-    from prelabel.detection import detector as detecting
-
-    decodings = []
-    real = detecting.decode_image
-
-    def counted(content, **limits: Any):
-        decodings.append(len(content))
-        return real(content, **limits)
-
-    monkeypatch.setattr(detecting, "decode_image", counted)
-    ask(query(urgent=urgent), query(phrases=("dog",), urgent=urgent))
-    assert len(decodings) == decoded
+def test_only_an_interactive_query_keeps_the_decoded_picture(urgent: bool, decoded: int) -> None:
+    _, engine = ask(query(urgent=urgent), query(phrases=("dog",), urgent=urgent))
+    assert len(engine.images) == 2
+    assert len({image.ctypes.data for image in engine.images}) == decoded
 
 
 def test_tiles_are_kept_each() -> None:

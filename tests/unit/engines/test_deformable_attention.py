@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from functools import _lru_cache_wrapper, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from prelabel.engines.kernels.deformable_attention import (
 )
 from prelabel.engines.kernels.library import kernels
 from tests.support.attention_inputs import LEVELS_HW, POSITIONS, attention_inputs
+from tests.support.engine_factory import EngineFactory
 
 
 @pytest.fixture(autouse=True)

@@ -278,11 +278,10 @@ def test_an_access_token_that_comes_byte_by_byte_is_not_waited_for() -> None:
             connect_timeout_s=0.2,
             timeout_s=0.3,
         )
-        began = time.monotonic()
         try:
             with pytest.raises(ImageFetchError, match="did not give an access token within"):
                 authorization(sdk)
-            assert time.monotonic() - began < 2
+            assert server.is_alive()  # it was still sending headers
         finally:
             over.set()
             server.join()

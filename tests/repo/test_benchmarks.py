@@ -5,9 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.bare import bare_engine
@@ -47,8 +49,13 @@ def answering(body: bytes = b'{"results": []}', pause_s: float = 0.0) -> Iterato
 
 
 def test_what_is_compared_runs_in_turns_and_once_before() -> None:
-    order = []
-    works = {name: lambda name=name: order.append(name) or len(order) for name in "ab"}
+    order: list[str] = []
+
+    def work(name: str) -> float:
+        order.append(name)
+        return len(order)
+
+    works = {name: partial(work, name) for name in "ab"}
     found = in_turns(works, 2)
     assert "".join(order) == "ababab"
     assert found == {"a": [3, 5], "b": [4, 6]}
@@ -105,7 +112,7 @@ def test_the_cost_engine_costs_what_it_says(monkeypatch: pytest.MonkeyPatch) -> 
     slept_s: list[float] = []
     monkeypatch.setattr(time, "sleep", slept_s.append)
     engine = CostEngine(0.02, 0.01)
-    items = engine.prepare(None, ("cat", "dog")) * 4
+    items = engine.prepare(np.zeros((1, 1, 3), np.uint8), ("cat", "dog")) * 4
     found = engine.detect(items)
     assert slept_s == [pytest.approx(0.02 + 4 * 0.01)]
     assert [each.phrase_max.shape for each in found] == [(2, 2)] * 4
@@ -131,7 +138,7 @@ def test_the_table_says_what_is_demanded() -> None:
 
 
 def test_the_parts_of_a_request_are_the_services_own() -> None:
-    parts = overhead_parts(picture())
+    parts: dict[str, Callable[[], Any]] = dict(overhead_parts(picture()))
     assert list(parts) == ["parse", "plan", "fetch", "decode", "postprocess", "serialise"]
     assert len(parts["plan"]().looks) == 1
     assert parts["fetch"]() == picture()

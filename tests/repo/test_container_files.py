@@ -97,14 +97,25 @@ def locked(text: str) -> dict[str, list[str]]:
 
 def lint(dockerfile: Path) -> tuple[int, str]:
     """hadolint's status and what it said, ShellCheck's opinion of the commands included."""
-    command = [BIN / "hadolint", "--config", ROOT / ".hadolint.yaml", "--no-color", dockerfile]
+    command: list[str | Path] = [
+        BIN / "hadolint",
+        "--config",
+        ROOT / ".hadolint.yaml",
+        "--no-color",
+        dockerfile,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
 def check_compose(path: Path) -> tuple[int, str]:
     """Status and output of the compose specification's own schema."""
-    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", path]
+    command: list[str | Path] = [
+        BIN / "check-jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        path,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
@@ -321,9 +332,11 @@ class TestBillOfMaterials:
         (folder / "os-release").write_text('ID=debian\nVERSION_ID="12"\n')
         (folder / "__init__.py").write_text((ROOT / "prelabel/__init__.py").read_text())
         target = folder / "python.cdx.json"
-        options = ["--output-reproducible", "--no-validate", "-o", target]
-        command = [SBOM_BIN / "cyclonedx-py", "environment", *options, sys.executable]
-        subprocess.run(command, check=True, capture_output=True)
+        options = ["--output-reproducible", "--no-validate", "-o", str(target)]
+        program = str(SBOM_BIN / "cyclonedx-py")
+        subprocess.run(
+            [program, "environment", *options, sys.executable], check=True, capture_output=True
+        )
         # Links take a minute to validate, and are of no interest here.
         bom = json.loads(target.read_text())
         for each in bom["components"] + bom["metadata"]["tools"]["components"]:

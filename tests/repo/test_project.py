@@ -37,7 +37,7 @@ def test_all_deployments_fit_a_laptop_of_two_cores() -> None:
 
 
 def test_every_option_is_explained_where_it_stands_first() -> None:
-    explained = {}
+    explained: dict[str, bool] = {}
     for line in (ROOT / "serve_config.yaml").read_text().splitlines():
         option = re.match(r" *(?:- )?(\w+): [^#{]", line)
         if option:
@@ -80,7 +80,7 @@ def test_the_environment_is_read_in_the_settings_alone() -> None:
     assert set(readers) <= {"prelabel/settings/application.py"}
 
 
-def make(target: str, *variables: str, cwd: Path = ROOT) -> CompletedProcess:
+def make(target: str, *variables: str, cwd: Path = ROOT) -> CompletedProcess[str]:
     return subprocess.run(
         ["make", target, *variables], cwd=cwd, capture_output=True, text=True, check=False
     )

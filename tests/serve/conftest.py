@@ -89,11 +89,12 @@ def _applications(
     try:
         serve.start(http_options=config["http_options"])
         client = serve.context._get_global_client()
+        assert client is not None
         client.deploy_apps(ServeDeploySchema.model_validate(config))
         _wait_until_running(len(config["applications"]))
         yield f"http://127.0.0.1:{config['http_options']['port']}"
     finally:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
 
 

@@ -1,6 +1,7 @@
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -21,14 +22,14 @@ def test_a_model_that_is_not_there_fails_at_start_with_the_command_that_fetches_
         build_app(settings)
 
 
-def detectors():
+def detectors() -> list[dict[str, str]]:
     names = ray.util.list_named_actors(all_namespaces=True)
     return [each for each in names if "prelabel#Detector" in each["name"]]
 
 
 def test_requests_outlive_their_detector(service: Service) -> None:
     """A killed replica costs time, not tasks."""
-    answers = []
+    answers: list[dict[str, Any]] = []
     request = threading.Thread(target=lambda: answers.extend(service.predict(*fresh(60))))
     request.start()
     time.sleep(0.5)

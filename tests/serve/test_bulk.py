@@ -4,6 +4,8 @@ import logging
 import statistics
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ DEADLINE_S = 90  # request_deadline_s; Label Studio waits for 100
 GROWTH_MIB = 500  # of a replica, for full batches; the decoded pictures are 900 MiB
 
 
-def ask_once(service: Service):
+def ask_once(service: Service) -> float:
     """Seconds that an annotator waits for his boxes."""
     [picture] = fresh()
     began = time.monotonic()
@@ -29,7 +31,7 @@ def ask_once(service: Service):
     return time.monotonic() - began
 
 
-def batch_once(service: Service):
+def batch_once(service: Service) -> float:
     """Seconds for the pictures of one batch."""
     pictures = fresh(BATCH)
     began = time.monotonic()
@@ -37,7 +39,7 @@ def batch_once(service: Service):
     return time.monotonic() - began
 
 
-def retrieve(service: Service, pending):
+def retrieve(service: Service, pending: list[int]) -> tuple[dict[int, dict[str, Any]], float]:
     """What Label Studio does with the answer: entries without an error are stored."""
     tasks = [{"id": i, "data": {"image": f"/data/upload/1/{i}.jpg"}} for i in pending]
     body = {"tasks": tasks, "project": "1.1", "label_config": CONFIG, "params": {"context": None}}
@@ -54,13 +56,13 @@ def retrieve(service: Service, pending):
     return stored, seconds
 
 
-def begin_to_count(process):
+def begin_to_count(process: Path) -> float:
     """The memory that it has now."""
     (process / "clear_refs").write_text("5")
     return most_mib(process)
 
 
-def most_mib(process):
+def most_mib(process: Path) -> float:
     """The most memory that it has had since its count began."""
     lines = (process / "status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
@@ -82,7 +84,7 @@ def test_a_thousand_tasks_are_all_stored_once_in_little_memory_and_annotators_do
         while not done.wait(1.0):
             waits.append(ask_once(service))
 
-    stored: dict[int, dict] = {}
+    stored: dict[int, dict[str, Any]] = {}
     rounds = []
     annotator = threading.Thread(target=annotate)
     annotator.start()

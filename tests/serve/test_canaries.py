@@ -47,6 +47,7 @@ def drive(service: Service, web: Web, foreign: Web) -> Iterator[requests.Respons
 def logs_of_replicas() -> Iterator[Path]:
     """And of Serve's proxy. (Ray's own logs hold the environment that these tests deploy with.)"""
     node = ray._private.worker._global_node
+    assert node is not None
     folder = Path(node.get_logs_dir_path()) / "serve"
     found = [*folder.glob("replica_*"), *folder.glob("proxy_*")]
     assert found, f"no logs in {folder}"
@@ -56,7 +57,8 @@ def logs_of_replicas() -> Iterator[Path]:
 def test_secrets_stand_in_no_answer_no_log_and_no_foreign_request(
     service: Service, guarded: Service, web: Web, foreign: Web
 ) -> None:
-    asked, answers = len(foreign.seen), []
+    asked = len(foreign.seen)
+    answers: list[requests.Response] = []
     for each in (service, guarded):
         answers += drive(each, web, foreign)
         answers.append(requests.get(f"{each.url}/health", auth=(USER, f"{PASSWORD}x"), timeout=10))

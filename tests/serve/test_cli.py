@@ -16,7 +16,7 @@ from tests.support.service_client import PASSWORD, USER, Service
 PRELABEL = Path(sys.executable).with_name("prelabel")
 
 
-def prelabel(*arguments: Any, **options: Any):
+def prelabel(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [PRELABEL, *map(str, arguments)],
         capture_output=True,
@@ -29,13 +29,13 @@ def prelabel(*arguments: Any, **options: Any):
 
 
 @pytest.fixture
-def picture(tmp_path: Path):
+def picture(tmp_path: Path) -> Path:
     path = tmp_path / "scene.png"
     path.write_bytes(encoded(scene()))
     return path
 
 
-def test_a_negative_is_no_label(service: Service, picture) -> None:
+def test_a_negative_is_no_label(service: Service, picture: Path) -> None:
     prompt = ("--prompt", "red circle . -blue square")
     done = prelabel("predict", picture, *prompt, "--url", service.url)
     assert done.returncode == 0, done.stderr
@@ -43,7 +43,7 @@ def test_a_negative_is_no_label(service: Service, picture) -> None:
     assert [r["value"]["rectanglelabels"] for r in prediction["result"]] == [["red circle"]]
 
 
-def test_predict_writes_the_drawn_picture_and_the_json(service: Service, picture) -> None:
+def test_predict_writes_the_drawn_picture_and_the_json(service: Service, picture: Path) -> None:
     done = prelabel(
         "predict", picture, "--prompt", "red circle . blue square", "--url", service.url
     )
@@ -58,21 +58,21 @@ def test_predict_writes_the_drawn_picture_and_the_json(service: Service, picture
     assert picture.read_bytes() == encoded(scene())
 
 
-def test_predict_keeps_the_labels_that_are_asked_for(service: Service, picture) -> None:
+def test_predict_keeps_the_labels_that_are_asked_for(service: Service, picture: Path) -> None:
     prompt = ("--prompt", "red circle . blue square", "--labels", "blue square")
     done = prelabel("predict", picture, *prompt, "--url", service.url)
     assert "blue square 0." in done.stdout
     assert "red circle 0." not in done.stdout
 
 
-def test_predict_passes_thresholds_on(service: Service, picture) -> None:
+def test_predict_passes_thresholds_on(service: Service, picture: Path) -> None:
     prompt = ("--prompt", "red circle", "--box-threshold", "1")
     done = prelabel("predict", picture, *prompt, "--url", service.url)
     assert done.returncode == 0
     assert "0 boxes" in done.stdout
 
 
-def test_predict_says_what_to_do_about_basic_auth(guarded: Service, picture) -> None:
+def test_predict_says_what_to_do_about_basic_auth(guarded: Service, picture: Path) -> None:
     asked = ("predict", picture, "--prompt", "red circle", "--url", guarded.url)
     refused = prelabel(*asked)
     assert refused.returncode == 1
@@ -81,7 +81,7 @@ def test_predict_says_what_to_do_about_basic_auth(guarded: Service, picture) -> 
     assert let_in.returncode == 0
 
 
-def test_predict_shows_a_task_s_error_as_a_sentence(service: Service, picture) -> None:
+def test_predict_shows_a_task_s_error_as_a_sentence(service: Service, picture: Path) -> None:
     done = prelabel("predict", picture, "--prompt", "猫", "--url", service.url)
     assert done.returncode == 1
     assert done.stderr.startswith("prelabel: The model has no word of '猫'")

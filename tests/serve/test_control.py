@@ -1,6 +1,7 @@
 """Strangers to this Ray cannot call its replicas, whose messages are pickles, which run code."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ METHODS = ("HandleRequest", "HandleRequestWithRejection", "HandleRequestStreamin
 LISTEN = "0A"
 
 
-def listening_ports(process):
+def listening_ports(process: Path) -> set[int]:
     """TCP ports on which a process of /proc listens."""
     sockets = set()
     for descriptor in (process / "fd").iterdir():
@@ -29,7 +30,7 @@ def listening_ports(process):
     return ports
 
 
-def code_of(port, method, metadata=()):
+def code_of(port: int, method: str, metadata: tuple[Any, ...] = ()) -> grpc.StatusCode:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(f"/ray.serve.ASGIService/{method}")
         with pytest.raises(grpc.RpcError) as refused:

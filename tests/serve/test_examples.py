@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ DEMO = ROOT / "examples" / "demo"
 CASES = json.loads((DEMO / "cases.json").read_text())
 
 
-def corners(box):
+def corners(box: dict[str, float]) -> tuple[float, ...]:
     return (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"])
 
 
-def matches(truth, regions):
+def matches(truth: Any, regions: Any) -> Any:
     """How many true boxes have a region of their own: IoU of at least 0.5, right label."""
     left = list(regions)
     for box in truth:
@@ -35,7 +36,7 @@ def matches(truth, regions):
     return len(regions) - len(left)
 
 
-SPELLINGS = {
+SPELLINGS: dict[str, Callable[[str], str]] = {
     "with spaces": str,
     "with underscores": lambda name: name.replace(" ", "_"),
     "with hyphens": lambda name: name.replace(" ", "-"),
@@ -44,7 +45,7 @@ SPELLINGS = {
 }
 
 
-def found_of_several_words(service: Service, spell):
+def found_of_several_words(service: Service, spell: Callable[[str], str]) -> tuple[int, int]:
     """How many of the things whose name has several words are found, and how many there are."""
     found = there = 0
     for case in CASES:
@@ -76,9 +77,9 @@ def test_prelabel_predict_finds_the_drawn_things(
 ) -> None:
     prediction = tmp_path / "prediction.json"
     command = [Path(sys.executable).with_name("prelabel"), "predict", DEMO / case["image"]]
-    options = ["--prompt", case["prompt"], "--url", service.url]
+    options: list[str | Path] = ["--prompt", case["prompt"], "--url", service.url]
     outputs = ["--json", prediction, "--output", tmp_path / "drawn.png"]
-    subprocess.run([*command, *options, *outputs], check=True, timeout=120, capture_output=True)
+    subprocess.run([*command, *options, *outputs], check=True, timeout=120, capture_output=True)  # type: ignore[list-item]
     regions = json.loads(prediction.read_text())["result"]
     found = matches(case["boxes"], regions)
     assert found >= 0.8 * len(case["boxes"])

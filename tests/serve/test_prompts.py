@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 import pytest
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.interface import LabelInterface
 
 from tests.support.result_entries import number, typed
 from tests.support.scenes import SCENE, fresh
@@ -13,7 +13,7 @@ from tests.support.service_client import CONFIG, Service
 PROJECTS = (f"{number}.99" for number in itertools.count(9900))
 
 
-def config(*labels: Any, attributes="") -> str:
+def config(*labels: Any, attributes: str = "") -> str:
     tags = "".join(f'<Label value="{label}"/>' for label in labels)
     return (
         '<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>'
@@ -21,7 +21,7 @@ def config(*labels: Any, attributes="") -> str:
     )
 
 
-def labels_of(entry):
+def labels_of(entry: dict[str, Any]) -> list[Any]:
     """The label of each box; None for one without."""
     boxes = [region for region in entry["result"] if region["type"] == "rectanglelabels"]
     return sorted((box["value"].get("rectanglelabels", [None])[0] for box in boxes), key=str)
@@ -68,7 +68,7 @@ def test_a_box_without_a_label_is_for_annotators_and_never_in_bulk(service: Serv
     assert service.post("/setup", setup).status_code == 200
     for entry in service.predict(*fresh(3), project=project, config=labels):
         assert labels_of(entry) == ["red circle"]
-        assert LabelInterface(labels).validate_prediction(entry, return_errors=True) == []
+        assert LabelInterface(labels).validate_prediction(entry, return_errors=True) == []  # type: ignore[no-untyped-call]
 
 
 def test_a_project_s_prompt_stands_in_the_extra_parameters_of_its_model(service: Service) -> None:
@@ -91,9 +91,9 @@ def test_a_wrong_extra_parameter_is_refused_when_the_model_is_connected(service:
     assert "prompt in the extra parameters is 5" in answer.json()["error"]
 
 
-def region(label, box, name="label"):
+def region(label: str, box: tuple[float, ...], name: str = "label") -> dict[str, Any]:
     x, y, width, height = (100 * a / b for a, b in zip(box, (640, 480, 640, 480), strict=True))
-    value = {"x": x, "y": y, "width": width, "height": height, "rotation": 0}
+    value: dict[str, Any] = {"x": x, "y": y, "width": width, "height": height, "rotation": 0}
     value |= {"rectanglelabels": [label]} if label else {}
     sizes = {"original_width": 640, "original_height": 480, "image_rotation": 0}
     entry = {"from_name": name, "to_name": "image", "type": "rectanglelabels", "id": "have"}

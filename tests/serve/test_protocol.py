@@ -1,11 +1,12 @@
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import requests
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.interface import LabelInterface
 from PIL import Image, ImageDraw
 
 from tests.support.result_entries import number, typed
@@ -18,9 +19,11 @@ TRUTH = {"red circle": (60, 60, 220, 220), "blue square": (380, 200, 560, 400)}
 MAX_BATCH_SIZE = 8
 
 
-def boxes(entry, picture_wh=(640, 480)):
+def boxes(
+    entry: dict[str, Any], picture_wh: tuple[int, int] = (640, 480)
+) -> dict[str, tuple[float, ...]]:
     """Label -> corners in pixels."""
-    found = {}
+    found: dict[str, tuple[float, ...]] = {}
     for region in entry["result"]:
         value, (width, height) = region["value"], picture_wh
         x, y = value["x"] * width / 100, value["y"] * height / 100
@@ -29,14 +32,14 @@ def boxes(entry, picture_wh=(640, 480)):
     return found
 
 
-def iou(a, b):
+def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0, min(a[3], b[3]) - max(a[1], b[1]))
     areas = [(c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)]
     return width * height / (sum(areas) - width * height)
 
 
-def assert_both_found(entry) -> None:
+def assert_both_found(entry: dict[str, Any]) -> None:
     found = boxes(entry)
     assert set(found) == set(TRUTH)
     assert all(iou(found[label], TRUTH[label]) > 0.7 for label in TRUTH)
@@ -50,7 +53,7 @@ def test_without_a_prompt_the_project_s_labels_are_found(service: Service) -> No
 def test_predictions_satisfy_label_studio_s_own_referee(service: Service) -> None:
     referee = LabelInterface(CONFIG)
     for entry in service.predict(SCENE, SCENE):
-        assert referee.validate_prediction(entry, return_errors=True) == []
+        assert referee.validate_prediction(entry, return_errors=True) == []  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_an_item_s_result_does_not_depend_on_its_neighbours(service: Service) ->
     pairs = zip(fresh(8), fresh(8, size=(300, 300)), strict=True)
     crowd = service.predict(*(picture for pair in pairs for picture in pair))
 
-    def numbers(entry):
+    def numbers(entry: dict[str, Any]) -> list[Any]:
         """Sorted by label: the scores of the two are as good as equal."""
         by_label = sorted(entry["result"], key=lambda region: region["value"]["rectanglelabels"])
         return [(region["score"], region["value"]) for region in by_label]
@@ -211,7 +214,7 @@ def test_health_and_setup_do_not_wait_for_the_model(service: Service) -> None:
 
 
 def test_the_newest_submit_s_prompt_is_remembered_for_its_project_alone(service: Service) -> None:
-    def submit(project, prompt, updated_at) -> None:
+    def submit(project: int, prompt: str, updated_at: str) -> None:
         event = {
             "action": "ANNOTATION_CREATED",
             "project": {
@@ -277,7 +280,7 @@ def test_a_body_of_another_form_is_refused_with_a_sentence(service: Service, bod
 def test_what_is_no_task_is_an_error_in_a_short_sentence_and_its_neighbour_is_served(
     service: Service,
 ) -> None:
-    deep = {}
+    deep: dict[str, Any] = {}
     for _ in range(300):
         deep = {"a": deep}
     task = {"id": 1, "data": {"image": SCENE}}
@@ -312,7 +315,9 @@ def test_unknown_routes_say_where_the_known_ones_are(service: Service) -> None:
     assert "/docs" in answer.json()["error"]
 
 
-def eventually(read, wanted, seconds=10.0):
+def eventually(
+    read: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = 10.0
+) -> Any:
     """What `read` gives, once it is as wanted: the journal is told without anybody waiting."""
     deadline = time.monotonic() + seconds
     while not wanted(found := read()) and time.monotonic() < deadline:

@@ -3,11 +3,14 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import ray
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 
 from deployments.handles import call
 from deployments.prompt_cache import Recall
@@ -17,35 +20,36 @@ from tests.support.service_client import Service
 
 PROJECTS = (f"{number}.77" for number in itertools.count(7700))
 PATIENCE_S = 30
+Store = DeploymentHandle[Any]
 
 
 @pytest.fixture(scope="module")
-def runner():
+def runner() -> Iterator[asyncio.Runner]:
     """One event loop for all: a handle belongs to the loop in which it was used first."""
     with asyncio.Runner() as runner:
         yield runner
 
 
 @pytest.fixture(scope="module")
-def store(service: Service):
+def store(service: Service) -> Store:
     handle = serve.get_deployment_handle("PromptStore", "prelabel")
     # Serve ends its calls when the session ends, and this loop is closed then.
-    handle._init(_run_router_in_separate_loop=True)
+    handle._init(_run_router_in_separate_loop=True)  # type: ignore[no-untyped-call]
     return handle
 
 
-async def until(condition) -> None:
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not await condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
 
 
-async def listening(store, project):
+async def listening(store: Store, project: str) -> Recall:
     """One that asks no more, because it would hear of changes."""
     recall = Recall(store)
 
-    async def keeps():
+    async def keeps() -> bool:
         await recall(project)
         return recall.kept.hits > 0
 
@@ -53,7 +57,7 @@ async def listening(store, project):
     return recall
 
 
-def test_what_is_remembered_is_asked_for_once(store, runner) -> None:
+def test_what_is_remembered_is_asked_for_once(store: Store, runner: asyncio.Runner) -> None:
     async def scenario() -> None:
         project = next(PROJECTS)
         recall = await listening(store, project)
@@ -64,7 +68,7 @@ def test_what_is_remembered_is_asked_for_once(store, runner) -> None:
     runner.run(scenario())
 
 
-def test_what_another_ingress_learns_is_heard_of(store, runner) -> None:
+def test_what_another_ingress_learns_is_heard_of(store: Store, runner: asyncio.Runner) -> None:
     async def scenario() -> None:
         project = next(PROJECTS)
         recall = await listening(store, project)
@@ -77,7 +81,7 @@ def test_what_another_ingress_learns_is_heard_of(store, runner) -> None:
             await until(knows)
         await store.forget.remote(project)
 
-        async def forgot():
+        async def forgot() -> bool:
             return await recall(project) == ProjectPrompts()
 
         await until(forgot)
@@ -96,7 +100,7 @@ def end_replica() -> None:
 
 
 def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
-    store, runner, monkeypatch: pytest.MonkeyPatch
+    store: Store, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
         recall = await listening(store, next(PROJECTS))
@@ -106,11 +110,11 @@ def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
             await recall(next(PROJECTS))
         monkeypatch.undo()
         with pytest.raises(PromptMemoryError, match="does not answer"):
-            await recall.ask(None)  # nothing is called
+            await recall.ask(None)  # type: ignore[arg-type]  # nothing is called
         monkeypatch.setattr("deployments.prompt_cache._AWAY_S", 3600)
         project = next(PROJECTS)
 
-        async def answers():
+        async def answers() -> bool:
             try:
                 return await recall(project) == ProjectPrompts()
             except PromptMemoryError:
@@ -121,7 +125,9 @@ def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
     runner.run(scenario())
 
 
-def test_a_store_that_is_replaced_is_asked_and_heard_again(store, runner) -> None:
+def test_a_store_that_is_replaced_is_asked_and_heard_again(
+    store: Store, runner: asyncio.Runner
+) -> None:
     async def scenario() -> None:
         project = next(PROJECTS)
         recall = await listening(store, project)
@@ -129,13 +135,13 @@ def test_a_store_that_is_replaced_is_asked_and_heard_again(store, runner) -> Non
         end_replica()
         await call(store.remember, project, datetime.now(UTC), PromptRequest(prompt="a dog"))
 
-        async def knows():
+        async def knows() -> bool:
             return (await recall(project)).submitted.prompt == "a dog"
 
         await until(knows)
         hits = recall.kept.hits
 
-        async def keeps_again():
+        async def keeps_again() -> bool:
             return await knows() and recall.kept.hits > hits
 
         await until(keeps_again)

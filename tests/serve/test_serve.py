@@ -72,7 +72,8 @@ def test_a_start_is_told_and_waited_for_and_sigterm_to_the_group_leaves_nothing(
     listener = threading.Thread(target=lambda: said.extend(states(url, ended)))
     listener.start()
     try:
-        asked = [PRELABEL, "predict", picture, "--prompt", "red circle", "--url", url]
+        asked: list[str | Path] = [PRELABEL, "predict", picture, "--prompt", "red circle"]
+        asked += ["--url", url]
         done = subprocess.run(
             [*asked, "--wait", str(START_S)], capture_output=True, text=True, check=False
         )

@@ -10,7 +10,7 @@ ACCESS = jwt(token_type="access", exp=8_000_000_000, iat=1, jti="canary-access")
 USER, PASSWORD = "annotator", "canary-password"
 REDIS_PASSWORD = "canary-redis"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-CANARIES = (LEGACY, PERSONAL, ACCESS, PASSWORD, REDIS_PASSWORD, BASIC, "canary")
+CANARIES: tuple[str, ...] = (LEGACY, PERSONAL, ACCESS, PASSWORD, REDIS_PASSWORD, BASIC, "canary")
 # Parts of a JSON web token are secrets, too, and may be cut or escaped differently.
 CANARIES += (*PERSONAL.split(".")[1:2], *ACCESS.split(".")[1:2])
 

@@ -2,11 +2,11 @@
 
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from prelabel.errors import DetectionError
@@ -17,7 +17,7 @@ SCORES = np.array([0.9, 0.6, 0.4, 0.2], np.float32)
 
 @dataclass(frozen=True)
 class Item:
-    pixels: np.ndarray
+    pixels: ImageRGB
     phrases: tuple[str, ...]
     bucket: str = "one"
 
@@ -34,13 +34,13 @@ class CountingEngine:
         self.images: list[ImageRGB] = []  # referenced, so that no two share an address
         self.seen = 0
 
-    def prepare(self, image: NDArray[Any], phrases: tuple[Any, ...]) -> list[Item]:
+    def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[Item]:
         self.prepared.append((image.shape[0], image.shape[1]))
         self.images.append(image)
         starts = range(0, len(phrases), self._chunk)
         return [Item(image, tuple(phrases[i : i + self._chunk])) for i in starts]
 
-    def detect(self, items: list[Item]) -> list[RawDetections]:
+    def detect(self, items: Sequence[Item]) -> list[RawDetections]:
         self.seen += len(items)
         time.sleep(self._seconds)
         if self._broken:

@@ -490,7 +490,7 @@ MASKED: dict[str, Build] = {
 }
 
 ALL: dict[str, Build] = {
-    **{name: build for name, (build, _) in (BOMBS | READ).items()},  # type: ignore[operator]
+    **{name: build for name, (build, _) in (BOMBS | READ).items()},
     **BAD,
     **CUT,
     **MASKED,

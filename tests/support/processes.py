@@ -41,8 +41,6 @@ def running(
 
     The command starts in the checkout, as a user would start it.
     """
-    # What a shell starts in the background ignores Ctrl-C, and would have its children ignore it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open("wb") as output:
         server = subprocess.Popen(
             command,

@@ -6,6 +6,7 @@ became of the one that started them.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -52,7 +53,7 @@ def _runs() -> bool:
 
 def _listens(port: int) -> bool:
     with socket.socket() as client:
-        return client.connect_ex((ray.util.get_node_ip_address(), port)) == 0
+        return client.connect_ex((ray.util.get_node_ip_address(), port)) == 0  # type: ignore[no-untyped-call]
 
 
 def processes(session: int) -> dict[int, str]:
@@ -137,7 +138,7 @@ class Cluster:
     @property
     def address(self) -> str:
         """Of Ray's control store."""
-        return f"{ray.util.get_node_ip_address()}:{self.gcs_port}"
+        return f"{ray.util.get_node_ip_address()}:{self.gcs_port}"  # type: ignore[no-untyped-call]
 
     @property
     def url(self) -> str:
@@ -198,7 +199,7 @@ class Cluster:
 
     def _alive(self) -> int:
         with self.driver():
-            return sum(node["Alive"] for node in ray.nodes())
+            return sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
 
     def replicas(self, deployment: str) -> dict[int, Node]:
         """Process ids of a deployment's replicas, and the nodes that they are on."""
@@ -217,7 +218,7 @@ class Cluster:
     def driver(self) -> Iterator[None]:
         """This process belongs to the cluster."""
         ours = signal.getsignal(signal.SIGTERM)
-        ray.init(address=self.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
             yield
         finally:
@@ -232,6 +233,7 @@ class Cluster:
                 proxy_location=config["proxy_location"], http_options=config["http_options"]
             )
             client = serve.context._get_global_client()
+            assert client is not None
             client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=False)
             wait_for("the application runs", _runs)
 

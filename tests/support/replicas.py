@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def replicas():
+def replicas() -> dict[Path, str]:
     """Folders in /proc of the replicas of this session's Ray, by what runs in them."""
     fathers = {}
     names = {}

@@ -78,18 +78,21 @@ def main() -> None:
     try:
         serve.start(http_options=config["http_options"], logging_config=config["logging_config"])
         client = serve.context._get_global_client()
+        assert client is not None
         client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=False)
         began = time.monotonic()
         while {each.status for each in serve.status().applications.values()} != {"RUNNING"}:
             if time.monotonic() - began > PATIENCE_S:
                 raise TimeoutError(serve.status())
             time.sleep(0.5)
-        session = ray._private.worker._global_node.get_session_dir_path()
+        node = ray._private.worker._global_node
+        assert node is not None
+        session = node.get_session_dir_path()
         sys.stdout.write(f"logs: {session}/logs/serve\n")
         sys.stdout.flush()
         sys.stdin.read()
     finally:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
 
 

@@ -270,8 +270,8 @@ def _rss(service: Cluster) -> dict[str, int]:
 def _objects(service: Cluster) -> int:
     """How many Ray's store holds."""
     with service.driver():
-        state = internal_api.get_state_from_address(ray.get_runtime_context().gcs_address)
-        count: int = internal_api.get_memory_info_reply(state).store_stats.num_local_objects
+        state = internal_api.get_state_from_address(ray.get_runtime_context().gcs_address)  # type: ignore[no-untyped-call]
+        count: int = internal_api.get_memory_info_reply(state).store_stats.num_local_objects  # type: ignore[no-untyped-call]
     return count
 
 

@@ -36,7 +36,7 @@ PHRASES = ("red circle", "blue square", "cat")
 def random_model(structure: dict[str, Any], *, mm: bool = True, **more: Any) -> PreTrainedModel:
     """Every head and every layer norm has values of its own, so that none can stand for another."""
     torch.manual_seed(0)
-    swin = SwinConfig(
+    swin = SwinConfig(  # type: ignore[call-arg]
         image_size=32 * structure["window"],
         window_size=structure["window"],
         embed_dim=16,
@@ -68,7 +68,7 @@ def random_model(structure: dict[str, Any], *, mm: bool = True, **more: Any) -> 
         for name, parameter in model.named_parameters():
             if parameter.ndim < 2 or "bbox_embed" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model.eval()
+    return model.eval()  # type: ignore[no-any-return, no-untyped-call]
 
 
 SEPARATE = {"decoder_bbox_embed_share": False, "decoder_cls_embed_share": False}

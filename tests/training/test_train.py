@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,7 @@ wants_bfloat16 = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
+def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -110,6 +111,7 @@ def start(work: Path) -> subprocess.Popen[str]:
 def test_make_train_demo_survives_a_kill_and_ends_in_a_checkpoint(tmp_path: Path) -> None:
     state = tmp_path / "tiny.pt"
     run = start(tmp_path)
+    assert run.stdout is not None
     deadline = time.monotonic() + 240
     while not state.exists():
         assert run.poll() is None, run.stdout.read()

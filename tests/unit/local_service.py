@@ -74,7 +74,7 @@ class LocalService:
             trusted_url=environment.label_studio_url,
             tls=egress.tls,
             proxies=egress.proxies,
-            **({"resolve": network.resolve, "connect": network.connect} if network else {}),
+            **({"resolve": network.resolve, "connect": network.connect} if network else {}),  # type: ignore[arg-type]
         )
         steps = PipelinePorts(self._recall, self._fetch, self._detect, self._postprocess, self.note)
         self._predictor = Predictor(self.settings, self.model_version, steps)

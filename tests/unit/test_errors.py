@@ -19,6 +19,6 @@ def test_the_drawn_tree_is_complete_and_its_statuses_are_true() -> None:
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_errors_travel_between_processes_unchanged(cls) -> None:
+def test_errors_travel_between_processes_unchanged(cls: type[errors.PrelabelError]) -> None:
     copy = pickle.loads(pickle.dumps(cls("A sentence.")))
     assert (type(copy), str(copy)) == (cls, "A sentence.")

@@ -7,9 +7,10 @@ import pytest
 from prelabel.errors import ImageFetchError, PayloadTooLargeError, PromptMemoryError
 from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
 from prelabel.labelstudio.protocol import PredictRequest
+from prelabel.observability.journal import Report
 from prelabel.pipeline import PipelinePorts, Predictor, report_on, report_on_failure
 from prelabel.settings.application import AppSettings
-from prelabel.types import DetectionQuery, Detections, ProjectPrompts, PromptRequest
+from prelabel.types import DetectionQuery, Detections, ProjectPrompts, PromptRequest, TaskPlan
 
 CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>
   <RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels></View>"""
@@ -36,10 +37,11 @@ class World:
 
     def __init__(self) -> None:
         self.running = self.most_running = self.looked = self.recalled = 0
-        self.queries, self.reports = [], []
+        self.queries: list[DetectionQuery] = []
+        self.reports: list[Report] = []
         self.store_answers = asyncio.Event()
 
-    async def recall(self, project):
+    async def recall(self, project: str) -> ProjectPrompts:
         self.recalled += 1
         if project == "9":
             raise PromptMemoryError("Set prompts_file.")
@@ -47,7 +49,7 @@ class World:
             await self.store_answers.wait()
         return ProjectPrompts(PromptRequest("cat") if project == "7" else PromptRequest())
 
-    async def fetch(self, uri, task_id):
+    async def fetch(self, uri: str, task_id: Any) -> bytes:
         if uri == "missing":
             raise ImageFetchError("The picture is not there.")
         if uri == "broken":
@@ -71,7 +73,7 @@ class World:
             (1000, 10),
         )
 
-    async def postprocess(self, plan, found):
+    async def postprocess(self, plan: TaskPlan, found: Any) -> Any:
         regions = [
             region
             for look, detections in zip(plan.looks, found, strict=True)
@@ -80,7 +82,7 @@ class World:
         return to_prediction(regions, "v1", plan.echo)
 
 
-def predict(body: PredictRequest, **settings: float) -> tuple[list[dict[str, Any]], World]:
+def predict(body: PredictRequest, **settings: float) -> tuple[Any, World]:
     world = World()
     note = world.reports.append
     steps = PipelinePorts(world.recall, world.fetch, world.detect, world.postprocess, note)
@@ -109,7 +111,7 @@ def test_a_request_of_one_task_does_not_wait_for_bulk_requests_and_these_share()
     predictor = Predictor(AppSettings(task_concurrency=2), "v1", steps)
     finished = []
 
-    async def predict_as(name, images) -> None:
+    async def predict_as(name: str, images: list[str]) -> None:
         await predictor.predict(request(images), name)
         finished.append(name)
 

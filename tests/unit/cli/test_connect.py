@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -18,7 +19,7 @@ from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.origin import same_address
 from prelabel.settings.application import Environment
 from tests.support.fake_label_studio import BLOCKED, CONFIG, LEGACY, LabelStudio, running
-from tests.support.http_server import LocalServer
+from tests.support.http_server import Exchange, LocalServer, Received
 from tests.unit.local_service import VERSION, LocalService
 from tests.unit.local_service import running as service_running
 
@@ -44,7 +45,7 @@ def connected(
     title: str | None = None,
     interactive: bool = True,
     project: int = 3,
-    **variables: str,
+    **variables: Any,
 ) -> Connected:
     environment = Environment.model_validate(variables)
     form = backend_form(url, environment, title=title, interactive=interactive)
@@ -54,7 +55,7 @@ def connected(
 
 def failure(studio: LabelStudio, url: str, **variables: str) -> str:
     with pytest.raises(PrelabelError) as caught:
-        connected(studio, url, **variables)
+        connected(studio, url, **dict[str, Any](variables))
     assert "canary-password" not in str(caught.value)
     return str(caught.value)
 
@@ -112,7 +113,7 @@ def test_basic_auth_is_given_to_label_studio_and_taken_back() -> None:
     studio = LabelStudio()
     guarded = LocalService(Environment.model_validate(AUTH))
     with service_running(guarded) as url:
-        assert connected(studio, url, **AUTH).is_new
+        assert connected(studio, url, **dict[str, Any](AUTH)).is_new
         assert "Set BASIC_AUTH_USER and BASIC_AUTH_PASS" in failure(LabelStudio(), url)
     [backend] = studio.backends
     assert (backend["auth_method"], backend["basic_auth_user"]) == ("BASIC_AUTH", "annotator")
@@ -228,7 +229,7 @@ def test_an_orphan_that_cannot_be_removed_is_named(
     studio = LabelStudio(blocks="webhooks")
     respond = studio.respond
 
-    def without_delete(exchange: object, received: object) -> None:
+    def without_delete(exchange: Exchange, received: Received) -> None:
         if received.method == "DELETE":
             exchange.answer(500)
         else:

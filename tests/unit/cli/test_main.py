@@ -6,7 +6,7 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.interface import LabelInterface
 from PIL import Image
 
 from deployments.readiness import UP, Readiness
@@ -20,14 +20,14 @@ from tests.unit.local_service import LocalService, running
 PRELABEL = Path(sys.executable).with_name("prelabel")
 
 
-def prelabel(*arguments: Path | float | str) -> CompletedProcess:
+def prelabel(*arguments: Path | float | str) -> CompletedProcess[str]:
     return subprocess.run(
         [PRELABEL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
     )
 
 
 @pytest.fixture
-def picture(tmp_path: Path):
+def picture(tmp_path: Path) -> Path:
     path = tmp_path / "picture.png"
     Image.new("RGB", (8, 8)).save(path)
     return path
@@ -36,7 +36,7 @@ def picture(tmp_path: Path):
 @pytest.mark.parametrize("label", ["cat", 'a "quoted" <word>', "R&D", "Straße"])
 def test_any_word_becomes_a_label_of_a_valid_config(label: str) -> None:
     xml = labeling_config([label])
-    LabelInterface(xml).validate()
+    LabelInterface(xml).validate()  # type: ignore[no-untyped-call]
     [control] = parse_labeling_config(xml, 10).controls
     assert control.labels[0].value == label
 
@@ -81,7 +81,7 @@ def test_predict_waits_for_a_service_that_is_starting(picture: Path) -> None:
     class Loading(LocalService):
         asked = 0
 
-        async def readiness(self):
+        async def readiness(self) -> Readiness:
             self.asked += 1
             return Readiness("STARTING", ready=False) if self.asked < 3 else UP
 
@@ -106,13 +106,19 @@ def test_models_lists_the_shipped_cards(tmp_path: Path) -> None:
         assert name in listed
 
 
+def number_after(option: str, text: str) -> int:
+    found = re.search(rf"{option}: (\d+)", text)
+    assert found is not None, text
+    return int(found[1])
+
+
 def test_calibrate_proposes_what_the_config_takes() -> None:
     done = prelabel("calibrate", "demo", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     assert re.search(r"640x480 as 256x192: a batch of n takes \d+ \+ \d+ n ms", done.stdout)
-    proposed = int(re.search(r"max_batch_size: (\d+)", done.stdout)[1])
+    proposed = number_after("max_batch_size", done.stdout)
     assert AppSettings(max_batch_size=proposed).max_batch_size == proposed
-    target = int(re.search(r"target_ongoing_requests: (\d+)", done.stdout)[1])
+    target = number_after("target_ongoing_requests", done.stdout)
     assert proposed < target
 
 

@@ -1,12 +1,13 @@
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from prelabel.cli.preflight import PreflightError, preflight
 from prelabel.errors import ModelError
+
+Write = Callable[[str], Path]
 
 GOOD = """
 http_options: {{host: 127.0.0.1, port: {port}}}
@@ -16,23 +17,23 @@ applications:
 
 
 @pytest.fixture
-def taken():
+def taken() -> Iterator[int]:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        yield server.getsockname()[1]
+        yield int(server.getsockname()[1])
 
 
 @pytest.fixture
-def free(taken):
+def free(taken: int) -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
+        return int(server.getsockname()[1])
 
 
 @pytest.fixture
-def write(tmp_path: Path):
-    def _write(text):
+def write(tmp_path: Path) -> Write:
+    def _write(text: str) -> Path:
         path = tmp_path / "config.yaml"
         path.write_text(text)
         return path
@@ -40,13 +41,13 @@ def write(tmp_path: Path):
     return _write
 
 
-def test_a_good_config_on_a_free_port_passes(write: Callable[..., Any], free: int) -> None:
+def test_a_good_config_on_a_free_port_passes(write: Write, free: int) -> None:
     preflight(write(GOOD.format(port=free, args="model: demo")))
 
 
 @pytest.mark.parametrize("name", ["FALLBACK_PROXY_HTTP", "HAPROXY_METRICS", "HAPROXY_STATS"])
 def test_a_port_that_haproxy_wants_is_named(
-    write: Callable[..., Any], free: int, taken: int, monkeypatch: pytest.MonkeyPatch, name: str
+    write: Write, free: int, taken: int, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     variable = f"RAY_SERVE_{name}_PORT"
     for other in ("FALLBACK_PROXY_HTTP", "HAPROXY_METRICS", "HAPROXY_STATS"):
@@ -59,13 +60,13 @@ def test_a_port_that_haproxy_wants_is_named(
         preflight(write(GOOD.format(port=free, args="")))
 
 
-def test_a_taken_port_is_named(write: Callable[..., Any], taken: int) -> None:
+def test_a_taken_port_is_named(write: Write, taken: int) -> None:
     with pytest.raises(PreflightError, match=f"Port {taken} on 127.0.0.1 is taken"):
         preflight(write(GOOD.format(port=taken, args="")))
 
 
 def test_a_model_that_is_not_there_names_the_command_that_fetches_it(
-    write: Callable[..., Any], free: int, tmp_path: Path
+    write: Write, free: int, tmp_path: Path
 ) -> None:
     args = f"model: llmdet-tiny, models_dir: {tmp_path}"
     with pytest.raises(ModelError, match="prelabel download llmdet-tiny"):
@@ -82,7 +83,7 @@ def test_a_model_that_is_not_there_names_the_command_that_fetches_it(
         (GOOD.format(port=9090, args="box_threshold: 5"), "box_threshold"),
     ],
 )
-def test_a_wrong_config_says_where(write: Callable[..., Any], text: str, sentence: str) -> None:
+def test_a_wrong_config_says_where(write: Write, text: str, sentence: str) -> None:
     with pytest.raises(PreflightError, match=sentence):
         preflight(write(text))
 
@@ -93,7 +94,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_wrong_variable_is_named(
-    write: Callable[..., Any], free: int, monkeypatch: pytest.MonkeyPatch
+    write: Write, free: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BOX_THRESHOLD", "high")
     with pytest.raises(PreflightError, match="BOX_THRESHOLD"):
@@ -111,7 +112,7 @@ def test_a_wrong_variable_is_named(
     ],
 )
 def test_a_prompts_file_that_cannot_be_used_is_named(
-    write: Callable[..., Any], free: int, tmp_path: Path, place: str, reason: str
+    write: Write, free: int, tmp_path: Path, place: str, reason: str
 ) -> None:
     (tmp_path / "text").write_text("no base at all\n" * 100)
     file = place.format(folder=tmp_path)
@@ -126,7 +127,7 @@ def test_a_prompts_file_that_cannot_be_used_is_named(
 
 
 def test_with_redis_the_prompts_file_does_not_count(
-    write: Callable[..., Any], free: int, monkeypatch: pytest.MonkeyPatch
+    write: Write, free: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = write(GOOD.format(port=free, args="prompts_file: /proc/nope/prompts.sqlite"))
     monkeypatch.setenv("PROMPTS_REDIS_URL", "redis://127.0.0.1:9/0")

@@ -22,6 +22,10 @@ NO_ROUTE = b"Path '/health' not found. Ping http://.../-/routes for available ro
 LONG_S = 60
 
 
+def fail(waited_s: float) -> None:
+    pytest.fail(f"waited for {waited_s} s")
+
+
 def no_route(exchange: Exchange) -> None:
     exchange.answer(404, NO_ROUTE, Content_Type="text/plain")
 
@@ -69,7 +73,7 @@ def test_all_that_a_start_goes_through_is_waited_for() -> None:
 def test_a_service_that_is_up_is_asked_once_and_nothing_is_said() -> None:
     for status in ("UP", None):  # None: one of an older version
         with serve(answering(health(status))) as server:
-            wait_until_up(server.url, None, Egress.plain(), LONG_S, pytest.fail)
+            wait_until_up(server.url, None, Egress.plain(), LONG_S, fail)
             assert len(server.received) == 1
 
 
@@ -106,7 +110,7 @@ def test_another_machine_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("prelabel.cli.service_start.ask_health", refused)
     with pytest.raises(SilentError):
-        wait_until_up("http://service.example:9090", None, Egress.plain(), LONG_S, pytest.fail)
+        wait_until_up("http://service.example:9090", None, Egress.plain(), LONG_S, fail)
 
 
 @pytest.mark.parametrize(
@@ -137,5 +141,5 @@ def test_what_no_waiting_cures_is_said_at_once(
 ) -> None:
     with serve(answering(step)) as server:
         with pytest.raises(AskError, match=sentence):
-            wait_until_up(server.url, None, Egress.plain(), LONG_S, pytest.fail)
+            wait_until_up(server.url, None, Egress.plain(), LONG_S, fail)
         assert len(server.received) == 1

@@ -28,7 +28,7 @@ def test_no_more_than_the_slots_work_at_once() -> None:
     async def run() -> None:
         turns, working, most = FairSemaphore(3), 0, 0
 
-        async def work(owner) -> None:
+        async def work(owner: object) -> None:
             nonlocal working, most
             async with turns.turn(owner):
                 working += 1
@@ -46,7 +46,7 @@ def test_a_small_request_does_not_wait_for_a_large_one() -> None:
     async def run() -> None:
         turns, order = FairSemaphore(1), []
 
-        async def work(owner) -> None:
+        async def work(owner: object) -> None:
             async with turns.turn(owner):
                 order.append(owner)
                 await asyncio.sleep(0)
@@ -70,7 +70,7 @@ def test_who_goes_away_gives_his_turn_to_the_next(waiting: int) -> None:
         hold = asyncio.Event()
         done = []
 
-        async def work(name) -> None:
+        async def work(name: str) -> None:
             async with turns.turn(name):
                 if name == "first":
                     await hold.wait()

@@ -1,5 +1,6 @@
 import asyncio
 import functools
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from prelabel.concurrency.single_flight import SingleFlightCache
 
 
-def concurrent(test):
+def concurrent(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run an async test; nothing in here takes a second."""
 
     @functools.wraps(test)
@@ -20,12 +21,12 @@ def concurrent(test):
 class Worker:
     """Work that waits to be let go, and counts how often it was begun and cancelled."""
 
-    def __init__(self, value="result", error=None) -> None:
+    def __init__(self, value: str = "result", error: Exception | None = None) -> None:
         self.value, self.error = value, error
         self.begun = self.cancelled = 0
         self.go = asyncio.Event()
 
-    async def __call__(self):
+    async def __call__(self) -> str:
         self.begun += 1
         try:
             await self.go.wait()
@@ -40,17 +41,17 @@ class Worker:
 ENTRY = 304  # what an entry takes beside its value, under a key of one letter
 
 
-def cache(max_bytes: int = 10_000, max_age_s: int | None = None) -> SingleFlightCache:
+def cache(max_bytes: int = 10_000, max_age_s: int | None = None) -> SingleFlightCache[Any]:
     return SingleFlightCache(len, max_bytes=max_bytes, max_age_s=max_age_s)
 
 
-async def kept(results: SingleFlightCache, key: str | tuple[str, int], value: str) -> None:
+async def kept(results: SingleFlightCache[Any], key: str | tuple[str, int], value: str) -> None:
     worker = Worker(value)
     worker.go.set()
     await results.get(key, worker)
 
 
-async def is_kept(results: SingleFlightCache, key: str) -> bool:
+async def is_kept(results: SingleFlightCache[Any], key: str) -> bool:
     worker = Worker()
     worker.go.set()
     await results.get(key, worker)

@@ -136,9 +136,9 @@ def with_value(body: dict[str, Any], path: tuple[str | int, ...], value: object)
     return changed
 
 
-def places(body: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+def places(body: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
     """Paths to everything in a body."""
-    items = body.items() if isinstance(body, dict) else enumerate(body)  # type: ignore[call-overload]
+    items = body.items() if isinstance(body, dict) else enumerate(body)
     for name, value in items:
         yield (*path, name)
         if isinstance(value, dict | list):
@@ -372,7 +372,8 @@ SAID_OF_CONFIGS = {
 def test_hostile_labeling_configs_cost_what_a_long_one_does(
     name: str, service: LocalService
 ) -> None:
-    config, data = CONFIGS[name], {"image": PICTURE, "l": [0] * 1000}
+    config = CONFIGS[name]
+    data: dict[str, object] = {"image": PICTURE, "l": [0] * 1000}
     setup = post_large(service, "/setup", SETUP | {"schema": config})
     body = predict_with(data, config) | typed(["cat"])
     [entry] = post_large(service, "/predict", body).json()["results"]

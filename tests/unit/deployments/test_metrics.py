@@ -7,7 +7,8 @@ from deployments.metrics import MetricBuffer
 
 def test_figures_are_told_in_order_and_not_while_somebody_waits() -> None:
     async def run() -> None:
-        told, later = [], MetricBuffer(0.01)
+        told: list[object] = []
+        later = MetricBuffer(0.01)
         for i in range(3):
             later(told.append, i)
         assert told == []
@@ -22,7 +23,8 @@ def test_figures_are_told_in_order_and_not_while_somebody_waits() -> None:
 
 def test_a_figure_that_ray_refuses_costs_no_other() -> None:
     async def run() -> None:
-        told, later = [], MetricBuffer(0.01)
+        told: list[object] = []
+        later = MetricBuffer(0.01)
         later(int, "no number")
         later(told.append, 1)
         await asyncio.sleep(0.1)

@@ -27,7 +27,7 @@ from tests.support.ray_nodes import node
     ],
 )
 def test_detectors_are_placed(
-    device: str, nodes: list[dict[str, Any]], placed: tuple[str, dict[str, Any]]
+    device: Any, nodes: list[dict[str, Any]], placed: tuple[Any, dict[str, Any]]
 ) -> None:
     place = place_detector(device, nodes)
     environment = place.options.pop("runtime_env", None)

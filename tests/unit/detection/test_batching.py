@@ -6,26 +6,28 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from types import SimpleNamespace
 from typing import Any, Never
 
 import pytest
 
+from prelabel.detection import batching
 from prelabel.detection.batching import BatchGate
 from prelabel.errors import DetectionError, DeviceMemoryError, PromptError
 
 
-def run(coroutine: Coroutine[Any, Any, Any]) -> list[Any] | tuple[Any, ...] | None:
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(coroutine)
 
 
 class Recorder:
     """A model that doubles numbers, remembers its batches, and can be held."""
 
-    def __init__(self, seconds=0.0) -> None:
-        self.batches = []
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.batches: list[list[Any]] = []
         self.seconds = seconds
 
-    def __call__(self, items):
+    def __call__(self, items: Sequence[Any]) -> list[Any]:
         self.batches.append(list(items))
         time.sleep(self.seconds)
         if "bad" in items:
@@ -36,7 +38,7 @@ class Recorder:
 
 
 async def submit_while_busy(
-    gate: BatchGate, items: list[Any] | range, bucket: Callable[..., Any] = lambda item: 0
+    gate: BatchGate[Any, Any], items: list[Any] | range, bucket: Callable[..., Any] = lambda item: 0
 ) -> tuple[Any, list[Any]]:
     """The first item occupies the device; the others arrive meanwhile."""
     first = asyncio.create_task(gate.submit(1, "first"))
@@ -99,7 +101,7 @@ def test_only_items_of_one_bucket_share_a_batch_and_the_oldest_goes_first() -> N
 def test_one_bad_item_harms_no_neighbour() -> None:
     model = Recorder(seconds=0.02)
 
-    async def scenario():
+    async def scenario() -> Any:
         gate = BatchGate(model, max_batch_size=8)
         _, rest = await submit_while_busy(gate, [2, "bad", 4])
         return await asyncio.gather(*rest, return_exceptions=True)
@@ -121,7 +123,7 @@ def test_our_own_errors_reach_the_caller_as_they_are() -> None:
 def test_a_cancelled_item_is_never_run_and_harms_no_neighbour() -> None:
     model = Recorder(seconds=0.05)
 
-    async def scenario():
+    async def scenario() -> Any:
         gate = BatchGate(model, max_batch_size=8)
         _, rest = await submit_while_busy(gate, [2, 3, 4])
         rest[1].cancel()
@@ -134,7 +136,7 @@ def test_a_cancelled_item_is_never_run_and_harms_no_neighbour() -> None:
 
 
 def test_an_item_cancelled_during_its_forward_harms_no_neighbour() -> None:
-    async def scenario():
+    async def scenario() -> Any:
         gate = BatchGate(Recorder(seconds=0.05), max_batch_size=8)
         first, rest = await submit_while_busy(gate, [2, 3])
         await first
@@ -147,7 +149,8 @@ def test_an_item_cancelled_during_its_forward_harms_no_neighbour() -> None:
 
 def test_a_model_that_loses_a_result_fails_its_items_instead_of_mixing_them_up() -> None:
     async def scenario() -> None:
-        await BatchGate(lambda items: [], max_batch_size=8).submit(1, 0)
+        gate: BatchGate[int, int] = BatchGate(lambda items: [], max_batch_size=8)
+        await gate.submit(1, 0)
 
     with pytest.raises(DetectionError):
         run(scenario())
@@ -176,7 +179,7 @@ def test_the_event_loop_stays_alive_during_a_forward() -> None:
 
 
 def test_failures_in_a_row_are_counted_until_a_success() -> None:
-    async def scenario():
+    async def scenario() -> Any:
         gate = BatchGate(Recorder(), max_batch_size=1)
         for _ in range(3):
             with pytest.raises(DetectionError):
@@ -228,8 +231,19 @@ def test_open_loop_at_twice_the_unbatched_capacity_stays_prompt() -> None:
     assert statistics.mean(sizes) > 2
 
 
-def test_a_batch_is_no_longer_than_its_time_where_items_are_slow() -> None:
-    model = Recorder(seconds=0.05)
+def test_a_batch_is_no_longer_than_its_time_where_items_are_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(batching, "time", SimpleNamespace(monotonic=lambda: now_s))
+
+    class SlowModel(Recorder):
+        def __call__(self, items: Sequence[Any]) -> list[Any]:
+            nonlocal now_s
+            now_s += 0.05 * len(items)
+            return super().__call__(items)
+
+    model = SlowModel(seconds=0.05)
 
     async def scenario() -> None:
         gate = BatchGate(model, max_batch_size=8, max_batch_s=0.12)
@@ -237,11 +251,11 @@ def test_a_batch_is_no_longer_than_its_time_where_items_are_slow() -> None:
         await asyncio.gather(first, *rest)
 
     run(scenario())
-    assert model.batches[:2] == [[1], [2, 3]]
+    assert model.batches == [[1], [2, 3], [4, 5], [6]]
 
 
 def test_a_bad_batch_counts_once_and_a_refused_item_not_at_all() -> None:
-    async def scenario():
+    async def scenario() -> Any:
         gate = BatchGate(Recorder(seconds=0.02), max_batch_size=8)
         _, rest = await submit_while_busy(gate, ["bad", "bad", "bad"])
         await asyncio.gather(*rest, return_exceptions=True)
@@ -254,7 +268,7 @@ def test_a_bad_batch_counts_once_and_a_refused_item_not_at_all() -> None:
 
 
 def test_a_broken_meter_fails_the_batch_and_not_the_gate() -> None:
-    def broken(size) -> Never:
+    def broken(size: int) -> Never:
         raise RuntimeError(size)
 
     async def scenario() -> None:
@@ -279,11 +293,11 @@ def test_the_log_of_a_failed_batch_names_its_requests(caplog: pytest.LogCaptureF
 class SmallDevice(Recorder):
     """Holds at most so many items; `room` can change."""
 
-    def __init__(self, room, seconds=0.01) -> None:
+    def __init__(self, room: int, seconds: float = 0.01) -> None:
         super().__init__(seconds)
         self.room = room
 
-    def __call__(self, items):
+    def __call__(self, items: Sequence[Any]) -> list[Any]:
         doubled = super().__call__(items)
         if len(items) > self.room:
             raise DeviceMemoryError("does not fit")
@@ -295,7 +309,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing(
 ) -> None:
     model = SmallDevice(room=3)
 
-    async def scenario():
+    async def scenario() -> Any:
         gate = BatchGate(model, max_batch_size=8)
         first, rest = await submit_while_busy(gate, range(2, 10))
         answers = await asyncio.gather(first, *rest)
@@ -313,12 +327,12 @@ def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing(
 
 def test_an_item_that_does_not_fit_alone_says_so_and_harms_nobody() -> None:
     class Device(Recorder):
-        def __call__(self, items):
+        def __call__(self, items: Sequence[Any]) -> list[Any]:
             if "large" in items:
                 raise DeviceMemoryError("does not fit")
             return super().__call__(items)
 
-    async def scenario():
+    async def scenario() -> Any:
         gate = BatchGate(Device(seconds=0.01), max_batch_size=8)
         first, rest = await submit_while_busy(gate, [2, "large", 3, 4])
         return await asyncio.gather(first, *rest, return_exceptions=True)

@@ -22,10 +22,10 @@ def ask(
     """Outcomes, and the engine that was asked."""
     engine = engine or CountingEngine()
 
-    async def run():
+    async def run() -> Any:
         values = AppSettings(**settings)
         gate = BatchGate(engine.detect, max_batch_size=values.max_batch_size)
-        detector = PictureDetector(values, engine, gate, preparing_threads=2)
+        detector = PictureDetector(values, engine, gate, preparing_threads=2)  # type: ignore[arg-type]
         if at_once:
             return await asyncio.gather(*(detector.detect(each) for each in queries))
         found = [await detector.detect(each) for each in queries]

@@ -11,8 +11,8 @@ WH = (100, 50)
 def raw(*rows: tuple[Any, ...], first_phrase: int = 0) -> RawDetections:
     """rows: (box in 0..1, max per phrase, mean per phrase)."""
     boxes, greatest, mean = zip(*rows, strict=True)
-    arrays = [np.array(part, dtype=np.float32) for part in (boxes, greatest, mean)]
-    return RawDetections(*arrays, first_phrase=first_phrase)
+    arrays = (np.array(part, dtype=np.float32) for part in (boxes, greatest, mean))
+    return RawDetections(next(arrays), next(arrays), next(arrays), first_phrase)
 
 
 def test_a_box_takes_the_phrase_with_the_best_mean_and_its_greatest_token() -> None:

@@ -17,7 +17,7 @@ from prelabel.detection.smoke_test import check_engine
 from prelabel.engines import load_engine
 from prelabel.errors import DetectionError, DeviceMemoryError, ModelError
 from prelabel.settings.application import AppSettings
-from prelabel.types import RawDetections
+from prelabel.types import Floats, RawDetections
 
 BOXES = np.tile(np.array([[0.1, 0.1, 0.5, 0.5]], np.float32), (3, 1))
 SCORES = np.array([[0.9], [0.4], [0.0]], np.float32)
@@ -50,7 +50,7 @@ class Engine:
         return list(self._answers)
 
 
-def spoilt(array: np.ndarray, value: float) -> np.ndarray:
+def spoilt(array: Floats, value: float) -> Floats:
     copy = array.copy()
     copy[1, 0] = value
     return copy

@@ -65,7 +65,9 @@ def test_a_single_tile_would_be_the_whole_picture_again() -> None:
 
 
 @given(width=sides, height=sides, size=st.integers(50, 2000), overlap=st.floats(0.05, 0.5))
-def test_tiles_cover_the_picture_and_never_leave_it(width, height, size, overlap) -> None:
+def test_tiles_cover_the_picture_and_never_leave_it(
+    width: int, height: int, size: int, overlap: float
+) -> None:
     _, *tiles = Tiling(size, overlap, 40).views((width, height))
     assert len(tiles) <= 40
     assert bool(tiles) == (max(width, height) > size)
@@ -80,7 +82,7 @@ def test_tiles_cover_the_picture_and_never_leave_it(width, height, size, overlap
 
 
 @st.composite
-def pictures_with_small_objects(draw):
+def pictures_with_small_objects(draw: st.DrawFn) -> Any:
     wh = draw(st.tuples(st.integers(500, 3000), st.integers(500, 3000)))
     largest = 400 * 0.25 - 2  # of what is whole in one tile; rounding takes two pixels
     objects = []
@@ -92,7 +94,7 @@ def pictures_with_small_objects(draw):
 
 
 @given(pictures_with_small_objects())
-def test_small_objects_are_found_once_each_wherever_seams_are(picture) -> None:
+def test_small_objects_are_found_once_each_wherever_seams_are(picture: Any) -> None:
     wh, objects = picture
     whole, *tiles = Tiling(400, 0.25, 200).views(wh)
     nothing = detections([], wh)  # small as they are
@@ -104,7 +106,7 @@ def test_small_objects_are_found_once_each_wherever_seams_are(picture) -> None:
 
 
 @given(pictures_with_small_objects())
-def test_with_tiles_a_detector_that_sees_everything_finds_the_same(picture) -> None:
+def test_with_tiles_a_detector_that_sees_everything_finds_the_same(picture: Any) -> None:
     wh, objects = picture
     views = Tiling(400, 0.25, 200).views(wh)
     found = merge_views([(view, seen(objects, view)) for view in views], MOST)

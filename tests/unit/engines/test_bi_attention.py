@@ -31,11 +31,11 @@ def layers(library: str) -> tuple[torch.nn.Module, torch.nn.Module]:
         config = GroundingDinoConfig(
             d_model=WIDTH, encoder_ffn_dim=2 * INNER, encoder_attention_heads=2 * HEADS
         )
-        theirs = GroundingDinoBiMultiHeadAttention(config)
+        theirs = GroundingDinoBiMultiHeadAttention(config)  # type: ignore[no-untyped-call]
         ours = PortBiAttention(theirs)
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter)
-    ours = type(ours)(theirs)  # type: ignore[call-arg]
+    ours = type(ours)(theirs)  # type: ignore[arg-type]
     return theirs.double().eval(), ours.double().eval()
 
 

@@ -80,7 +80,8 @@ def test_what_stood_beside_the_model_in_its_module_is_left_out() -> None:
 
 def test_layouts_are_told_apart(demo_card: ModelCard) -> None:
     port = load_file(model_folder(demo_card, "models") / "model.safetensors")
-    assert [str(layout_of(weights)) for weights in (*LAYOUTS, port, {"a.weight": 0})] == [
+    weights: tuple[dict[str, Any], ...] = (*LAYOUTS, port, {"a.weight": 0})
+    assert [str(layout_of(each)) for each in weights] == [
         *("Layout.ORIGINAL", "Layout.PORT", "Layout.MMDETECTION", "Layout.PORT", "None")
     ]
 

@@ -117,6 +117,7 @@ def test_engines_use_it_on_a_cpu(
     class Counted:
         def sample(self, *arguments: Any) -> None:
             asked.append(len(arguments))
+            assert library is not None
             library.sample(*arguments)
 
     monkeypatch.setattr(deformable, "kernels", Counted)

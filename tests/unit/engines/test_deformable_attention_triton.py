@@ -47,7 +47,7 @@ def test_in_the_interpreter_it_is_what_torch_computes() -> None:
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset:UserWarning")
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("number", ["fp32", "bf16"])
-def test_it_compiles_for_gpus(number, capability) -> None:
+def test_it_compiles_for_gpus(number: str, capability: int) -> None:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

@@ -111,7 +111,7 @@ def test_huggingface_engine_equals_processor_and_model_by_hand(
 ) -> None:
     folder = model_folder(demo_card, "models")
     model = GroundingDinoForObjectDetection.from_pretrained(folder, dtype=torch.float32)
-    processor = AutoProcessor.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
     text = "red circle . blue square ."
     inputs = processor(images=Image.fromarray(scene), text=text, return_tensors="pt")
     with torch.inference_mode():

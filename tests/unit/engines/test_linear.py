@@ -11,6 +11,7 @@ from prelabel.engines.kernels import library as kernels_module
 from prelabel.engines.kernels import linear
 from prelabel.engines.kernels.library import linear_kernels
 from prelabel.engines.kernels.linear import PackedLinear, pack_linears
+from tests.support.engine_factory import EngineFactory
 
 processor = torch.cpu.get_capabilities()
 has_amx = processor.get("amx_bf16", False)
@@ -99,9 +100,10 @@ class Block(nn.Module):
         self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
         self.heads = nn.ModuleList([layer(32, 32)] * 3)
 
-    def forward(self, inputs):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         attended, _ = self.attention(inputs, inputs, inputs)
-        return self.heads[2](self.linear2(self.activation(self.linear1(attended))))
+        answer: torch.Tensor = self.heads[2](self.linear2(self.activation(self.linear1(attended))))
+        return answer
 
 
 @needs_kernels
@@ -142,8 +144,8 @@ def test_kernels_are_for_float32_alone(precision: str, packs: bool) -> None:
 
 @needs_kernels
 @pytest.mark.parametrize("engine", ["huggingface", "groundingdino"])
-def test_engines_use_them_on_a_cpu(demo_engine, engine: str) -> None:
+def test_engines_use_them_on_a_cpu(demo_engine: EngineFactory, engine: str) -> None:
     network = demo_engine(engine, "float32")._network
     model = getattr(network, "_model", network)
-    assert sum(isinstance(each, PackedLinear) for each in model.modules()) > 50
-    assert not any(type(each) is nn.Linear for each in model.modules())
+    assert sum(isinstance(each, PackedLinear) for each in model.modules()) > 50  # type: ignore[union-attr]
+    assert not any(type(each) is nn.Linear for each in model.modules())  # type: ignore[union-attr]

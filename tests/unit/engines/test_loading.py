@@ -162,7 +162,7 @@ def test_mm_grounding_dino_runs_with_the_packaged_tokenizer(
 ) -> None:
     torch.manual_seed(0)
     config = MMGroundingDinoConfig(
-        backbone_config=SwinConfig(
+        backbone_config=SwinConfig(  # type: ignore[call-arg]
             image_size=224,
             embed_dim=16,
             depths=[1, 1, 1, 1],
@@ -238,7 +238,7 @@ def test_box_heads_of_open_groundingdino_stay_apart_where_it_trained_them_apart(
     assert isinstance(engine, TorchEngine)
     loaded = engine._network
     assert isinstance(loaded, GroundingDinoNetwork)
-    heads = [head.layers[0].bias for head in loaded.bbox_embed]
-    expected = [head.layers[0].bias for head in network.bbox_embed]
+    heads = [head.layers[0].bias for head in loaded.bbox_embed]  # type: ignore[index, union-attr]
+    expected = [head.layers[0].bias for head in network.bbox_embed]  # type: ignore[index, union-attr]
     assert all(torch.equal(found, right) for found, right in zip(heads, expected, strict=True))
     assert torch.equal(heads[0], heads[1]) != separate

@@ -36,7 +36,7 @@ def test_too_few_tokens_are_made_up_for_by_size() -> None:
 
 def test_pixels_are_normalised_as_the_processor_does(demo_card: ModelCard) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (112, 112, 3), dtype=np.uint8)
-    processor = AutoImageProcessor.from_pretrained(model_folder(demo_card, "models"))
+    processor = AutoImageProcessor.from_pretrained(model_folder(demo_card, "models"))  # type: ignore[no-untyped-call]
     expected = processor(Image.fromarray(picture), return_tensors="pt", do_resize=False)
     pixels = normalised(to_pixels(picture, (112, 112))[None])
     assert pixels[0].numpy() == pytest.approx(expected.pixel_values[0].numpy(), abs=1e-5)

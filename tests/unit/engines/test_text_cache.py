@@ -27,7 +27,7 @@ class Counted:
             ),
             add_pooling_layer=False,
         )
-        self.bert.double().eval()
+        self.bert.double().eval()  # type: ignore[no-untyped-call]
         self.encoded: list[list[int]] = []
         self.bert.register_forward_hook(
             lambda module, args, kwargs, out: self.encoded.extend(kwargs["input_ids"].tolist()),

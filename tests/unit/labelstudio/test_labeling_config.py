@@ -3,7 +3,12 @@ from typing import Any
 import pytest
 
 from prelabel.errors import LabelingConfigError, RequestError
-from prelabel.labelstudio.labeling_config import ImageObject, LabelingConfig, parse_labeling_config
+from prelabel.labelstudio.labeling_config import (
+    ImageObject,
+    LabelingConfig,
+    PromptArea,
+    parse_labeling_config,
+)
 
 TUTORIAL = """
 <View>
@@ -41,7 +46,10 @@ def rectangles(
 def called(config: LabelingConfig, phrase: str) -> dict[str, Any]:
     """By picture: the control and the value of the label that the phrase means."""
     found = config.names.called(phrase).targets.items()
-    return {image: (target.control.from_name, target.label.value) for image, target in found}
+    return {
+        image: (target.control.from_name, target.label and target.label.value)
+        for image, target in found
+    }
 
 
 def test_the_tutorial_s_config_gives_its_labels_image_and_prompt() -> None:
@@ -183,9 +191,11 @@ def test_what_is_no_address_says_which_field_it_stands_in(task: dict[str, Any]) 
 
 
 def test_a_prompt_is_echoed_only_where_its_text_area_shows_afterwards() -> None:
-    def area(attributes):
+    def area(attributes: str) -> PromptArea:
         text = f'<TextArea name="prompt" toName="image" {attributes}/>'
-        return parse(view(IMAGE, text, rectangles('<Label value="a"/>'))).prompt_area
+        found = parse(view(IMAGE, text, rectangles('<Label value="a"/>'))).prompt_area
+        assert found is not None
+        return found
 
     assert area("").repeatable
     assert area('maxSubmissions="3"').repeatable
@@ -194,7 +204,7 @@ def test_a_prompt_is_echoed_only_where_its_text_area_shows_afterwards() -> None:
 
 def test_no_more_labels_from_a_task_than_from_a_config() -> None:
     config = parse(view(IMAGE, '<RectangleLabels name="l" toName="image" value="$l"/>'))
-    data = {"l": [{"value": str(i)} for i in range(101)]}
+    data: dict[str, Any] = {"l": [{"value": str(i)} for i in range(101)]}
     with pytest.raises(LabelingConfigError, match="more than 100 labels"):
         config.for_task(data)
 
@@ -235,7 +245,7 @@ def test_a_label_from_the_task_has_its_threshold_as_a_number_or_a_text(
     threshold: float | str,
 ) -> None:
     config = parse(view(IMAGE, rectangles("", attributes='value="$l"')))
-    label = {"value": "cat", "model_score_threshold": threshold}
+    label: dict[str, Any] = {"value": "cat", "model_score_threshold": threshold}
     [control] = config.for_task({"l": [label]}).controls
     assert control.labels[0].score_threshold == 0.7
 
@@ -243,6 +253,6 @@ def test_a_label_from_the_task_has_its_threshold_as_a_number_or_a_text(
 @pytest.mark.parametrize("threshold", [7, 10**30, float("inf"), True, [0.7], {}])
 def test_a_wrong_threshold_of_a_label_from_the_task_is_named(threshold: Any) -> None:
     config = parse(view(IMAGE, rectangles("", attributes='value="$l"')))
-    label = {"value": "cat", "model_score_threshold": threshold}
+    label: dict[str, Any] = {"value": "cat", "model_score_threshold": threshold}
     with pytest.raises(LabelingConfigError, match="model_score_threshold"):
         config.for_task({"l": [label]})

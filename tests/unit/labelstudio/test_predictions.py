@@ -175,11 +175,11 @@ def test_a_project_s_key_tells_it_from_that_of_another_label_studio(
     assert project_key(project) == key
 
 
-def entry(**fields: dict[str, Any] | int | str) -> ResultEntry:
+def entry(**fields: Any) -> ResultEntry:
     return ResultEntry.model_validate(fields)
 
 
-def text(*lines: Any, name="prompt"):
+def text(*lines: Any, name: str = "prompt") -> ResultEntry:
     return entry(type="textarea", from_name=name, value={"text": list(lines)})
 
 
@@ -216,7 +216,10 @@ def test_a_threshold_that_is_none_is_refused_with_its_name(value: bool | float |
 
 
 def present(
-    label: str | None, box_pct: tuple[int, ...], to_name: str = "image", item_index: None = None
+    label: str | None,
+    box_pct: tuple[float, float, float, float],
+    to_name: str = "image",
+    item_index: None = None,
 ) -> PresentRegion:
     return PresentRegion(to_name, item_index, label, box_pct)
 
@@ -271,7 +274,7 @@ def test_a_second_box_of_a_thing_that_the_annotation_has_is_not_suggested_either
     assert region["value"]["x"] == 25
 
 
-def region_entry(kind: str, value: dict[str, Any], **fields: int) -> ResultEntry:
+def region_entry(kind: str, value: dict[str, Any] | None, **fields: int | str) -> ResultEntry:
     return entry(type=kind, from_name="label", to_name="image", value=value, **fields)
 
 

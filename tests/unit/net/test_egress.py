@@ -25,7 +25,7 @@ from tests.support.certificate_authority import Authority
 from tests.support.fake_label_studio import LEGACY, LabelStudio
 from tests.support.fake_label_studio import running as studio_running
 from tests.support.forward_proxy import ForwardProxy, proxying
-from tests.support.http_server import LocalServer, Network, Received, serve, serve_raw
+from tests.support.http_server import Exchange, LocalServer, Network, Received, serve, serve_raw
 from tests.unit.local_service import LocalService
 from tests.unit.local_service import running as service_running
 
@@ -44,7 +44,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def site() -> Iterator[LocalServer]:
-    def respond(exchange, received: Received) -> None:
+    def respond(exchange: Exchange, received: Received) -> None:
         if received.path == "/to-https":
             exchange.answer(302, Location="https://tls.example/picture")
         elif received.path == "/to-inside":
@@ -62,7 +62,7 @@ def site() -> Iterator[LocalServer]:
 
 @pytest.fixture
 def tls_site(authority: Authority) -> Iterator[LocalServer]:
-    def respond(exchange, _: Received) -> None:
+    def respond(exchange: Exchange, _: Received) -> None:
         exchange.answer(200, b"picture")
 
     with serve(respond, authority.server("tls.example")) as server:
@@ -369,7 +369,7 @@ def test_label_studio_is_asked_through_the_proxy(
 def test_an_upload_and_its_access_token_come_through_the_proxy(authority: Authority) -> None:
     studio = LabelStudio()
 
-    def respond(exchange, received: Received) -> None:
+    def respond(exchange: Exchange, received: Received) -> None:
         if received.path.startswith("/data/"):
             exchange.answer(200, received.headers.get("Authorization", "").encode())
         else:
@@ -410,7 +410,11 @@ def test_a_proxy_that_wants_a_password_says_so_to_all_clients(
 
 def test_a_proxy_that_hangs_is_given_up(authority: Authority) -> None:
     hangs = threading.Event()
-    with serve_raw(lambda _: hangs.wait(10) and None) as port:
+
+    def hang(_: socket.socket) -> None:
+        hangs.wait(10)
+
+    with serve_raw(hang) as port:
         way = egress(authority, f"http://127.0.0.1:{port}")
         with (
             way.session("https://studio.example", 0.2) as session,

@@ -76,7 +76,7 @@ def test_a_phrase_longer_than_a_caption_is_refused_with_its_name() -> None:
 
 
 @given(st.lists(st.text("ab .?", min_size=1).filter(lambda t: t.strip(" .?")), max_size=40))
-def test_chunks_hold_every_phrase_once_in_order_and_within_the_limit(phrases) -> None:
+def test_chunks_hold_every_phrase_once_in_order_and_within_the_limit(phrases: list[str]) -> None:
     limit = 2 + max((words(normalise_phrase(p)) + 1 for p in phrases), default=1)
     captions = build_captions(phrases, words, limit)
     spelled = [c.text[a:b] for c in captions for a, b in c.spans]

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ REMEMBERED = PromptRequest("car")
 
 def whole_plan(
     context: list[dict[str, Any]] | None = None,
-    drafts: list[dict[str, Any]] | tuple[()] = (),
+    drafts: Sequence[dict[str, Any]] = (),
     remembered: PromptRequest = NOBODY,
     settings: AppSettings | None = None,
     config: str = CONFIG,
@@ -45,7 +46,7 @@ def whole_plan(
     return plan_task(task, parsed, sources, settings or AppSettings())
 
 
-def plan(*args: list[dict[str, Any]] | None, **kwargs: Any) -> LookPlan:
+def plan(*args: Any, **kwargs: Any) -> LookPlan:
     [only] = whole_plan(*args, **kwargs).looks
     return only
 
@@ -179,7 +180,7 @@ def test_a_control_with_a_higher_threshold_does_not_raise_the_others() -> None:
       <RectangleLabels name="b" toName="image"><Label value="dog"/></RectangleLabels></View>"""
     look = plan(config=config)
     assert look.thresholds.box == 0.3
-    assert [target.min_score for target in look.targets] == [0.8, 0.3]
+    assert [target and target.min_score for target in look.targets] == [0.8, 0.3]
 
 
 def test_each_picture_of_a_list_gets_a_plan_with_its_place() -> None:
@@ -192,7 +193,7 @@ def test_each_picture_of_a_list_gets_a_plan_with_its_place() -> None:
 
 def submit(
     action: str = "ANNOTATION_CREATED",
-    result: list[dict[str, Any]] = (),
+    result: Sequence[dict[str, Any]] = (),
     config: str = CONFIG,
     **annotation: Any,
 ) -> WebhookRequest:
@@ -238,7 +239,7 @@ def test_a_text_without_any_label_is_not_remembered(prompt: str, remembered: str
     assert asked_by_submit(event, AppSettings()) == PromptRequest(remembered, 0.2, None)
 
 
-def echoed(text: str) -> list[dict[str, Any]]:
+def echoed(text: str) -> Any:
     return to_prediction([], "v1", PromptEcho("prompt", "image", text))["result"]
 
 
@@ -277,8 +278,8 @@ def test_a_prompt_that_the_task_brought_along_is_not_remembered_for_the_project(
     config = CONFIG.replace('name="prompt"', 'name="prompt" value="$ask"')
     task = {"task": {"data": {"image": "a.jpg", "ask": "truck "}}}
     for prompt, remembered in (("truck\n", None), ("cat", "cat")):
-        event = submit(result=[typed(prompt)], config=config).model_dump() | task
-        event = WebhookRequest.model_validate(event)
+        sent = submit(result=[typed(prompt)], config=config).model_dump() | task
+        event = WebhookRequest.model_validate(sent)
         assert asked_by_submit(event, AppSettings()) == PromptRequest(remembered)
 
 
@@ -481,7 +482,7 @@ def test_the_project_s_own_prompt_is_weaker_than_a_submitted_one_and_stronger_th
     parsed = parse_labeling_config(CONFIG, 100)
     task = Task.model_validate({"data": {"image": "a.jpg"}})
 
-    def planned(recalled):
+    def planned(recalled: ProjectPrompts) -> LookPlan:
         sources = PromptSources.of(task, None, recalled, parsed)
         return plan_task(task, parsed, sources, AppSettings()).looks[0]
 

@@ -2,10 +2,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fakeredis import TcpFakeServer
@@ -15,6 +14,7 @@ from prelabel.errors import PromptMemoryError
 from prelabel.prompts.store import (
     FileMemory,
     PromptBook,
+    PromptMemory,
     RedisMemory,
     ReopenedMemory,
     StoredPrompt,
@@ -24,11 +24,18 @@ from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import PromptRequest
 
 NOW = datetime.now(UTC)
+OpenAgain = Callable[[], PromptMemory]
 CAT, DOG = PromptRequest("cat"), PromptRequest("dog")
 
 
+def asked_in(memory: PromptMemory) -> PromptRequest:
+    stored = memory.get("1")
+    assert stored is not None
+    return stored.asked
+
+
 @pytest.fixture(scope="session")
-def redis_url():
+def redis_url() -> Iterator[str]:
     with TcpFakeServer(("127.0.0.1", 0), server_type="redis") as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"redis://127.0.0.1:{server.server_address[1]}/0"
@@ -36,7 +43,7 @@ def redis_url():
 
 
 @pytest.fixture(params=["memory", "file", "redis"])
-def open_again(request: pytest.FixtureRequest, tmp_path: Path, redis_url):
+def open_again(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> OpenAgain:
     """Opens the same memory again, as after a restart."""
     if request.param == "redis":
         memory = RedisMemory(redis_url)
@@ -49,7 +56,7 @@ def open_again(request: pytest.FixtureRequest, tmp_path: Path, redis_url):
 
 
 @pytest.fixture
-def book(open_again):
+def book(open_again: OpenAgain) -> PromptBook:
     return PromptBook(open_again())
 
 
@@ -93,7 +100,7 @@ def test_a_submit_of_a_threshold_alone_keeps_the_prompt(book: PromptBook) -> Non
     assert book.recall("1").submitted == PromptRequest("cat", 0.0)
 
 
-def test_what_is_remembered_survives_a_restart(open_again: Callable[..., Any] | str) -> None:
+def test_what_is_remembered_survives_a_restart(open_again: OpenAgain) -> None:
     PromptBook(open_again()).recall("3.17")
     PromptBook(open_again()).remember("3.17", NOW, PromptRequest("Katze . 猫", 0.0, 0.5))
     again = PromptBook(open_again())
@@ -179,7 +186,7 @@ def test_settings_say_where_prompts_are_kept(tmp_path: Path) -> None:
     settings = AppSettings(prompts_file=str(tmp_path / "p.sqlite"))
     memory = open_memory(settings, Environment())
     memory.put("1", StoredPrompt(CAT, PromptRequest(), NOW, NOW))
-    assert open_memory(settings, Environment()).get("1").asked == CAT
+    assert asked_in(open_memory(settings, Environment())) == CAT
     assert open_memory(AppSettings(prompts_file=""), Environment()).get("1") is None
 
 
@@ -224,7 +231,7 @@ def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_aga
 ) -> None:
     opened = []
 
-    def open_it():
+    def open_it() -> PromptMemory:
         opened.append(1)
         if len(opened) <= 2:
             raise PromptMemoryError("Not there.")
@@ -241,7 +248,7 @@ def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_aga
     with pytest.raises(PromptMemoryError, match="Not there"):
         memory.all()
     memory.put("1", StoredPrompt(CAT))
-    assert memory.get("1").asked == CAT
+    assert asked_in(memory) == CAT
     assert len(opened) == 3
     lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert lines == ["Not there. (None)"]
@@ -249,19 +256,20 @@ def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_aga
 
 def test_a_redis_that_went_and_came_back_needs_no_restart() -> None:
     server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
-    host, port = server.server_address
+    host, port = "127.0.0.1", server.server_address[1]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     memory = ReopenedMemory(lambda: RedisMemory(f"redis://{host}:{port}/0"), reopened_after_s=0)
     memory.put("1", StoredPrompt(CAT))
     server.shutdown()
     server.server_close()
+    assert isinstance(memory._memory, RedisMemory)
     memory._memory._base.connection_pool.disconnect()
     with pytest.raises(PromptMemoryError, match="PROMPTS_REDIS_URL"):
         memory.get("1")
     with TcpFakeServer((host, port), server_type="redis") as again:
         threading.Thread(target=again.serve_forever, daemon=True).start()
         memory.put("1", StoredPrompt(DOG))
-        assert memory.get("1").asked == DOG
+        assert asked_in(memory) == DOG
         again.shutdown()
 
 

@@ -118,6 +118,7 @@ def test_the_cost_engine_costs_what_it_says(monkeypatch: pytest.MonkeyPatch) -> 
     assert [each.phrase_max.shape for each in found] == [(2, 2)] * 4
 
 
+@pytest.mark.slow
 def test_the_bare_engine_answers_from_a_process_of_its_own() -> None:
     with bare_engine("demo", (64, 48)) as bare:
         taken = bare.seconds(2, 3)
@@ -126,6 +127,7 @@ def test_the_bare_engine_answers_from_a_process_of_its_own() -> None:
         assert 0 < bare.per_s(1, 1) < 1000
 
 
+@pytest.mark.slow
 def test_a_process_that_has_ended_fails_the_measurement() -> None:
     with bare_engine("nobody-has-this") as bare, pytest.raises(RuntimeError, match="status 1"):
         bare.seconds()

@@ -597,6 +597,7 @@ class TestRaysEnvironment:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert RAY_ENV.items() <= dict(re.findall(r"^(\w+)=(.*)$", done.stdout, re.M)).items()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
     @pytest.mark.parametrize("variable", ["http_proxy", "https_proxy"])
     def test_calls_between_replicas_go_past_a_proxy(self, address: str, variable: str) -> None:

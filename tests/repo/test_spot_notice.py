@@ -111,6 +111,7 @@ def test_a_metadata_service_that_fails_is_asked_again_and_mentioned_once(
     assert len(calls(tmp_path)) == 1
 
 
+@pytest.mark.slow
 def test_a_drain_that_fails_is_tried_again(aws: Metadata, tmp_path: Path) -> None:
     aws.notice = 120
     first_fails = f"[ $(wc -l < {tmp_path}/calls) -gt 1 ]"
@@ -119,6 +120,7 @@ def test_a_drain_that_fails_is_tried_again(aws: Metadata, tmp_path: Path) -> Non
     assert len(calls(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_it_gives_up_when_the_machine_should_be_gone(aws: Metadata, tmp_path: Path) -> None:
     aws.notice = 2
     with waiting("aws", aws, tmp_path, "false") as process:

@@ -108,6 +108,7 @@ def test_every_label_that_boxes_can_get_is_in_the_config(values: list[str], sepa
     assert set(captions) == {normalise_phrase(words) for words in wanted if reads(words)}
 
 
+@pytest.mark.slow
 @settings(max_examples=1000)
 @given(st.lists(words, min_size=1, max_size=60, unique_by=normalise_phrase))
 def test_captions_never_merge_labels_nor_cut_a_word(

@@ -19,6 +19,8 @@ import pytest
 
 from prelabel.checkpoints.cards import LOCK_NAME, load_card, read_lock, sha256_of, verify
 
+pytestmark = pytest.mark.slow
+
 PRELABEL = Path(sys.executable).with_name("prelabel")
 COMMIT = "c0ffee" + "0" * 34
 TABLE = b'{"a":{"dtype":"U8","shape":[24000000],"data_offsets":[0,24000000]}}'

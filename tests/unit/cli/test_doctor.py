@@ -502,6 +502,7 @@ def command(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_doctor_s_status_and_its_lines(world: World) -> None:
     good = command(world, "doctor", "--url", world.url, "--project", "3")
     assert good.returncode == 0, good.stdout + good.stderr
@@ -517,6 +518,7 @@ def test_the_doctor_s_status_and_its_lines(world: World) -> None:
     assert world.studio.token not in good.stdout + bad.stdout + good.stderr + bad.stderr
 
 
+@pytest.mark.slow
 def test_connect_says_what_it_did_and_the_doctor_is_content(world: World) -> None:
     world.studio.backends.clear()
     for done in ("Connected to", "Updated in"):
@@ -527,6 +529,7 @@ def test_connect_says_what_it_did_and_the_doctor_is_content(world: World) -> Non
     assert command(world, "doctor", "--url", world.url, "--project", "3").returncode == 0
 
 
+@pytest.mark.slow
 def test_connect_s_errors_are_a_sentence_and_status_1(world: World) -> None:
     world.studio.blocks = "webhooks"
     world.studio.backends.clear()
@@ -536,6 +539,7 @@ def test_connect_s_errors_are_a_sentence_and_status_1(world: World) -> None:
     assert world.studio.backends == []
 
 
+@pytest.mark.slow
 def test_a_wrong_variable_is_named() -> None:
     done = subprocess.run(
         [PRELABEL, "doctor"],

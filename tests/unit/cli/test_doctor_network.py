@@ -136,6 +136,7 @@ def test_an_unknown_issuer_is_a_fault_that_names_the_variable(
     assert "set SSL_CERT_FILE to a file" in found.sentence
 
 
+@pytest.mark.slow
 def test_the_command_names_the_proxy_and_asks_loopback_directly(studio: LabelStudio) -> None:
     with service() as url:
         done = subprocess.run(

@@ -17,6 +17,8 @@ from prelabel.settings.application import AppSettings, Environment
 from prelabel.types import PromptRequest
 from tests.unit.local_service import LocalService, running
 
+pytestmark = pytest.mark.slow
+
 PRELABEL = Path(sys.executable).with_name("prelabel")
 
 

@@ -19,6 +19,8 @@ import pytest
 
 from tests.support.processes import processes_with
 
+pytestmark = pytest.mark.slow
+
 MARK = "PRELABEL_TEST_MARK"
 PATIENCE_S = 30
 

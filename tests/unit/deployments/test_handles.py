@@ -89,6 +89,7 @@ def test_a_defect_stays_a_defect() -> None:
         ask(raised_there(ZeroDivisionError()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [None, RuntimeError("it went away")])
 def test_nobody_waits_for_what_a_replica_does_behind_its_answer(failure: Exception | None) -> None:
     async def scenario() -> list[dict[str, Any]]:

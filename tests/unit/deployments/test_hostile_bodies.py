@@ -368,6 +368,7 @@ SAID_OF_CONFIGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_hostile_labeling_configs_cost_what_a_long_one_does(
     name: str, service: LocalService
@@ -531,6 +532,7 @@ SAID_OF_LARGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_large_bodies_cost_what_their_size_does(name: str, service: LocalService) -> None:
     assert SAID_OF_LARGE.get(name, "") in post_large(service, *LARGE[name]).text

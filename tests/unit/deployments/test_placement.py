@@ -35,6 +35,7 @@ def test_detectors_are_placed(
     assert environment == ({"env_vars": CPU_ENVIRONMENT} if place.device == "cpu" else None)
 
 
+@pytest.mark.slow
 def test_glibc_and_openmp_take_the_variables_of_a_detector_on_a_cpu() -> None:
     # Without them each pass of the model maps its memory anew, and idle threads keep the cores.
     [loader] = [

@@ -48,6 +48,7 @@ def answers(library: str, layer: torch.nn.Module, *given: torch.Tensor) -> list[
         return [found[0][0], found[1][0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", LAYERS)
 @pytest.mark.parametrize("lengths", [(5,), (1,), (7, 3), (2, 9, 9)])
 def test_picture_and_text_receive_what_the_library_gives_them(

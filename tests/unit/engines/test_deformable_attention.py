@@ -103,6 +103,7 @@ def test_an_item_does_not_depend_on_its_neighbours() -> None:
         assert torch.equal(alone[0], together[i])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["huggingface", "groundingdino"])
 def test_engines_use_it_on_a_cpu(
     demo_engine: EngineFactory,

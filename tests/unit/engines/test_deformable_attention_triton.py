@@ -10,6 +10,8 @@ import torch
 
 from prelabel.engines.kernels import deformable_attention as deformable
 
+pytestmark = pytest.mark.slow
+
 WARP = {"num_warps": 1}
 NAMES = ("HEADS", "WIDTH", "BLOCK", "LEVELS", "POINTS", "COORDINATES")
 

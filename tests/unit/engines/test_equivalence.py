@@ -15,6 +15,8 @@ from prelabel.engines.torch_engine import TorchEngine
 from prelabel.types import ImageRGB, RawDetections, Thresholds
 from tests.support.engine_factory import EngineFactory
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ("groundingdino", "huggingface")
 PROMPTS = (("red circle", "blue square"), ("cat",), ("green star", "dog", "blue square", "sun"))
 

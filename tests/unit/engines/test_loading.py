@@ -26,6 +26,8 @@ from prelabel.engines.weights import read_weights
 from prelabel.errors import ModelError
 from prelabel.types import ImageRGB
 
+pytestmark = pytest.mark.slow
+
 TENSORS = {"a.weight": torch.arange(3.0), "b.bias": torch.ones(2)}
 
 

@@ -29,6 +29,8 @@ from tests.support.tiny_models import (
     to_mmdetection,
 )
 
+pytestmark = pytest.mark.slow
+
 OF_TRAINING = {
     "dn_query_generator.label_embedding.weight": torch.zeros(3, 64),
     "lmm.model.layers.0.weight": torch.zeros(2),

@@ -32,6 +32,8 @@ from tests.support.tiny_models import (
     random_model,
 )
 
+pytestmark = pytest.mark.slow
+
 BERT = TEXT_ENCODERS_FOLDER / "bert-base-uncased"
 # MM-Grounding-DINO and LLMDet have a head for each layer of the decoder; IDEA's share one.
 MODELS: dict[str, tuple[dict[str, Any], bool, dict[str, bool]]] = {

@@ -91,6 +91,7 @@ def test_a_caption_larger_than_the_room_is_answered_each_time() -> None:
     assert text.encoded == [DOGS, DOGS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["groundingdino", "huggingface"])
 def test_engines_encode_a_prompt_once(
     demo_engine: EngineFactory, scene: ImageRGB, name: str

@@ -13,6 +13,8 @@ import pytest
 from prelabel.checkpoints.cards import PROJECT_ROOT
 from tests.support.hostile_images import ALL, BAD, BOMBS, CUT, MASKED, READ
 
+pytestmark = pytest.mark.slow
+
 # The largest picture that is read here has 4 million pixels: 12 MB, and some times that in copies.
 MOST_MIB = 120
 MOST_SECONDS = 5.0  # of work, not of waiting

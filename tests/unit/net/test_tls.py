@@ -251,6 +251,7 @@ def test_verification_may_be_switched_on(value: str) -> None:
     Environment.model_validate({"VERIFY_SSL": value})
 
 
+@pytest.mark.slow
 def test_the_commands_refuse_it_in_a_sentence(tmp_path: Path) -> None:
     given = {"SSL_CERT_FILE": f"{tmp_path}/missing.pem"}, {"VERIFY_SSL": "false"}
     for variables in given:

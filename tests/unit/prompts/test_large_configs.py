@@ -17,6 +17,8 @@ from prelabel.types import ProjectPrompts, PromptRequest
 from tests.support.result_entries import typed
 from tests.support.work import count_calls
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = AppSettings()
 # Today parsing makes 2.6 calls a character and a plan 2 million calls: a second on a laptop.
 PARSER_CALLS_PER_CHARACTER = 6

@@ -80,6 +80,7 @@ NESTED = ["a." * count for count in range(1, 501)]
 SPELLINGS = ["".join(case) for case in product("sS", repeat=12)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompt", "names"),
     [

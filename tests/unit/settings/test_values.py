@@ -266,6 +266,7 @@ def test_a_wrong_host_in_the_yaml_says_where(tmp_path: Path) -> None:
     assert "Value error" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_build_app_says_the_same(tmp_path: Path) -> None:
     """In a process of its own, because it imports Ray; it ends before Ray would be started."""
     program = """

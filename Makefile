@@ -48,7 +48,7 @@ test-cluster: .venv/test.stamp  ## Run the cluster tests on several local Ray no
 	$(BIN)/pytest tests/cluster -v -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
 soak: .venv/test.stamp  ## Run a steady mixed load to find leaks and slowdowns (MINUTES=2: a short run)
-	$(BIN)/python -m tests.cluster.soak --minutes $(MINUTES)
+	$(BIN)/python -m tests.support.soak --minutes $(MINUTES)
 
 nightly:  ## Run test-cluster, image-test and soak (one hour; needs the machine for itself)
 	$(MAKE) test-cluster

@@ -2,7 +2,7 @@
 
 import os
 
-from tests.ray_env import RAY_ENV
+from tests.support.ray_environment import RAY_ENV
 
 # Ray reads its variables when it is imported. These are the ones that `make` and the image set.
 os.environ.update(RAY_ENV)

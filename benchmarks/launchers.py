@@ -20,7 +20,7 @@ from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
 from prelabel.settings.paths import PROJECT_ROOT
-from tests.e2e.servers import free_port
+from tests.support.processes import free_port
 
 _START_TIMEOUT_S = 120
 

@@ -1,5 +1,5 @@
 """Several Ray nodes on this machine. `make test-cluster` and `make soak` run what is here."""
 
-from tests.cluster.environment import prepare
+from tests.support.cluster_environment import prepare
 
 prepare()

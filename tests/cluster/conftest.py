@@ -4,9 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.nodes import Cluster, cluster, production_config
-
-DETECTORS = 2
+from tests.support.ray_cluster import DETECTORS, Cluster, cluster, steady_config
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +17,3 @@ def steady() -> Iterator[Cluster]:
         ray.wait()
         ray.deploy(steady_config())
         yield ray
-
-
-def steady_config(**changes: object) -> dict[str, object]:
-    """Of `steady`."""
-    fixed = {"min_replicas": DETECTORS, "max_replicas": DETECTORS}
-    return production_config(detector=fixed, **changes)  # type: ignore[arg-type]

@@ -20,9 +20,10 @@ import pytest
 import yaml
 
 from deploy.image_probe import call_gcs, request
-from tests.cluster.nodes import end, processes, wait_for
-from tests.e2e.servers import ROOT, free_port
-from tests.ray_env import beside_others
+from tests.support.paths import ROOT
+from tests.support.processes import free_port
+from tests.support.ray_cluster import end, processes, wait_for
+from tests.support.ray_environment import beside_others
 
 OPEN = {"RAY_AUTH_MODE": "disabled"}
 DRIVER = "import ray, sys; ray.init(address=sys.argv[1]); print('inside')"

@@ -12,9 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster.conftest import DETECTORS
-from tests.cluster.load import CORRECT, RETRY, WRONG, Load
-from tests.cluster.nodes import Cluster, wait_for
+from tests.support.load import CORRECT, RETRY, WRONG, Load
+from tests.support.ray_cluster import DETECTORS, Cluster, wait_for
 
 logger = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.load import CONFIG, CORRECT, Client, predict_body
-from tests.cluster.nodes import cluster, production_config, wait_for
-from tests.cluster.pixel_app import Block
-from tests.e2e.servers import free_port
+from tests.support.load import CONFIG, CORRECT, Client, predict_body
+from tests.support.pixel_app import Block
+from tests.support.processes import free_port
+from tests.support.ray_cluster import cluster, production_config, wait_for
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import steady_config
-from tests.cluster.load import CORRECT, Client, Load
-from tests.cluster.nodes import Cluster, wait_for
-from tests.cluster.pixel_app import Block
+from tests.support.load import CORRECT, Client, Load
+from tests.support.pixel_app import Block
+from tests.support.ray_cluster import Cluster, steady_config, wait_for
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def code() -> tuple[dict[str, Any], dict[str, Any]]:
 
 def write_code(ray: Cluster, builder: str) -> None:
     """The application's file on all nodes."""
-    line = f"from tests.cluster.pixel_app import {builder} as build_app\n"
+    line = f"from tests.support.pixel_app import {builder} as build_app\n"
     (ray.folder / "rolled_out.py").write_text(line)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.soak import LEAST_WINDOWS, MIB, WINDOW_S, Figures, soak
+from tests.support.soak import LEAST_WINDOWS, MIB, WINDOW_S, Figures, soak
 
 WINDOWS = 3 * LEAST_WINDOWS
 
@@ -67,8 +67,8 @@ def test_a_short_try_does_not_judge_times() -> None:
 @pytest.mark.parametrize(
     ("import_path", "leaks"),
     [
-        ("tests.cluster.pixel_app:build_leaking_app", True),
-        ("tests.cluster.pixel_app:build_app", False),
+        ("tests.support.pixel_app:build_leaking_app", True),
+        ("tests.support.pixel_app:build_app", False),
     ],
 )
 def test_a_detector_that_keeps_every_picture_is_found(import_path: str, leaks: bool) -> None:

@@ -5,33 +5,20 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import pytest
 
-from .bucket import Bucket, bucket_running
-from .demo import Case, labeling_config, load_cases
-from .label_studio import LabelStudio, label_studio_running
-from .pictures import picture_server
-from .servers import ROOT
-from .service import service_running
+from tests.support.bucket import Bucket, bucket_running
+from tests.support.demo_cases import Demo, load_cases
+from tests.support.label_studio import LabelStudio, label_studio_running
+from tests.support.paths import ROOT
+from tests.support.picture_server import picture_server
+from tests.support.service import service_running
 
 ARTIFACTS = ROOT / "artifacts/e2e"
 LOG = logging.getLogger("e2e")
 logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request hides the progress
-
-
-@dataclass(frozen=True)
-class Demo:
-    """The demo pictures and a labeling config that knows all their labels."""
-
-    cases: list[Case]
-
-    @cached_property
-    def config(self) -> str:
-        return labeling_config(sorted({label for case in self.cases for label in case.labels}))
 
 
 @pytest.fixture(scope="session")

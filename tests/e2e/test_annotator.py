@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .browser import annotator_at
-from .conftest import Demo
-from .demo import Case, boxes_of, complaints, found, labeling_config
-from .label_studio import Json, LabelStudio
+from tests.support.browser import annotator_at
+from tests.support.demo_cases import Case, Demo, boxes_of, complaints, found, labeling_config
+from tests.support.label_studio import Json, LabelStudio
 
 WANTED_RECALL = 0.8  # of drawings in styles that the demo model never saw
 

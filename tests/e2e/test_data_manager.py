@@ -9,9 +9,8 @@ from itertools import cycle, islice
 
 import pytest
 
-from .conftest import Demo
-from .demo import Case, boxes_of, complaints, found
-from .label_studio import Json, LabelStudio
+from tests.support.demo_cases import Case, Demo, boxes_of, complaints, found
+from tests.support.label_studio import Json, LabelStudio
 
 TASKS = 20
 WANTED_RECALL = 0.7  # all labels of all pictures at once, drawings in styles never seen

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Demo
-from .label_studio import LEGACY_TOKEN, LabelStudio, label_studio_running
-from .servers import ROOT, free_port
+from tests.support.demo_cases import Demo
+from tests.support.label_studio import LEGACY_TOKEN, LabelStudio, label_studio_running
+from tests.support.paths import ROOT
+from tests.support.processes import free_port
 
 PRELABEL = Path(sys.executable).with_name("prelabel")
 NO_IMAGE = (

@@ -9,11 +9,9 @@ from pydantic import SecretStr
 
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.labelstudio.image_locator import ImageLocator
-
-from .bucket import Bucket
-from .conftest import Demo
-from .demo import boxes_of, found
-from .label_studio import LEGACY_TOKEN, LabelStudio
+from tests.support.bucket import Bucket
+from tests.support.demo_cases import Demo, boxes_of, found
+from tests.support.label_studio import LEGACY_TOKEN, LabelStudio
 
 LIMITS = FetchLimits(max_bytes=10_000_000, connect_timeout_s=5, total_timeout_s=30)
 

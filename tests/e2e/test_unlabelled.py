@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .browser import annotator_at
-from .conftest import Demo
-from .demo import complaints
-from .label_studio import Json, LabelStudio
+from tests.support.browser import annotator_at
+from tests.support.demo_cases import Demo, complaints
+from tests.support.label_studio import Json, LabelStudio
 
 CONFIG = """<View>
   <Style>.lsf-main-content.lsf-requesting .prompt::before { content: ' loading...'; }</Style>

@@ -1,5 +1,7 @@
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -8,23 +10,26 @@ import requests
 from prelabel.errors import ModelError
 from prelabel.settings import AppSettings
 from serve_app import build_app
-from tests.serve.conftest import CONFIG, fresh
+from tests.support.scenes import fresh
+from tests.support.service_client import CONFIG, Service
 
 
-def test_a_model_that_is_not_there_fails_at_start_with_the_command_that_fetches_it(tmp_path):
+def test_a_model_that_is_not_there_fails_at_start_with_the_command_that_fetches_it(
+    tmp_path: Path,
+) -> None:
     settings = AppSettings(model={"name": "llmdet-tiny", "folder": str(tmp_path)})
     with pytest.raises(ModelError, match="Run `prelabel download llmdet-tiny`"):
         build_app(settings)
 
 
-def detectors():
+def detectors() -> list[dict[str, str]]:
     names = ray.util.list_named_actors(all_namespaces=True)
     return [each for each in names if "prelabel#Detector" in each["name"]]
 
 
-def test_requests_outlive_their_detector(service):
+def test_requests_outlive_their_detector(service: Service) -> None:
     """A killed replica costs time, not tasks."""
-    answers = []
+    answers: list[dict[str, Any]] = []
     request = threading.Thread(target=lambda: answers.extend(service.predict(*fresh(60))))
     request.start()
     time.sleep(0.5)
@@ -35,7 +40,7 @@ def test_requests_outlive_their_detector(service):
     assert detectors() != [replica]
 
 
-def test_a_client_who_hangs_up_frees_the_service(service):
+def test_a_client_who_hangs_up_frees_the_service(service: Service) -> None:
     """Left alone, his 300 tasks would go on for many seconds."""
     body = {
         "tasks": [{"data": {"image": picture}} for picture in fresh(300)],

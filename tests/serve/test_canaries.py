@@ -7,7 +7,9 @@ from pathlib import Path
 import ray
 import requests
 
-from tests.serve.conftest import CANARY, CONFIG, PASSWORD, SCENE, USER, Service, Web
+from tests.support.scenes import SCENE
+from tests.support.service_client import CONFIG, PASSWORD, USER, Service
+from tests.support.web import CANARY, Web
 
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 SECRETS = (CANARY, PASSWORD, BASIC)
@@ -45,6 +47,7 @@ def drive(service: Service, web: Web, foreign: Web) -> Iterator[requests.Respons
 def logs_of_replicas() -> Iterator[Path]:
     """And of Serve's proxy. (Ray's own logs hold the environment that these tests deploy with.)"""
     node = ray._private.worker._global_node
+    assert node is not None
     folder = Path(node.get_logs_dir_path()) / "serve"
     found = [*folder.glob("replica_*"), *folder.glob("proxy_*")]
     assert found, f"no logs in {folder}"
@@ -54,7 +57,8 @@ def logs_of_replicas() -> Iterator[Path]:
 def test_secrets_stand_in_no_answer_no_log_and_no_foreign_request(
     service: Service, guarded: Service, web: Web, foreign: Web
 ) -> None:
-    asked, answers = len(foreign.seen), []
+    asked = len(foreign.seen)
+    answers: list[requests.Response] = []
     for each in (service, guarded):
         answers += drive(each, web, foreign)
         answers.append(requests.get(f"{each.url}/health", auth=(USER, f"{PASSWORD}x"), timeout=10))

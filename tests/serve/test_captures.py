@@ -16,7 +16,8 @@ import httpx
 import pytest
 from label_studio_sdk.label_interface.interface import LabelInterface
 
-from tests.serve.conftest import CANARY, PASSWORD, USER, Service, Web
+from tests.support.service_client import PASSWORD, USER, Service
+from tests.support.web import CANARY, Web
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 NAMES = sorted(path.stem for path in CAPTURES.glob("*.json"))

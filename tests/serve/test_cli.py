@@ -4,16 +4,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.serve.conftest import PASSWORD, ROOT, USER, encoded, scene
+from tests.support.paths import ROOT
+from tests.support.scenes import encoded, scene
+from tests.support.service_client import PASSWORD, USER, Service
 
 PRELABEL = Path(sys.executable).with_name("prelabel")
 
 
-def prelabel(*arguments, **options):
+def prelabel(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [PRELABEL, *map(str, arguments)],
         capture_output=True,
@@ -26,13 +29,13 @@ def prelabel(*arguments, **options):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def picture(tmp_path: Path) -> Path:
     path = tmp_path / "scene.png"
     path.write_bytes(encoded(scene()))
     return path
 
 
-def test_a_negative_is_no_label(service, picture):
+def test_a_negative_is_no_label(service: Service, picture: Path) -> None:
     prompt = ("--prompt", "red circle . -blue square")
     done = prelabel("predict", picture, *prompt, "--url", service.url)
     assert done.returncode == 0, done.stderr
@@ -40,7 +43,7 @@ def test_a_negative_is_no_label(service, picture):
     assert [r["value"]["rectanglelabels"] for r in prediction["result"]] == [["red circle"]]
 
 
-def test_predict_writes_the_drawn_picture_and_the_json(service, picture):
+def test_predict_writes_the_drawn_picture_and_the_json(service: Service, picture: Path) -> None:
     done = prelabel(
         "predict", picture, "--prompt", "red circle . blue square", "--url", service.url
     )
@@ -55,21 +58,21 @@ def test_predict_writes_the_drawn_picture_and_the_json(service, picture):
     assert picture.read_bytes() == encoded(scene())
 
 
-def test_predict_keeps_the_labels_that_are_asked_for(service, picture):
+def test_predict_keeps_the_labels_that_are_asked_for(service: Service, picture: Path) -> None:
     prompt = ("--prompt", "red circle . blue square", "--labels", "blue square")
     done = prelabel("predict", picture, *prompt, "--url", service.url)
     assert "blue square 0." in done.stdout
     assert "red circle 0." not in done.stdout
 
 
-def test_predict_passes_thresholds_on(service, picture):
+def test_predict_passes_thresholds_on(service: Service, picture: Path) -> None:
     prompt = ("--prompt", "red circle", "--box-threshold", "1")
     done = prelabel("predict", picture, *prompt, "--url", service.url)
     assert done.returncode == 0
     assert "0 boxes" in done.stdout
 
 
-def test_predict_says_what_to_do_about_basic_auth(guarded, picture):
+def test_predict_says_what_to_do_about_basic_auth(guarded: Service, picture: Path) -> None:
     asked = ("predict", picture, "--prompt", "red circle", "--url", guarded.url)
     refused = prelabel(*asked)
     assert refused.returncode == 1
@@ -78,7 +81,7 @@ def test_predict_says_what_to_do_about_basic_auth(guarded, picture):
     assert let_in.returncode == 0
 
 
-def test_predict_shows_a_task_s_error_as_a_sentence(service, picture):
+def test_predict_shows_a_task_s_error_as_a_sentence(service: Service, picture: Path) -> None:
     done = prelabel("predict", picture, "--prompt", "猫", "--url", service.url)
     assert done.returncode == 1
     assert done.stderr.startswith("prelabel: The model's vocabulary has no word of '猫'")

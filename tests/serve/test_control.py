@@ -1,17 +1,20 @@
 """Strangers to this Ray cannot call its replicas, whose messages are pickles, which run code."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
-from tests.serve.test_bulk import replicas
+from tests.support.replicas import replicas
+from tests.support.service_client import Service
 
 METHODS = ("HandleRequest", "HandleRequestWithRejection", "HandleRequestStreaming")
 LISTEN = "0A"
 
 
-def listening_ports(process):
+def listening_ports(process: Path) -> set[int]:
     """TCP ports on which a process of /proc listens."""
     sockets = set()
     for descriptor in (process / "fd").iterdir():
@@ -27,7 +30,7 @@ def listening_ports(process):
     return ports
 
 
-def code_of(port, method, metadata=()):
+def code_of(port: int, method: str, metadata: tuple[Any, ...] = ()) -> grpc.StatusCode:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(f"/ray.serve.ASGIService/{method}")
         with pytest.raises(grpc.RpcError) as refused:
@@ -37,7 +40,9 @@ def code_of(port, method, metadata=()):
 
 @pytest.mark.parametrize("metadata", [(), (("authorization", "Bearer 0123456789abcdef"),)])
 @pytest.mark.parametrize("method", METHODS)
-def test_calls_to_replicas_want_rays_token(service, method, metadata):
+def test_calls_to_replicas_want_rays_token(
+    service: Service, method: str, metadata: tuple[Any, ...]
+) -> None:
     found = replicas()
     assert set(found.values()) >= {"Ingress", "Detector", "Postprocessor", "PromptStore"}
     for process in found:

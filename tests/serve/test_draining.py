@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 PORTS = {  # beside this session's service
     "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": "18500",
     "RAY_SERVE_HAPROXY_METRICS_PORT": "19101",

@@ -3,23 +3,27 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from prelabel.boxes import iou_xyxy
-from tests.serve.conftest import ROOT, data_uri
+from tests.support.paths import ROOT
+from tests.support.scenes import data_uri
+from tests.support.service_client import Service
 
 DEMO = ROOT / "examples" / "demo"
 CASES = json.loads((DEMO / "cases.json").read_text())
 
 
-def corners(box):
+def corners(box: dict[str, float]) -> tuple[float, ...]:
     return (box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"])
 
 
-def matches(truth, regions):
+def matches(truth: Any, regions: Any) -> Any:
     """How many true boxes have a region of their own: IoU of at least 0.5, right label."""
     left = list(regions)
     for box in truth:
@@ -32,7 +36,7 @@ def matches(truth, regions):
     return len(regions) - len(left)
 
 
-SPELLINGS = {
+SPELLINGS: dict[str, Callable[[str], str]] = {
     "with spaces": str,
     "with underscores": lambda name: name.replace(" ", "_"),
     "with hyphens": lambda name: name.replace(" ", "-"),
@@ -41,7 +45,7 @@ SPELLINGS = {
 }
 
 
-def found_of_several_words(service, spell):
+def found_of_several_words(service: Service, spell: Callable[[str], str]) -> tuple[int, int]:
     """How many of the things whose name has several words are found, and how many there are."""
     found = there = 0
     for case in CASES:
@@ -61,19 +65,21 @@ def found_of_several_words(service, spell):
     return found, there
 
 
-def test_labels_are_found_however_their_words_are_joined(service):
+def test_labels_are_found_however_their_words_are_joined(service: Service) -> None:
     figures = {name: found_of_several_words(service, spell) for name, spell in SPELLINGS.items()}
     assert figures["with spaces"] == (17, 18)
     assert set(figures.values()) == {figures["with spaces"]}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["image"])
-def test_prelabel_predict_finds_the_drawn_things(service, case, tmp_path):
+def test_prelabel_predict_finds_the_drawn_things(
+    service: Service, case: dict[str, Any], tmp_path: Path
+) -> None:
     prediction = tmp_path / "prediction.json"
     command = [Path(sys.executable).with_name("prelabel"), "predict", DEMO / case["image"]]
-    options = ["--prompt", case["prompt"], "--url", service.url]
+    options: list[str | Path] = ["--prompt", case["prompt"], "--url", service.url]
     outputs = ["--json", prediction, "--output", tmp_path / "drawn.png"]
-    subprocess.run([*command, *options, *outputs], check=True, timeout=120, capture_output=True)
+    subprocess.run([*command, *options, *outputs], check=True, timeout=120, capture_output=True)  # type: ignore[list-item]
     regions = json.loads(prediction.read_text())["result"]
     found = matches(case["boxes"], regions)
     assert found >= 0.8 * len(case["boxes"])

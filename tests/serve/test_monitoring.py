@@ -17,7 +17,9 @@ import ray
 import requests
 import yaml
 
-from tests.serve.conftest import ROOT, Service, fresh
+from tests.support.paths import ROOT
+from tests.support.scenes import fresh
+from tests.support.service_client import Service
 
 MONITORING = ROOT / "deploy" / "monitoring"
 UNPACKED = ROOT / "artifacts" / "prometheus" / "usr" / "bin"

@@ -13,7 +13,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.serve.conftest import Service
+from tests.support.service_client import Service
 
 ROUTES = {
     *("GET /", "GET /health", "GET /versions", "GET /is_training", "GET /metrics", "GET /prompts"),
@@ -64,7 +64,7 @@ def test_no_request_is_an_error_of_the_service(
         suppress_health_check=list(HealthCheck),
     )
     @given(case=cases)
-    def ask(case: schemathesis.Case) -> None:
+    def ask(case: schemathesis.Case[Any]) -> None:
         case.call_and_validate(session=service.session, checks=CHECKS, timeout=30)
 
     ask()

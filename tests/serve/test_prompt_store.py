@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.e2e.servers import free_port
-from tests.serve.alone import serving
-from tests.serve.conftest import CONFIG, SCENE, Service, shipped_config
+from tests.support.processes import free_port
+from tests.support.scenes import SCENE
+from tests.support.serve_process import serving, shipped_config
+from tests.support.service_client import CONFIG, Service
 
 PROJECT = "31.1700000000"
 WITHOUT_NUMBER = CONFIG.replace('<Number name="box_threshold" toName="image" min="0" max="1"/>', "")

@@ -1,17 +1,19 @@
 """What people type, asked of a running service: labels, boxes without one, and what is left out."""
 
 import itertools
+from typing import Any
 
 import pytest
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.interface import LabelInterface
 
-from tests.entries import number, typed
-from tests.serve.conftest import CONFIG, SCENE, fresh
+from tests.support.result_entries import number, typed
+from tests.support.scenes import SCENE, fresh
+from tests.support.service_client import CONFIG, Service
 
 PROJECTS = (f"{number}.99" for number in itertools.count(9900))
 
 
-def config(*labels, attributes=""):
+def config(*labels: Any, attributes: str = "") -> str:
     tags = "".join(f'<Label value="{label}"/>' for label in labels)
     return (
         '<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>'
@@ -19,7 +21,7 @@ def config(*labels, attributes=""):
     )
 
 
-def labels_of(entry):
+def labels_of(entry: dict[str, Any]) -> list[Any]:
     """The label of each box; None for one without."""
     boxes = [region for region in entry["result"] if region["type"] == "rectanglelabels"]
     return sorted((box["value"].get("rectanglelabels", [None])[0] for box in boxes), key=str)
@@ -39,13 +41,15 @@ def labels_of(entry):
         (("red circle", "blue square"), "not: blue square", ["red circle"]),
     ],
 )
-def test_what_is_typed_gets_its_boxes(service, labels, prompt, found):
+def test_what_is_typed_gets_its_boxes(
+    service: Service, labels: tuple[Any, ...], prompt: str | None, found: list[Any]
+) -> None:
     context = None if prompt is None else [typed(prompt)]
     [entry] = service.predict(SCENE, context=context, config=config(*labels))
     assert labels_of(entry) == found
 
 
-def test_the_answer_says_how_each_phrase_found_its_label(service):
+def test_the_answer_says_how_each_phrase_found_its_label(service: Service) -> None:
     [entry] = service.predict(SCENE, context=[typed("red circles . blue square . zebra")])
     assert [(m["phrase"], m["label"], m["step"]) for m in entry["matches"]] == [
         ("red circles", "red circle", "singular and plural"),
@@ -54,7 +58,7 @@ def test_the_answer_says_how_each_phrase_found_its_label(service):
     ]
 
 
-def test_a_box_without_a_label_is_for_annotators_and_never_in_bulk(service):
+def test_a_box_without_a_label_is_for_annotators_and_never_in_bulk(service: Service) -> None:
     project, phrases = next(PROJECTS), "red circle . blue square"
     labels = config("red circle", "cat")
     [typed_now] = service.predict(SCENE, context=[typed(phrases)], config=labels)
@@ -64,10 +68,10 @@ def test_a_box_without_a_label_is_for_annotators_and_never_in_bulk(service):
     assert service.post("/setup", setup).status_code == 200
     for entry in service.predict(*fresh(3), project=project, config=labels):
         assert labels_of(entry) == ["red circle"]
-        assert LabelInterface(labels).validate_prediction(entry, return_errors=True) == []
+        assert LabelInterface(labels).validate_prediction(entry, return_errors=True) == []  # type: ignore[no-untyped-call]
 
 
-def test_a_project_s_prompt_stands_in_the_extra_parameters_of_its_model(service):
+def test_a_project_s_prompt_stands_in_the_extra_parameters_of_its_model(service: Service) -> None:
     project = next(PROJECTS)
     setup = {"project": project, "schema": CONFIG, "extra_params": {"prompt": "blue square"}}
     assert service.post("/setup", setup).status_code == 200
@@ -80,16 +84,16 @@ def test_a_project_s_prompt_stands_in_the_extra_parameters_of_its_model(service)
     assert labels_of(entry) == ["blue square", "red circle"]
 
 
-def test_a_wrong_extra_parameter_is_refused_when_the_model_is_connected(service):
+def test_a_wrong_extra_parameter_is_refused_when_the_model_is_connected(service: Service) -> None:
     setup = {"project": next(PROJECTS), "extra_params": {"prompt": 5}}
     answer = service.post("/setup", setup)
     assert answer.status_code == 422
     assert "prompt in the extra parameters is 5" in answer.json()["error"]
 
 
-def region(label, box, name="label"):
+def region(label: str, box: tuple[float, ...], name: str = "label") -> dict[str, Any]:
     x, y, width, height = (100 * a / b for a, b in zip(box, (640, 480, 640, 480), strict=True))
-    value = {"x": x, "y": y, "width": width, "height": height, "rotation": 0}
+    value: dict[str, Any] = {"x": x, "y": y, "width": width, "height": height, "rotation": 0}
     value |= {"rectanglelabels": [label]} if label else {}
     sizes = {"original_width": 640, "original_height": 480, "image_rotation": 0}
     entry = {"from_name": name, "to_name": "image", "type": "rectanglelabels", "id": "have"}
@@ -99,7 +103,7 @@ def region(label, box, name="label"):
 CIRCLE = (60, 60, 160, 160)
 
 
-def test_what_the_annotation_has_is_not_suggested_again(service):
+def test_what_the_annotation_has_is_not_suggested_again(service: Service) -> None:
     extended = [region("red circle", CIRCLE), typed("red circle . blue square")]
     [entry] = service.predict(SCENE, context=extended)
     assert labels_of(entry) == ["blue square"]
@@ -108,13 +112,15 @@ def test_what_the_annotation_has_is_not_suggested_again(service):
     assert labels_of(entry) == ["blue square", "red circle"]
 
 
-def test_a_smart_box_brings_no_second_one_of_what_it_was_drawn_around(service):
+def test_a_smart_box_brings_no_second_one_of_what_it_was_drawn_around(service: Service) -> None:
     smart = config("red circle", "blue square", attributes='smart="true"')
     [entry] = service.predict(SCENE, context=[region("red circle", CIRCLE)], config=smart)
     assert labels_of(entry) == ["blue square"]
 
 
-def test_labels_that_the_model_cannot_read_are_said_and_cost_their_neighbours_nothing(service):
+def test_labels_that_the_model_cannot_read_are_said_and_cost_their_neighbours_nothing(
+    service: Service,
+) -> None:
     project = next(PROJECTS)
     some = config("red circle", "猫")
     assert service.post("/setup", {"project": project, "schema": some}).status_code == 200
@@ -127,7 +133,7 @@ def test_labels_that_the_model_cannot_read_are_said_and_cost_their_neighbours_no
     assert 'predicted_values="cat"' in entry["error"]
 
 
-def test_negatives_keep_their_objects_from_being_taken_for_a_label(service):
+def test_negatives_keep_their_objects_from_being_taken_for_a_label(service: Service) -> None:
     """At low thresholds, the demo model takes the red circle for a red square, too."""
     plain = config("red square")
     low = [number(0.1), number(0.08, "text_threshold")]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import requests
 
-from tests.e2e.servers import free_port
-from tests.serve.alone import serving
-from tests.serve.conftest import CONFIG, SCENE, shipped_config
-from tests.unit.http_server import serve
+from tests.support.http_server import serve
+from tests.support.processes import free_port
+from tests.support.scenes import SCENE
+from tests.support.serve_process import serving, shipped_config
+from tests.support.service_client import CONFIG
 
 DEAD = "http://user:canary@127.0.0.1:9"
 PUBLIC = "http://93.184.216.34/a.png"

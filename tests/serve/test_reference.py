@@ -17,8 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.servers import ROOT, free_port, running
-from tests.serve.conftest import CONFIG, SCENE, Service
+from tests.support.paths import ROOT
+from tests.support.processes import free_port, running
+from tests.support.scenes import SCENE
+from tests.support.service_client import CONFIG, Service
 
 BINARIES = ROOT / ".venv-reference/bin"
 MODEL = """from label_studio_ml.model import LabelStudioMLBase

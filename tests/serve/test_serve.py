@@ -16,9 +16,10 @@ import httpx
 import pytest
 import yaml
 
-from tests.e2e.servers import ROOT, end_leftovers, free_port
-from tests.serve.alone import environment
-from tests.serve.conftest import encoded, scene, shipped_config
+from tests.support.paths import ROOT
+from tests.support.processes import end_leftovers, free_port
+from tests.support.scenes import encoded, scene
+from tests.support.serve_process import environment, shipped_config
 
 PRELABEL = Path(sys.executable).with_name("prelabel")
 START_S = 180
@@ -71,7 +72,8 @@ def test_a_start_is_told_and_waited_for_and_sigterm_to_the_group_leaves_nothing(
     listener = threading.Thread(target=lambda: said.extend(states(url, ended)))
     listener.start()
     try:
-        asked = [PRELABEL, "predict", picture, "--prompt", "red circle", "--url", url]
+        asked: list[str | Path] = [PRELABEL, "predict", picture, "--prompt", "red circle"]
+        asked += ["--url", url]
         done = subprocess.run(
             [*asked, "--wait", str(START_S)], capture_output=True, text=True, check=False
         )

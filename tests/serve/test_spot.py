@@ -11,9 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.e2e.servers import ROOT, free_port
-from tests.serve.alone import environment
-from tests.unit.test_spot_notice import metadata_service
+from tests.support.paths import ROOT
+from tests.support.processes import free_port
+from tests.support.serve_process import environment
+from tests.support.spot_metadata import metadata_service
 
 PROGRAM = """
 import asyncio, subprocess, sys, time, urllib.request

@@ -19,7 +19,7 @@ LOWER = 0.75  # logits
 
 
 def logit(probs: Floats) -> Floats:
-    return np.log(probs) - np.log1p(-probs)
+    return np.log(probs) - np.log1p(-probs)  # type: ignore[no-any-return]
 
 
 @pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")

@@ -4,6 +4,7 @@ import copy
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ POSITIONS = sum(height * width for height, width in SHAPES)
 
 
 @pytest.fixture
-def kernel(tmp_path: Path):
+def kernel(tmp_path: Path) -> Any:
     if shutil.which("gcc") is None and shutil.which("cc") is None:
         pytest.skip("no C compiler on this machine")
     return compile_kernel(tmp_path)
@@ -36,12 +37,12 @@ class Block(torch.nn.Module):
             torch.nn.init.normal_(parameter, std=0.1)  # as drawn, locations lie on the grid
 
 
-def test_the_kernel_leaves_the_arithmetic_of_the_process_alone(kernel) -> None:
+def test_the_kernel_leaves_the_arithmetic_of_the_process_alone(kernel: Any) -> None:
     assert sys.float_info.min / 2 > 0  # as linked by -ffast-math, this is 0
 
 
 @pytest.mark.parametrize("coordinates", [2, 4])
-def test_kernel_equals_the_port_forward_and_backward(kernel, coordinates: int) -> None:
+def test_kernel_equals_the_port_forward_and_backward(kernel: Any, coordinates: int) -> None:
     theirs = Block()
     ours = copy.deepcopy(theirs)
     use_kernel(ours, kernel)

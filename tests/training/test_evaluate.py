@@ -26,6 +26,8 @@ def found(*boxes: tuple[list[float], int]) -> Detections:
     )
 
 
+CAT: list[float]
+DOG: list[float]
 CAT, DOG = [10, 10, 40, 40], [60, 60, 90, 90]
 
 

@@ -7,6 +7,7 @@ import torch
 from prelabel.checkpoints.cards import load_card, verify
 from prelabel.engines import load_engine
 from training.card import IMAGE_SIZE, write_card
+from training.icons import Sprites
 from training.model import BERT_VOCABULARY, Checkpoint, Vocabulary, build_model, set_queries
 from training.scenes import SceneKind, SceneMaker
 from training.world import World
@@ -53,7 +54,7 @@ def test_the_same_seed_gives_the_same_weights(world: World, vocabulary: Vocabula
 
 @pytest.mark.parametrize("queries", [50, 80])
 def test_a_saved_checkpoint_loads_in_both_engines_with_equal_results(
-    queries: int, world: World, vocabulary: Vocabulary, blots, tmp_path: Path
+    queries: int, world: World, vocabulary: Vocabulary, blots: Sprites, tmp_path: Path
 ) -> None:
     model = build_model(world, vocabulary, seed=0)
     set_queries(model, queries)

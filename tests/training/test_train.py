@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,13 @@ import torch
 
 from prelabel.checkpoints.cards import load_card
 from prelabel.engines import load_engine
+from tests.support.paths import ROOT
 from training.batches import Batches
 from training.icons import Sprites
 from training.recipe import Recipe
 from training.train import Trainer
 from training.world import World
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = Recipe.read("tiny")
 
 # Training computes in bfloat16, and Muon in PyTorch knows nothing else.
@@ -31,7 +32,7 @@ wants_bfloat16 = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
+def two_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -112,6 +113,7 @@ def start(work: Path) -> subprocess.Popen[str]:
 def test_make_train_demo_survives_a_kill_and_ends_in_a_checkpoint(tmp_path: Path) -> None:
     state = tmp_path / "tiny.pt"
     run = start(tmp_path)
+    assert run.stdout is not None
     deadline = time.monotonic() + 240
     while not state.exists():
         assert run.poll() is None, run.stdout.read()

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from prelabel.errors import ImageFetchError, PayloadTooLargeError, PromptMemoryError
 from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
 from prelabel.labelstudio.protocol import PredictRequest
+from prelabel.observability.journal import Report
 from prelabel.observability.request_context import (
     RequestIdFilter,
     current_request_id,
@@ -13,13 +15,18 @@ from prelabel.observability.request_context import (
 )
 from prelabel.pipeline import PipelinePorts, Predictor, failure_report, prediction_report
 from prelabel.settings import AppSettings
-from prelabel.types import Detections, ProjectPrompts, PromptRequest
+from prelabel.types import DetectionQuery, Detections, ProjectPrompts, PromptRequest, TaskPlan
 
 CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>
   <RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels></View>"""
 
 
-def request(images, context=None, project=None, config=CONFIG):
+def request(
+    images: list[Any],
+    context: dict[str, Any] | None = None,
+    project: int | str | None = None,
+    config: str = CONFIG,
+) -> PredictRequest:
     return PredictRequest.model_validate(
         {
             "project": project,
@@ -33,12 +40,14 @@ def request(images, context=None, project=None, config=CONFIG):
 class World:
     """Pictures that know how long they take; a detector that finds one box per picture."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.running = self.most_running = self.looked = self.recalled = 0
-        self.queries, self.reports, self.detected_for = [], [], []
+        self.queries: list[DetectionQuery] = []
+        self.detected_for: list[str] = []
+        self.reports: list[Report] = []
         self.store_answers = asyncio.Event()
 
-    async def recall(self, project):
+    async def recall(self, project: str) -> ProjectPrompts:
         self.recalled += 1
         if project == "9":
             raise PromptMemoryError("Set prompts.file.")
@@ -46,7 +55,7 @@ class World:
             await self.store_answers.wait()
         return ProjectPrompts(PromptRequest("cat") if project == "7" else PromptRequest())
 
-    async def fetch(self, uri, task_id):
+    async def fetch(self, uri: str, task_id: Any) -> bytes:
         if uri == "missing":
             raise ImageFetchError("The picture is not there.")
         if uri == "broken":
@@ -59,7 +68,7 @@ class World:
             self.running -= 1
         return uri.encode()
 
-    async def detect(self, query):
+    async def detect(self, query: DetectionQuery) -> Detections:
         self.looked += 1
         self.queries.append(query)
         self.detected_for.append(current_request_id())
@@ -71,7 +80,7 @@ class World:
             (1000, 10),
         )
 
-    async def postprocess(self, plan, found):
+    async def postprocess(self, plan: TaskPlan, found: Any) -> Any:
         regions = [
             region
             for look, detections in zip(plan.looks, found, strict=True)
@@ -80,7 +89,7 @@ class World:
         return to_prediction(regions, "v1", plan.echo)
 
 
-def predict(body, **settings):
+def predict(body: PredictRequest, **settings: float) -> tuple[Any, World]:
     world = World()
     note = world.reports.append
     steps = PipelinePorts(world.recall, world.fetch, world.detect, world.postprocess, note)
@@ -89,32 +98,32 @@ def predict(body, **settings):
         return asyncio.run(predictor.predict(body)), world
 
 
-def widths(entries):
+def widths(entries: list[dict[str, Any]]) -> list[Any]:
     return [round(e["result"][0]["value"]["width"]) if "result" in e else None for e in entries]
 
 
-def test_entries_keep_the_tasks_order_whatever_finishes_first():
+def test_entries_keep_the_tasks_order_whatever_finishes_first() -> None:
     entries, _ = predict(request(["0.05", "0.01", "0.03"]))
     assert widths(entries) == [5, 1, 3]
 
 
-def test_tasks_are_worked_on_concurrently_within_the_limit():
+def test_tasks_are_worked_on_concurrently_within_the_limit() -> None:
     entries, world = predict(request(["0.02"] * 10), limits={"task_concurrency": 4})
     assert len(entries) == 10
     assert world.most_running == 4
 
 
-def test_a_request_of_one_task_does_not_wait_for_bulk_requests_and_these_share():
+def test_a_request_of_one_task_does_not_wait_for_bulk_requests_and_these_share() -> None:
     world = World()
     steps = PipelinePorts(world.recall, world.fetch, world.detect, world.postprocess)
     predictor = Predictor(AppSettings(limits={"task_concurrency": 2}), "v1", steps)
     finished = []
 
-    async def predict_as(name, images):
+    async def predict_as(name: str, images: list[str]) -> None:
         await predictor.predict(request(images))
         finished.append(name)
 
-    async def run():
+    async def run() -> None:
         large = asyncio.create_task(predict_as("large", ["0.02"] * 40))
         await asyncio.sleep(0.05)
         small = asyncio.create_task(predict_as("small", ["0.02"] * 2))
@@ -127,7 +136,7 @@ def test_a_request_of_one_task_does_not_wait_for_bulk_requests_and_these_share()
     assert [query.urgent for query in world.queries].count(True) == 1
 
 
-def test_a_failed_task_costs_its_neighbours_nothing():
+def test_a_failed_task_costs_its_neighbours_nothing() -> None:
     entries, _ = predict(request(["0.01", "missing", "0.02"]))
     assert widths(entries) == [1, None, 2]
     assert entries[1] == {
@@ -137,31 +146,31 @@ def test_a_failed_task_costs_its_neighbours_nothing():
     }
 
 
-def test_a_defect_of_ours_is_an_entry_too_and_tells_no_detail():
+def test_a_defect_of_ours_is_an_entry_too_and_tells_no_detail() -> None:
     entries, _ = predict(request(["broken", "0.01"]))
     assert widths(entries) == [None, 1]
     assert "secret" not in str(entries[0])
     assert entries[0]["request_id"] == "request-1"
 
 
-def test_what_is_late_is_an_error_that_can_be_asked_again():
+def test_what_is_late_is_an_error_that_can_be_asked_again() -> None:
     entries, _ = predict(request(["0.01", "5"]), limits={"request_deadline_s": 0.2})
     assert widths(entries) == [1, None]
     assert entries[1]["error_type"] == "DeadlineError"
     assert "result" not in entries[1]
 
 
-def test_an_empty_context_is_answered_at_once_with_empty_results():
+def test_an_empty_context_is_answered_at_once_with_empty_results() -> None:
     entries, world = predict(request(["0.01", "missing"], context={"result": []}))
     assert entries == [{"result": [], "score": 0.0, "model_version": "v1"}] * 2
     assert world.looked == 0
 
 
-def test_no_tasks_give_no_entries():
+def test_no_tasks_give_no_entries() -> None:
     assert predict(request([]))[0] == []
 
 
-def test_pictures_of_one_task_take_turns_too():
+def test_pictures_of_one_task_take_turns_too() -> None:
     config = CONFIG.replace('value="$image"', 'valueList="$image"')
     entries, world = predict(
         request([["0.01"] * 12], config=config), limits={"task_concurrency": 3}
@@ -170,14 +179,16 @@ def test_pictures_of_one_task_take_turns_too():
     assert world.most_running == 3
 
 
-def test_one_missing_picture_of_a_task_stops_the_others():
+def test_one_missing_picture_of_a_task_stops_the_others() -> None:
     config = CONFIG.replace('value="$image"', 'valueList="$image"')
     entries, world = predict(request([["missing", "5", "5"], ["0.01"]], config=config))
     assert widths(entries) == [None, 1]
     assert world.running == 0
 
 
-def test_without_the_memory_the_config_s_labels_are_looked_for_and_the_journal_says_so(caplog):
+def test_without_the_memory_the_config_s_labels_are_looked_for_and_the_journal_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     entries, world = predict(request(["0.01", "0.01"], project=9))
     assert widths(entries) == [1, 1]
     assert [query.phrases for query in world.queries] == [("cat",)] * 2
@@ -190,7 +201,7 @@ def test_without_the_memory_the_config_s_labels_are_looked_for_and_the_journal_s
     assert "Set prompts.file." in line
 
 
-def typed(*entries):
+def typed(*entries: tuple[str, str, dict[str, Any]]) -> dict[str, Any]:
     return {"result": [{"from_name": n, "type": kind, "value": v} for n, kind, v in entries]}
 
 
@@ -207,7 +218,9 @@ NUMBERS = [NUMBER.format(name) for name in ASKED]
         (NUMBERS, [PROMPT, *((n, "number", {"number": 0}) for n in ASKED)]),
     ],
 )
-def test_a_typed_prompt_does_not_wait_for_the_store(numbers, entries):
+def test_a_typed_prompt_does_not_wait_for_the_store(
+    numbers: list[str], entries: list[tuple[str, str, dict[str, Any]]]
+) -> None:
     config = CONFIG.replace("<Image", "".join(numbers) + "<Image")
     body = request(["0.01"], context=typed(*entries), project=8, config=config)
     answered, world = predict(body)  # the store never answers
@@ -218,24 +231,26 @@ def test_a_typed_prompt_does_not_wait_for_the_store(numbers, entries):
 @pytest.mark.parametrize(
     ("numbers", "entries"), [(NUMBERS, [PROMPT]), ([], [("other", "textarea", {"text": ["cat"]})])]
 )
-def test_what_was_left_open_is_waited_for(numbers, entries):
+def test_what_was_left_open_is_waited_for(
+    numbers: list[str], entries: list[tuple[str, str, dict[str, Any]]]
+) -> None:
     config = CONFIG.replace("<Image", "".join(numbers) + "<Image")
     body = request(["0.01"], context=typed(*entries), project=8, config=config)
     answered, _ = predict(body, limits={"request_deadline_s": 0.2})
     assert [entry["error_type"] for entry in answered] == ["DeadlineError"]
 
 
-def test_more_tasks_than_allowed_are_refused_as_a_whole():
+def test_more_tasks_than_allowed_are_refused_as_a_whole() -> None:
     with pytest.raises(PayloadTooLargeError, match=r"raise limits\.max_tasks"):
         predict(request(["0.01"] * 3), limits={"max_tasks": 2})
 
 
-def test_an_unusable_config_is_an_error_for_each_task():
+def test_an_unusable_config_is_an_error_for_each_task() -> None:
     entries, _ = predict(request(["0.01", "0.01"], config="<View/>"))
     assert [entry["error_type"] for entry in entries] == ["LabelingConfigError"] * 2
 
 
-def test_what_is_no_task_costs_its_neighbours_nothing():
+def test_what_is_no_task_costs_its_neighbours_nothing() -> None:
     body = PredictRequest.model_validate(
         {
             "tasks": [
@@ -254,7 +269,7 @@ def test_what_is_no_task_costs_its_neighbours_nothing():
     assert "data: " in entries[1]["error"]
 
 
-def test_labels_that_tasks_bring_along_are_each_task_s_own():
+def test_labels_that_tasks_bring_along_are_each_task_s_own() -> None:
     config = CONFIG.replace('toName="image"><Label value="cat"/>', 'toName="image" value="$l">')
     body = PredictRequest.model_validate(
         {
@@ -272,7 +287,7 @@ def test_labels_that_tasks_bring_along_are_each_task_s_own():
     assert "Import it with a list there" in entries[2]["error"]
 
 
-def test_the_journal_learns_of_each_failed_task_and_of_the_counts():
+def test_the_journal_learns_of_each_failed_task_and_of_the_counts() -> None:
     body = request(["0.001", "missing", "missing"], project="7.5")
     entries, _ = predict(body)
     with request_id_scope("request-1"):
@@ -292,14 +307,14 @@ def test_the_journal_learns_of_each_failed_task_and_of_the_counts():
     assert (report.seconds, report.interactive) == (0.25, False)
 
 
-def test_one_request_of_many_failures_does_not_fill_the_journal():
+def test_one_request_of_many_failures_does_not_fill_the_journal() -> None:
     body = request(["missing"] * 150)
     report = prediction_report(body, predict(body)[0], 1.0)
     assert report.counts["tasks_failed"] == 150
     assert len(report.faults) == 100
 
 
-def test_the_journal_learns_of_requests_that_fail_as_a_whole():
+def test_the_journal_learns_of_requests_that_fail_as_a_whole() -> None:
     with request_id_scope("request-2"):
         report = failure_report(PayloadTooLargeError("Select fewer."))
     assert report.counts == {"requests_failed": 1, "errors.PayloadTooLargeError": 1}
@@ -307,7 +322,9 @@ def test_the_journal_learns_of_requests_that_fail_as_a_whole():
     assert (fault.request_id, fault.task, fault.error) == ("request-2", None, "Select fewer.")
 
 
-def test_log_lines_and_detections_are_in_the_request_s_context(caplog):
+def test_log_lines_and_detections_are_in_the_request_s_context(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.handler.addFilter(request_ids := RequestIdFilter())
     try:
         _, world = predict(request(["0.001", "missing"]))
@@ -318,7 +335,9 @@ def test_log_lines_and_detections_are_in_the_request_s_context(caplog):
     assert line.request_id == "request-1"
 
 
-def test_the_journal_learns_once_a_request_of_labels_that_the_model_cannot_read(caplog):
+def test_the_journal_learns_once_a_request_of_labels_that_the_model_cannot_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     config = CONFIG.replace("</RectangleLabels>", '<Label value="猫"/></RectangleLabels>')
     entries, world = predict(request(["0.001"] * 3, project="7.1", config=config))
     assert all("result" in entry for entry in entries)
@@ -329,7 +348,7 @@ def test_the_journal_learns_once_a_request_of_labels_that_the_model_cannot_read(
     assert "no word of '猫'" in caplog.text
 
 
-def test_labels_that_the_model_cannot_read_are_an_error_where_there_is_nothing_else():
+def test_labels_that_the_model_cannot_read_are_an_error_where_there_is_nothing_else() -> None:
     config = CONFIG.replace('value="cat"', 'value="猫"').replace('value="dog"', 'value="犬"')
     entries, _ = predict(request(["0.001"], config=config))
     assert entries[0]["error_type"] == "PromptError"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -13,6 +12,7 @@ from prelabel.checkpoints.cards import ModelCard, load_card, model_folder
 from prelabel.engines import load_engine
 from prelabel.engines.torch_engine import TorchEngine
 from prelabel.types import ImageRGB
+from tests.support.engine_factory import EngineFactory
 
 # groundingdino-py 0.4.0 is of 2023: it imports timm by an old path, calls torch.meshgrid without
 # `indexing` and torch.cuda.amp.autocast by its old name. All three still do what they did.
@@ -21,8 +21,6 @@ _OLD_CALLS = (
     "ignore:torch.meshgrid:UserWarning",
     "ignore:`torch.cuda.amp.autocast:FutureWarning",
 )
-
-EngineFactory = Callable[[str, str], TorchEngine]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,6 +27,7 @@ def test_auto_on_a_cpu_is_float32() -> None:
     assert not resolve_placement("cpu", "auto").autocast
 
 
+@pytest.mark.slow
 def test_freed_memory_is_kept() -> None:
     """What a pass needs again and again is not mapped anew, page by page."""
     script = """
@@ -47,6 +48,7 @@ print(before, faults())
     assert after < before / 10
 
 
+@pytest.mark.slow
 def test_torch_s_openmp_knows_how_long_a_detector_s_helpers_look_for_work() -> None:
     """14 ms behind each pass otherwise, on cores that its answer needs."""
     told = subprocess.run(

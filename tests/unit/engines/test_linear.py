@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.linear import Linear
 
 from prelabel.engines.device import resolve_placement
 from prelabel.engines.kernels import library as kernels_module
 from prelabel.engines.kernels import linear
 from prelabel.engines.kernels.library import linear_kernels
 from prelabel.engines.kernels.linear import PackedLinear, pack_linears
+from tests.support.engine_factory import EngineFactory
 
 processor = torch.cpu.get_capabilities()
 has_amx = processor.get("amx_bf16", False)
@@ -20,13 +22,13 @@ needs_kernels = pytest.mark.skipif(
 )
 
 
-def layer(columns, depth, *, bias=True):
+def layer(columns: int, depth: int, *, bias: bool = True) -> Linear:
     torch.manual_seed(columns)
     return nn.Linear(depth, columns, bias=bias)
 
 
 @needs_kernels
-def test_they_are_there_where_the_processor_fits():
+def test_they_are_there_where_the_processor_fits() -> None:
     assert linear_kernels() is not None, "The kernels were not built: install gcc, then prelabel."
 
 
@@ -35,7 +37,9 @@ def test_they_are_there_where_the_processor_fits():
 @pytest.mark.parametrize(
     ("depth", "columns"), [(1, 1), (31, 17), (32, 16), (256, 33), (100, 288), (515, 24)]
 )
-def test_results_are_as_near_to_the_exact_product_as_float32_needs(rows, depth, columns):
+def test_results_are_as_near_to_the_exact_product_as_float32_needs(
+    rows: int, depth: int, columns: int
+) -> None:
     original = layer(columns, depth)
     inputs = torch.randn(rows, depth)
     with torch.inference_mode():
@@ -49,7 +53,7 @@ def test_results_are_as_near_to_the_exact_product_as_float32_needs(rows, depth, 
 
 
 @needs_kernels
-def test_shapes_layouts_and_a_missing_bias():
+def test_shapes_layouts_and_a_missing_bias() -> None:
     original = layer(24, 40, bias=False)
     inputs = torch.randn(40, 5, 3).transpose(0, 2)
     with torch.inference_mode():
@@ -58,7 +62,7 @@ def test_shapes_layouts_and_a_missing_bias():
 
 
 @needs_kernels
-def test_rows_do_not_depend_on_each_other():
+def test_rows_do_not_depend_on_each_other() -> None:
     packed = PackedLinear(layer(64, 96))
     inputs = torch.randn(300, 96)
     together = packed(inputs)
@@ -67,7 +71,7 @@ def test_rows_do_not_depend_on_each_other():
 
 
 @needs_kernels
-def test_what_is_no_number_is_seen_as_such():
+def test_what_is_no_number_is_seen_as_such() -> None:
     packed = PackedLinear(layer(8, 32))
     packed.relu = True
     inputs = torch.zeros(2, 32)
@@ -77,7 +81,7 @@ def test_what_is_no_number_is_seen_as_such():
 
 
 @needs_amx
-def test_it_leaves_the_other_users_of_tiles_alone():
+def test_it_leaves_the_other_users_of_tiles_alone() -> None:
     """oneDNN computes bfloat16 in tiles of its own, in the same threads."""
     one, other = torch.randn(256, 256).bfloat16(), torch.randn(256, 256).bfloat16()
     packed, inputs = PackedLinear(layer(64, 64)), torch.randn(512, 64)
@@ -89,20 +93,21 @@ def test_it_leaves_the_other_users_of_tiles_alone():
 
 
 class Block(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.linear1, self.linear2 = layer(64, 32), layer(32, 64)
         self.activation = functional.relu
         self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
         self.heads = nn.ModuleList([layer(32, 32)] * 3)
 
-    def forward(self, inputs):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         attended, _ = self.attention(inputs, inputs, inputs)
-        return self.heads[2](self.linear2(self.activation(self.linear1(attended))))
+        answer: torch.Tensor = self.heads[2](self.linear2(self.activation(self.linear1(attended))))
+        return answer
 
 
 @needs_kernels
-def test_a_network_keeps_its_results_its_shared_heads_and_its_attention():
+def test_a_network_keeps_its_results_its_shared_heads_and_its_attention() -> None:
     block, inputs = Block().eval(), torch.randn(2, 7, 32)
     with torch.inference_mode():
         expected = block(inputs)
@@ -116,7 +121,7 @@ def test_a_network_keeps_its_results_its_shared_heads_and_its_attention():
     assert not any(isinstance(each, PackedLinear) for each in block.attention.modules())
 
 
-def test_without_kernels_a_network_stays_as_it_is(monkeypatch):
+def test_without_kernels_a_network_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "linear_kernels", lambda: None)
     block = Block()
     pack_linears(block)
@@ -124,7 +129,7 @@ def test_without_kernels_a_network_stays_as_it_is(monkeypatch):
     assert block.activation is functional.relu
 
 
-def test_without_a_library_there_are_no_kernels(monkeypatch):
+def test_without_a_library_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels_module, "kernels", lambda: None)
     assert linear_kernels.__wrapped__() is None
 
@@ -133,14 +138,14 @@ def test_without_a_library_there_are_no_kernels(monkeypatch):
     ("precision", "packs"),
     [("float32", True), ("auto", True), ("bfloat16", False), ("float64", False)],
 )
-def test_kernels_are_for_float32_alone(precision, packs):
+def test_kernels_are_for_float32_alone(precision: str, packs: bool) -> None:
     assert resolve_placement("cpu", precision).allows_packed_linears is packs
 
 
 @needs_kernels
 @pytest.mark.parametrize("engine", ["huggingface", "groundingdino"])
-def test_engines_use_them_on_a_cpu(demo_engine, engine):
+def test_engines_use_them_on_a_cpu(demo_engine: EngineFactory, engine: str) -> None:
     network = demo_engine(engine, "float32")._network
     model = getattr(network, "_model", network)
-    assert sum(isinstance(each, PackedLinear) for each in model.modules()) > 50
-    assert not any(type(each) is nn.Linear for each in model.modules())
+    assert sum(isinstance(each, PackedLinear) for each in model.modules()) > 50  # type: ignore[union-attr]
+    assert not any(type(each) is nn.Linear for each in model.modules())  # type: ignore[union-attr]

@@ -16,7 +16,7 @@ from transformers.models.swin.modeling_swin import SwinPatchMerging
 from prelabel.engines.mmdetection import config_of, to_port
 from prelabel.errors import ModelError
 from prelabel.types import ImageRGB
-from tests.unit.engines.tiny_models import (
+from tests.support.tiny_models import (
     BASE,
     LARGE,
     SEPARATE,
@@ -28,6 +28,8 @@ from tests.unit.engines.tiny_models import (
     saved_weights,
     to_mmdetection,
 )
+
+pytestmark = pytest.mark.slow
 
 OF_TRAINING = {
     "dn_query_generator.label_embedding.weight": torch.zeros(3, 64),
@@ -114,8 +116,8 @@ def test_config_is_read_off_the_shapes(structure: dict[str, Any]) -> None:
         *("decoder_n_points", "encoder_attention_heads", "positional_embedding_temperature"),
     ):
         assert getattr(found, name) == getattr(expected, name), name
-    assert found.backbone_config.to_diff_dict() == expected.backbone_config.to_diff_dict()
-    assert found.text_config.to_diff_dict() == expected.text_config.to_diff_dict()
+    assert found.backbone_config.to_diff_dict() == expected.backbone_config.to_diff_dict()  # type: ignore[union-attr]
+    assert found.text_config.to_diff_dict() == expected.text_config.to_diff_dict()  # type: ignore[union-attr]
 
 
 def test_every_name_and_value_arrives() -> None:

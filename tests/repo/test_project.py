@@ -1,0 +1,139 @@
+"""The files beside the code keep their promises."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.placement import place_detector
+from prelabel.settings import AppSettings
+from tests.support.paths import ROOT
+from tests.support.ray_nodes import node
+
+CONFIG = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+TRACKED = subprocess.run(
+    ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+).stdout.splitlines()
+
+
+def test_serve_accepts_the_shipped_config() -> None:
+    schema = ServeDeploySchema.model_validate(CONFIG)
+    AppSettings.model_validate(schema.applications[0].args)
+
+
+def test_all_deployments_fit_a_laptop_of_two_cores() -> None:
+    detector = place_detector("auto", [node(2)]).options
+    shares = {
+        deployment["name"]: deployment.get("ray_actor_options", detector)["num_cpus"]
+        * deployment.get("autoscaling_config", {}).get("min_replicas", 1)
+        for deployment in CONFIG["applications"][0]["deployments"]
+    }
+    assert sum(shares.values()) <= 2
+
+
+def test_every_option_is_explained_where_it_stands_first() -> None:
+    explained: dict[str, bool] = {}
+    for line in (ROOT / "serve_config.yaml").read_text().splitlines():
+        option = re.match(r" *(?:- )?(\w+): [^#{]", line)
+        if option:
+            explained.setdefault(option[1], "#" in line)
+    assert len(explained) > 20
+    assert [option for option, comment in explained.items() if not comment] == ["name"]
+
+
+def test_the_page_of_settings_is_up_to_date() -> None:
+    script = ROOT / "docs" / "settings_table.py"
+    subprocess.run([sys.executable, script, "--check"], check=True)
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") < 150
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("http") or (ROOT / link).exists(), link
+
+
+def test_requirements_are_hashed_and_name_no_index() -> None:
+    locks = sorted((ROOT / "requirements").glob("*.txt"))
+    assert {lock.stem for lock in locks} >= {"build", "serve", "test"}
+    for lock in locks:
+        text = lock.read_text()
+        pins = re.findall(r"^\S+==\S+", text, re.MULTILINE)
+        assert pins
+        assert len(re.findall(r"^\S+==.*\\\n +--hash=sha256:", text, re.MULTILINE)) == len(pins)
+        assert not re.search(r"https?://|^-", text, re.MULTILINE)
+
+
+def test_the_environment_is_read_in_the_settings_alone() -> None:
+    readers = [
+        path
+        for path in TRACKED
+        if path.endswith(".py")
+        and not path.startswith(("tests/", "deploy/", "docs/", "benchmarks/"))
+        and re.search(r"os\.(environ|getenv)", (ROOT / path).read_text())
+    ]
+    # The second one writes what Ray's processes inherit.
+    allowed = {"prelabel/settings/environment.py", "prelabel/settings/ray_environment.py"}
+    assert set(readers) <= allowed
+
+
+def make(target: str, *variables: str, cwd: Path = ROOT) -> CompletedProcess[str]:
+    return subprocess.run(
+        ["make", target, *variables], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_make_help_lists_every_public_target() -> None:
+    text = make("help").stdout
+    for target in ("serve", "test", "lint", "e2e", "lock", "help"):
+        assert re.search(rf"^{target} ", text, re.MULTILINE), target
+
+
+def test_a_python_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c 'import sys\nsys.version_info = (3, 9)\n'\"$2\"\n"
+    )
+    python.chmod(0o755)
+    (tmp_path / "deploy").mkdir()
+    for name in ("Makefile", "deploy/ray.env"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    done = make(".venv/bin/python", f"PYTHON={python}", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "needs Python 3.11 or 3.12" in done.stderr
+
+
+# Where each command that the README shows is run. A new one needs a test, and a line here.
+RUN_BY = {
+    "make serve": ("tests/support/service.py", '"make", "serve"'),
+    # `make image-test` builds the image of the compose file and starts its command as compose does.
+    "docker compose up --build": ("deploy/image_test.sh", "build prelabel ."),
+    "prelabel prelabel connect": ("tests/e2e/test_doctor.py", '"connect", "--project"'),
+    "prelabel prelabel doctor": ("tests/e2e/test_doctor.py", '"doctor", "--project"'),
+    ".venv/bin/prelabel predict examples/demo/garden.jpg": (
+        "tests/serve/test_examples.py",
+        '"predict", DEMO / case["image"]',
+    ),
+    ".venv/bin/prelabel connect": ("tests/e2e/test_doctor.py", '"connect", "--project"'),
+    ".venv/bin/prelabel doctor": ("tests/e2e/test_doctor.py", '"doctor", "--project"'),
+    ".venv/bin/prelabel models": ("tests/unit/cli/test_main.py", 'prelabel("models"'),
+    ".venv/bin/prelabel download": ("tests/unit/checkpoints/test_download.py", '"download"'),
+    ".venv/bin/prelabel calibrate": ("tests/unit/cli/test_main.py", 'prelabel("calibrate"'),
+    "label-studio start": ("tests/support/label_studio.py", '"start"'),
+    "export LABEL_STUDIO_HOST": ("tests/e2e/conftest.py", "LABEL_STUDIO_HOST"),
+    "export LABEL_STUDIO_ACCESS_TOKEN": ("tests/e2e/conftest.py", "LABEL_STUDIO_ACCESS_TOKEN"),
+}
+
+
+def test_every_command_of_the_readme_is_run_by_a_test() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+    assert lines
+    for line in lines:
+        [(path, evidence)] = [where for command, where in RUN_BY.items() if command in line]
+        assert evidence in (ROOT / path).read_text(), line

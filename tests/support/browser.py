@@ -1,0 +1,153 @@
+"""An annotator: Chromium on Label Studio's page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import BrowserContext, Locator, Page, Route, sync_playwright
+
+from tests.support.label_studio import PASSWORD, USER
+
+CHROMIUM = shutil.which("chromium")  # the system's: Playwright's own is not installed
+ARGS = [
+    "--no-sandbox",  # the tests may run as root in a container
+    "--disable-dev-shm-usage",  # which is small there
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# The page's own switch "Show labels inside the regions", set before it looks.
+SHOW_LABELS = "localStorage.setItem('labelStudio:settings', JSON.stringify({showLabels: true}))"
+
+
+class Annotator:
+    """Does what a person does, and takes a picture of the page after each step."""
+
+    def __init__(self, page: Page, url: str, screenshots: Path) -> None:
+        self.page = page
+        self._url = url
+        self._screenshots = screenshots
+        self._taken = 0
+
+    def log_in(self) -> None:
+        self.page.goto(f"{self._url}/user/login/")
+        self.page.fill("input[name=email]", USER)
+        self.page.fill("input[name=password]", PASSWORD)
+        self.page.click("button[type=submit]")
+        self.page.wait_for_url(lambda url: "/login" not in url, wait_until="commit")
+        self.take_screenshot("logged-in")
+
+    def open_task(self, project: int, task: int) -> None:
+        self.page.goto(f"{self._url}/projects/{project}/data?task={task}")
+        self.page.wait_for_selector(".lsf-main-content canvas")
+        self.take_screenshot("task")
+
+    def switch_on_auto_annotation(self) -> None:
+        self._button("auto-annotation-toggle").check(force=True)
+        self.take_screenshot("auto-annotation")
+
+    def type_prompt(self, prompt: str) -> None:
+        """Type it and press the button; returns when the suggestions are there."""
+        self._add(prompt)
+        self._button("accept-suggestions-button").wait_for()
+        self.take_screenshot("suggestions")
+
+    def type_prompt_in_vain(self, prompt: str) -> None:
+        """Type it and press the button; returns when the answer, without boxes, is there."""
+        with self.page.expect_response(
+            lambda answer: "interactive-annotating" in answer.url
+        ) as got:
+            self._add(prompt)
+        assert got.value.ok, got.value.status
+        self.take_screenshot("no-suggestions")
+        assert not self._button("accept-suggestions-button").is_visible()
+
+    def type_number(self, number: float) -> None:
+        """Into the page's only number field."""
+        self.page.fill("input[type=number]", str(number))
+        self.take_screenshot("number")
+
+    def _add(self, prompt: str) -> None:
+        self.page.fill("textarea[name=prompt]", prompt)
+        self.page.get_by_role("button", name="Add", exact=True).click()
+
+    def accept_suggestions(self) -> None:
+        self._button("accept-suggestions-button").click()
+        self._button("accept-suggestions-button").wait_for(state="detached")
+        self.take_screenshot("accepted")
+
+    def regions(self) -> list[dict[str, Any]]:
+        """The annotation as the page would submit it."""
+        annotation = "window.Htx.annotationStore.selected.serializeAnnotation()"
+        regions: list[dict[str, Any]] = self.page.evaluate(annotation)
+        return regions
+
+    def label_first_without_label(self, key: str) -> None:
+        """Select the first region without a label in the list of regions, and press a key."""
+        grey = next(r for r in self.regions() if r["value"].keys() & {"x"} and not _has_label(r))
+        # The list shows no name for it, but its score.
+        self.page.get_by_text(f"{grey['score']:.2f}", exact=True).first.click()
+        self.take_screenshot("selected")
+        self.page.keyboard.press(key)
+        self.take_screenshot("labelled")
+
+    def submit(self) -> None:
+        with self.page.expect_response(
+            lambda answer: answer.request.method == "POST" and "/annotations" in answer.url
+        ) as answer:
+            self._button("submit-button").click()
+        assert answer.value.ok, answer.value.status
+        self.take_screenshot("submitted")
+
+    def take_screenshot(self, name: str) -> Path:
+        """PNG of the page, numbered; the pause lets animations end."""
+        self.page.wait_for_timeout(400)
+        self._taken += 1
+        path = self._screenshots / f"{self._taken:02d}-{name}.png"
+        self.page.screenshot(path=path)
+        return path
+
+    def _button(self, name: str) -> Locator:
+        return self.page.locator(f"[data-testid=bottombar-{name}]")
+
+
+def _has_label(region: dict[str, Any]) -> bool:
+    return bool(region["value"].get(region["type"]))
+
+
+@contextmanager
+def annotator_at(url: str, screenshots: Path) -> Iterator[Annotator]:
+    """A fresh browser that reaches Label Studio and nothing else."""
+    assert CHROMIUM, "There is no Chromium: apt-get install chromium."
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        try:
+            context = browser.new_context(viewport={"width": 1400, "height": 900})
+            context.add_init_script(SHOW_LABELS)
+            foreign = _fence_in(context, url)
+            yield Annotator(context.new_page(), url, screenshots)
+            assert not foreign, f"The page wanted to reach {foreign}"
+        finally:
+            browser.close()
+
+
+def _fence_in(context: BrowserContext, url: str) -> list[str]:
+    """Addresses elsewhere that were asked for, and refused."""
+    foreign: list[str] = []
+
+    def decide(route: Route) -> None:
+        if route.request.url.startswith((url, "data:", "blob:")):
+            route.continue_()
+        else:
+            foreign.append(route.request.url)
+            route.abort()
+
+    context.route("**", decide)
+    return foreign

@@ -1,0 +1,188 @@
+"""A real Label Studio: its start, and the calls of its API that the tests need."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.paths import ROOT
+from tests.support.processes import free_port, running
+
+USER = "annotator@example.com"
+PASSWORD = "only-for-this-test"
+LEGACY_TOKEN = "0123456789abcdef0123456789abcdef01234567"
+PROGRAM = ROOT / ".venv-labelstudio/bin/label-studio"
+
+# What its API answers. The tests look at single keys only.
+Json = dict[str, Any]
+
+# Nothing is reported to anyone, and backends and webhooks may be on this machine.
+SWITCHES = {
+    "COLLECT_ANALYTICS": "false",
+    "LATEST_VERSION_CHECK": "false",
+    "SENTRY_DSN": "",
+    "FRONTEND_SENTRY_DSN": "",
+    "ML_BLOCK_LOCAL_IP": "false",
+    "SSRF_PROTECTION_ENABLED": "false",
+    "LOCAL_FILES_SERVING_ENABLED": "true",
+}
+
+
+@dataclass(frozen=True)
+class LabelStudio:
+    """url: its address; personal_token: what its account page calls a personal access token;
+    api: a client that is logged in."""
+
+    url: str
+    personal_token: str
+    api: httpx.Client
+
+    def create_project(self, title: str, config: str, **options: object) -> int:
+        body = {"title": title, "label_config": config, **options}
+        return int(self._post("/api/projects", json=body)["id"])
+
+    def connect(self, project: int, backend: str) -> int:
+        """Connect the backend, interactive; its id."""
+        body = {"project": project, "url": backend, "title": "prelabel", "is_interactive": True}
+        return int(self._post("/api/ml", json=body)["id"])
+
+    def backends(self, project: int) -> list[Json]:
+        answer: list[Json] = self._get("/api/ml/", {"project": project})
+        return answer
+
+    def webhooks(self, project: int) -> list[Json]:
+        answer: list[Json] = self._get("/api/webhooks/", {"project": project})
+        return answer
+
+    def revoked_token(self, user: str) -> str:
+        """A personal access token of a user who signs up now; it was good a moment ago."""
+        with httpx.Client(base_url=self.url, timeout=120, trust_env=False) as browser:
+            browser.get("/user/signup/")
+            csrf = browser.cookies["csrftoken"]
+            form = {"email": user, "password": PASSWORD, "csrfmiddlewaretoken": csrf}
+            signed_up = browser.post("/user/signup/", data=form)
+            assert signed_up.is_redirect, signed_up.text
+            token = str(browser.post("/api/token/").json()["token"])
+            assert browser.post("/api/token/refresh/", json={"refresh": token}).is_success
+            assert browser.post("/api/token/blacklist/", json={"refresh": token}).is_success
+        return token
+
+    @contextmanager
+    def without_legacy_tokens(self) -> Iterator[None]:
+        """The switch of the Organization page, off until the block ends."""
+        self._set_legacy_tokens(False)
+        try:
+            yield
+        finally:
+            self._set_legacy_tokens(True)
+
+    def _set_legacy_tokens(self, enabled: bool) -> None:
+        """Asked with the personal token, which works either way."""
+        with httpx.Client(base_url=self.url, timeout=120, trust_env=False) as api:
+            refresh = {"refresh": self.personal_token}
+            access = api.post("/api/token/refresh/", json=refresh).json()["access"]
+            settings = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": enabled}
+            headers = {"Authorization": f"Bearer {access}"}
+            assert api.post("/api/jwt/settings", json=settings, headers=headers).is_success
+
+    def upload(self, project: int, pictures: Sequence[tuple[str, Path]]) -> None:
+        """Import pictures as a drag into the page does: (file name, where it is) each."""
+        files = [
+            (name, (name, path.read_bytes(), mimetypes.guess_type(path)[0]))
+            for name, path in pictures
+        ]
+        answer = self._post(f"/api/projects/{project}/import", files=files)
+        assert answer["task_count"] == len(pictures), answer
+
+    def import_tasks(self, project: int, images: Sequence[str]) -> None:
+        """Import tasks by the addresses of their pictures."""
+        tasks = [{"image": image} for image in images]
+        self._post(f"/api/projects/{project}/import", json=tasks)
+
+    def serve_local_files(self, project: int, folder: Path) -> None:
+        """Let `/data/local-files/?d=` reach pictures in the folder."""
+        body = {"project": project, "path": str(folder), "use_blob_urls": True}
+        self._post("/api/storages/localfiles", json=body)
+
+    def sync_bucket(self, project: int, endpoint: str, bucket: str) -> None:
+        """Make a task of each picture in the bucket; tasks hold s3:// addresses."""
+        storage = self._post(
+            "/api/storages/s3/",
+            json={
+                "project": project,
+                "bucket": bucket,
+                "s3_endpoint": endpoint,
+                "region_name": "us-east-1",
+                "aws_access_key_id": "any",
+                "aws_secret_access_key": "any",
+                "use_blob_urls": True,
+                "presign": True,
+                "regex_filter": ".*",
+            },
+        )
+        self._post(f"/api/storages/s3/{storage['id']}/sync")
+
+    def tasks(self, project: int) -> list[Json]:
+        query = {"project": project, "page_size": 100, "fields": "all"}
+        tasks: list[Json] = self._get("/api/tasks", query)["tasks"]
+        return sorted(tasks, key=lambda task: int(task["id"]))
+
+    def retrieve_predictions(self, project: int) -> Json:
+        """What the Data Manager's "Retrieve Predictions" sends for all tasks."""
+        answer: Json = self._post(
+            f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}",
+            json={"ordering": [], "selectedItems": {"all": True, "excluded": []}},
+        )
+        return answer
+
+    def predictions(self, project: int) -> list[Json]:
+        answer: list[Json] = self._get("/api/predictions", {"project": project})
+        return answer
+
+    def annotations(self, task: int) -> list[Json]:
+        answer: list[Json] = self._get(f"/api/tasks/{task}/annotations", {})
+        return answer
+
+    def _get(self, path: str, query: Json) -> Any:
+        response = self.api.get(path, params=query)
+        assert response.is_success, response.text
+        return response.json()
+
+    def _post(self, path: str, **content: Any) -> Any:
+        response = self.api.post(path, **content)
+        assert response.is_success, response.text
+        return response.json()
+
+
+@contextmanager
+def label_studio_running(
+    folder: Path, log: Path, local_files: Path, **switches: str
+) -> Iterator[LabelStudio]:
+    """A fresh Label Studio that keeps everything in `folder`; switches: besides the usual ones."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command: list[str | Path] = [
+        *(PROGRAM, "start", "--port", str(port), "--internal-host", "127.0.0.1", "--no-browser"),
+        *("--username", USER, "--password", PASSWORD, "--user-token", LEGACY_TOKEN),
+        "--enable-legacy-api-token",
+    ]
+    environment = {
+        **SWITCHES,
+        **switches,
+        "PATH": os.defpath,
+        "HOME": str(folder),
+        "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
+        "LOCAL_FILES_DOCUMENT_ROOT": str(local_files),
+    }
+    with running(command, environment, log, f"{url}/health"):
+        headers = {"Authorization": f"Token {LEGACY_TOKEN}"}
+        with httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as api:
+            token = api.post("/api/token/").json()["token"]
+            yield LabelStudio(url, token, api)

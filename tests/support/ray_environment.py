@@ -1,0 +1,31 @@
+"""What Ray reads from the environment, for tests that start one beside others. Nothing of Ray is
+loaded here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.paths import ROOT
+from tests.support.processes import free_port
+
+RAY_ENV = dict(
+    line.split("=", 1)
+    for line in (ROOT / "deploy" / "ray.env").read_text().splitlines()
+    if line and not line.startswith("#")
+)
+_PORTS = ("FALLBACK_PROXY_HTTP", "HAPROXY_METRICS", "HAPROXY_STATS")
+
+
+def beside_others(folder: Path) -> dict[str, str]:
+    """The files and ports that Ray and HAProxy else have in common with others on this machine."""
+    proxy = folder / "haproxy"
+    return {
+        "RAY_TMPDIR": str(folder),
+        **{f"RAY_SERVE_{name}_PORT": str(free_port()) for name in _PORTS},
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{proxy}/haproxy.cfg",
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": f"{proxy}/admin.sock",
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": f"{proxy}/metrics.sock",
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(proxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": f"{proxy}/server-state",
+    }

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.servers import ROOT, end_leftovers, free_port
-from tests.ray_env import beside_others
+from tests.support.paths import ROOT
+from tests.support.processes import end_leftovers, free_port
+from tests.support.ray_environment import beside_others
 
 # What a build needs of a checkout.
 SOURCES = (
@@ -49,7 +50,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-c", build], cwd=checkout, capture_output=True, check=True)
     [source] = dist.iterdir()
     offline = ("--no-deps", "--no-index", "--no-build-isolation")
-    command = [sys.executable, "-m", "pip", "wheel", *offline, "--wheel-dir", dist, source]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        *offline,
+        "--wheel-dir",
+        str(dist),
+        str(source),
+    ]
     subprocess.run(command, cwd=folder, capture_output=True, check=True)
     [built] = dist.glob("*.whl")
     return built
@@ -66,8 +76,8 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     purelib = sysconfig.get_path("purelib", vars={"base": str(folder)})
     # Python reads no .pth file, and so no editable installation, of a folder named in one.
     (Path(purelib) / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    install = ("install", "--no-deps", "--no-index", "--ignore-installed", wheel)
-    command = [sys.executable, "-m", "pip", "--python", python, *install]
+    install = ("install", "--no-deps", "--no-index", "--ignore-installed", str(wheel))
+    command = [sys.executable, "-m", "pip", "--python", str(python), *install]
     subprocess.run(command, capture_output=True, check=True)
     # pip writes the script of Ray where it installs Ray.
     script = folder / "bin" / "serve"
@@ -131,7 +141,7 @@ print([name for name in ("serve_app", "deployments") if importlib.util.find_spec
 print(config_or_default(None))
 print(resolve_path("data/prompts.sqlite"))
 """
-    command = [environment / "python", "-c", script]
+    command = [str(environment / "python"), "-c", script]
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         command, cwd=empty_folder, env=variables, capture_output=True, text=True, check=True
@@ -167,7 +177,7 @@ def test_prelabel_serve_serves_the_demo_from_a_wheel_in_an_empty_folder(
         )
     try:
         url = f"http://127.0.0.1:{config['http_options']['port']}"
-        command = [prelabel, "predict", "garden.jpg", "--prompt", "cat", "--url", url]
+        command = [str(prelabel), "predict", "garden.jpg", "--prompt", "cat", "--url", url]
         done = subprocess.run(
             [*command, "--wait", str(START_S)],
             cwd=empty_folder,

@@ -33,7 +33,7 @@ from prelabel.prompts.storage import PromptStorage, ReopeningStorage, open_stora
 from prelabel.service import Readiness, ServedModel, Service, ServicePorts
 from prelabel.settings import AppSettings, Environment, ImageSettings, PromptSettings
 from prelabel.types import DetectionQuery, Detections, TaskPlan
-from tests.unit.http_server import Network
+from tests.support.http_server import Network
 
 VERSION = "demo-0123456789"
 UP = Readiness("UP", ready=True)

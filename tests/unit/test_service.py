@@ -92,10 +92,14 @@ async def exchange(app: Any, path: str, body: bytes, on_sent: Callable[[], None]
     ],
 )
 def test_a_request_is_reported_after_its_answer_has_been_sent(
-    service: LocalService, path: str, body: dict[str, Any], count: str
+    service: LocalService,
+    path: str,
+    body: dict[str, Any],
+    count: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reported: list[Report] = []
-    service.service.report = reported.append  # type: ignore[method-assign]
+    monkeypatch.setattr(service.service, "report", reported.append)
     before: list[int] = []
 
     async def run() -> None:
@@ -120,11 +124,13 @@ def test_counts_and_errors_of_answered_requests_are_in_the_journal(service: Loca
     assert (error["error_type"], error["request_id"]) == ("ImageDecodeError", "request-1")
 
 
-def test_a_journal_that_does_not_answer_costs_predictions_nothing(service: LocalService) -> None:
+def test_a_journal_that_does_not_answer_costs_predictions_nothing(
+    service: LocalService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def fail(*_: object) -> None:
         raise JournalError("The journal does not answer. Try again in a minute.")
 
-    service.journal.add = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(service.journal, "add", fail)
     [entry] = post(service, "/predict", predict_body()).json()["results"]
     assert [region["type"] for region in entry["result"]] == ["rectanglelabels"]
     answer = service.ask("GET", "/metrics")

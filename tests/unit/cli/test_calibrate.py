@@ -53,7 +53,7 @@ def test_what_a_batch_costs_is_measured_up_to_what_fits(monkeypatch: pytest.Monk
         assert each.cost.item_s == pytest.approx(0.010)
 
 
-def test_small_batches_that_another_program_slowed_down_give_no_negative_cost():
+def test_small_batches_that_another_program_slowed_down_give_no_negative_cost() -> None:
     cost = Bucket((480, 640), (112, 149), {1: 8.3, 2: 6.3}).cost
     assert (cost.base_s, cost.item_s) == (0.0, 3.15)
 

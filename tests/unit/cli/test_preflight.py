@@ -88,7 +88,7 @@ def test_a_wrong_config_says_where(write: Write, text: str, sentence: str) -> No
         preflight(write(text))
 
 
-def test_a_flat_name_is_refused_with_its_new_place(write):
+def test_a_flat_name_is_refused_with_its_new_place(write: Write) -> None:
     with pytest.raises(PreflightError) as refused:
         preflight(write(GOOD.format(port=9090, args="box_threshold: 0.3")))
     assert str(refused.value).endswith(

@@ -43,7 +43,9 @@ ENTRY = 304  # what an entry takes beside its value, under a key of one letter
 
 
 def cache(
-    max_bytes: int = 10_000, max_age_s: int | None = None, clock=time.monotonic
+    max_bytes: int = 10_000,
+    max_age_s: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> SingleFlightCache[Any]:
     return SingleFlightCache(len, max_bytes=max_bytes, max_age_s=max_age_s, clock=clock)
 

@@ -28,8 +28,13 @@ def ask(
         cache = CacheSettings(result_bytes=cache_bytes)
         gate = BatchGate(engine.detect, max_batch_size=values.max_batch_size)
         detector = PictureDetector(
-            values, cache, engine, gate, max_pixels=1_000_000, preparing_threads=2
-        )  # type: ignore[arg-type]
+            values,
+            cache,
+            engine,
+            gate,  # type: ignore[arg-type]
+            max_pixels=1_000_000,
+            preparing_threads=2,
+        )
         if at_once:
             return await asyncio.gather(*(detector.detect(each) for each in queries))
         found = [await detector.detect(each) for each in queries]

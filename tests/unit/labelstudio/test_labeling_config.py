@@ -6,9 +6,9 @@ from prelabel.errors import LabelingConfigError, RequestError
 from prelabel.labelstudio.labeling_config import (
     ImageObject,
     LabelingConfig,
-    PromptArea,
     parse_labeling_config,
 )
+from prelabel.labelstudio.prompt_tags import PromptArea
 
 TUTORIAL = """
 <View>

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -61,13 +62,19 @@ def test_errors_of_one_project_by_its_id_or_key(project: str | None, tasks: list
 class FailingJournal:
     """Fails the first calls, and adds up what the others bring."""
 
-    def __init__(self, failures):
+    def __init__(self, failures: int) -> None:
         self.failures = failures
         self.calls = 0
-        self.counts = {}
-        self.faults = []
+        self.counts: dict[str, int] = {}
+        self.faults: list[Fault] = []
 
-    async def add(self, reports):
+    async def errors(self, project: str | None, limit: int) -> list[Fault]:
+        return self.faults[:limit]
+
+    async def metrics(self) -> dict[str, float]:
+        return {**self.counts}
+
+    async def add(self, reports: Sequence[Report]) -> None:
         self.calls += 1
         await asyncio.sleep(0)
         if self.calls <= self.failures:
@@ -78,8 +85,8 @@ class FailingJournal:
                 self.counts[name] = self.counts.get(name, 0) + number
 
 
-def test_reports_of_a_failed_call_are_sent_again_with_those_that_came_meanwhile():
-    async def run():
+def test_reports_of_a_failed_call_are_sent_again_with_those_that_came_meanwhile() -> None:
+    async def run() -> FailingJournal:
         journal = FailingJournal(failures=2)
         writer = JournalWriter(journal, retry_after_s=0.01)
         writer.add(Report({"tasks": 1}, (fault(1),)))
@@ -98,8 +105,10 @@ def test_reports_of_a_failed_call_are_sent_again_with_those_that_came_meanwhile(
     assert journal.calls == 3, "an empty buffer is not sent"
 
 
-def test_a_journal_that_comes_back_gets_the_reports_without_another_request(caplog):
-    async def run():
+def test_a_journal_that_comes_back_gets_the_reports_without_another_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def run() -> FailingJournal:
         journal = FailingJournal(failures=3)
         writer = JournalWriter(journal, retry_after_s=0.01)
         writer.add(Report({"tasks": 1}))
@@ -112,8 +121,8 @@ def test_a_journal_that_comes_back_gets_the_reports_without_another_request(capl
     assert len(caplog.records) == 1, "an outage is logged once"
 
 
-def test_a_caller_that_is_cancelled_loses_no_report():
-    async def run():
+def test_a_caller_that_is_cancelled_loses_no_report() -> None:
+    async def run() -> FailingJournal:
         journal = FailingJournal(failures=0)
         writer = JournalWriter(journal)
         writer.add(Report({"tasks": 1}))
@@ -128,8 +137,8 @@ def test_a_caller_that_is_cancelled_loses_no_report():
     assert asyncio.run(run()).counts == {"tasks": 1}
 
 
-def test_while_the_journal_is_away_memory_is_bounded_and_no_count_is_lost():
-    async def run():
+def test_while_the_journal_is_away_memory_is_bounded_and_no_count_is_lost() -> None:
+    async def run() -> FailingJournal:
         journal = FailingJournal(failures=1)
         writer = JournalWriter(journal)
         for number in range(7_000):

@@ -147,7 +147,7 @@ def test_each_value_comes_from_the_strongest_that_gives_it() -> None:
     assert list(sources.older_prompts()) == ["drafted", "older", "imported", "project"]
 
 
-def test_the_settings_apply_last_and_a_label_before_the_config():
+def test_the_settings_apply_last_and_a_label_before_the_config() -> None:
     sources = PromptSources(PromptRequest(), config=PromptRequest(None, 0.7, 0.8))
     settings = DetectionSettings(box_threshold=0.3, text_threshold=0.25)
     assert PromptSources(PromptRequest()).thresholds(settings) == Thresholds(0.3, 0.25)

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Never
 
 import pytest
 import yaml
@@ -22,7 +22,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def refusal(args):
+def refusal(args: dict[str, Any]) -> str:
     with pytest.raises(ValidationError) as caught:
         AppSettings.model_validate(args)
     return str(caught.value.errors()[0]["ctx"]["error"])
@@ -36,7 +36,7 @@ def test_every_setting_is_described_and_says_if_it_changes_predictions() -> None
         assert setting.changes_predictions is not None, setting.path
 
 
-def test_every_variable_is_described():
+def test_every_variable_is_described() -> None:
     for name, field in Environment.model_fields.items():
         assert field.description, name
 
@@ -59,19 +59,19 @@ def test_wrong_names_and_values_are_refused(args: dict[str, Any]) -> None:
         AppSettings.model_validate(args)
 
 
-def test_settings_cannot_be_changed():
+def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        AppSettings().detection.box_threshold = 0.5
+        AppSettings().detection.box_threshold = 0.5  # type: ignore[misc]
 
 
-def test_every_flat_name_has_a_new_place():
+def test_every_flat_name_has_a_new_place() -> None:
     paths = {setting.path for setting in iterate_settings(AppSettings())}
     assert set(GROUPED_NAMES.values()) | {"log_level", "release"} == paths
     assert len(GROUPED_NAMES) == 32
 
 
 @pytest.mark.parametrize(("name", "path"), list(GROUPED_NAMES.items())[1:])
-def test_a_flat_name_is_refused_with_its_new_place(name, path):
+def test_a_flat_name_is_refused_with_its_new_place(name: str, path: str) -> None:
     group, field = path.split(".")
     [value] = [s.value for s in iterate_settings(AppSettings()) if s.path == path]
     value = list(value) if isinstance(value, tuple) else value  # as YAML has it
@@ -81,7 +81,7 @@ def test_a_flat_name_is_refused_with_its_new_place(name, path):
     assert AppSettings.model_validate(yaml.safe_load(written)) == AppSettings()
 
 
-def test_the_sentence_shows_the_value_in_its_new_place():
+def test_the_sentence_shows_the_value_in_its_new_place() -> None:
     assert refusal({"box_threshold": 0.3}) == (
         "box_threshold is now detection.box_threshold. "
         "Write it under args: detection: {box_threshold: 0.3}."
@@ -89,7 +89,7 @@ def test_the_sentence_shows_the_value_in_its_new_place():
     assert refusal({"model": "demo"}) == "model is a group now; write model: {name: demo}."
 
 
-def test_several_flat_names_are_refused_together():
+def test_several_flat_names_are_refused_together() -> None:
     args = {"model": "demo", "box_threshold": 0.3, "allowed_image_hosts": ["a.example"]}
     assert refusal(args | {"device": "cpu", "log_level": "INFO"}) == (
         "model, device, box_threshold and allowed_image_hosts are in groups now. Write them under "
@@ -100,14 +100,17 @@ def test_several_flat_names_are_refused_together():
     assert mixed == "models_dir is now model.folder. Write it under args: model: {folder: /models}."
 
 
-def test_serve_shows_the_sentence_when_it_builds_the_application():
+def test_serve_shows_the_sentence_when_it_builds_the_application() -> None:
     """With Serve's own function, which `serve run` and `serve deploy` end in."""
 
-    def build(settings: AppSettings):
+    def build(settings: AppSettings) -> Never:
         raise AssertionError(settings)
 
     with pytest.raises(ValidationError, match=r"box_threshold is now detection\.box_threshold"):
-        call_user_app_builder_with_args_if_necessary(build, {"box_threshold": 0.3})
+        call_user_app_builder_with_args_if_necessary(
+            build,  # type: ignore[arg-type]
+            {"box_threshold": 0.3},
+        )
 
 
 def test_without_variables_the_settings_stay() -> None:

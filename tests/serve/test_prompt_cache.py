@@ -110,7 +110,7 @@ def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
             await cache.recall(next(PROJECTS))
         monkeypatch.undo()
         with pytest.raises(PromptMemoryError, match="does not answer"):
-            await cache.knows("1.1")  # type: ignore[arg-type]
+            await cache.knows("1.1")
         monkeypatch.setattr("deployments.prompt_cache._UNAVAILABLE_S", 3600)
         project = next(PROJECTS)
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakeredis import TcpFakeServer
@@ -234,7 +235,7 @@ def test_a_memory_that_failed_is_left_alone_for_some_seconds_and_then_opened_aga
 ) -> None:
     opened = []
 
-    def open_it() -> PromptMemory:
+    def open_it() -> PromptStorage:
         opened.append(1)
         if len(opened) <= 2:
             raise PromptMemoryError("Not there.")
@@ -265,7 +266,7 @@ def test_a_redis_that_went_and_came_back_needs_no_restart() -> None:
     memory.put("1", StoredPrompt(CAT))
     server.shutdown()
     server.server_close()
-    assert isinstance(memory._memory, RedisStorage)
+    assert isinstance(memory._storage, RedisStorage)
     memory._storage._connection.connection_pool.disconnect()
     with pytest.raises(PromptMemoryError, match="PROMPTS_REDIS_URL"):
         memory.get("1")
@@ -294,10 +295,10 @@ class BlockedStorage(FileStorage):
 
 
 @pytest.mark.parametrize("method", ["recall", "knows", "remember", "register", "forget"])
-def test_a_storage_that_blocks_does_not_block_the_event_loop(method):
-    arguments = {"remember": (NOW, CAT), "register": (CAT,)}.get(method, ())
+def test_a_storage_that_blocks_does_not_block_the_event_loop(method: str) -> None:
+    arguments: tuple[Any, ...] = {"remember": (NOW, CAT), "register": (CAT,)}.get(method, ())
 
-    async def run():
+    async def run() -> None:
         storage = BlockedStorage()
         repository = AsyncPromptRepository(storage)
         call = asyncio.create_task(getattr(repository, method)("1", *arguments))
@@ -309,8 +310,8 @@ def test_a_storage_that_blocks_does_not_block_the_event_loop(method):
     asyncio.run(run())
 
 
-def test_changes_are_signalled_to_those_who_wait_for_them():
-    async def run():
+def test_changes_are_signalled_to_those_who_wait_for_them() -> None:
+    async def run() -> None:
         repository = AsyncPromptRepository(FileStorage(None))
         first = await repository.wait_for_change(None, 10)
         waiting = asyncio.create_task(repository.wait_for_change(first, 30))
@@ -326,19 +327,19 @@ def test_changes_are_signalled_to_those_who_wait_for_them():
 class CountingRedis(RedisStorage):
     """Counts the commands that are sent."""
 
-    def __init__(self, url):
+    def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.commands = []
+        self.commands: list[str] = []
         execute = self._connection.execute_command
 
-        def counted(*args, **options):
+        def counted(*args: Any, **options: Any) -> Any:
             self.commands.append(args[0])
-            return execute(*args, **options)
+            return execute(*args, **options)  # type: ignore[no-untyped-call]
 
-        self._connection.execute_command = counted
+        self._connection.execute_command = counted  # type: ignore[method-assign]
 
 
-def test_all_records_of_redis_are_read_in_batches(redis_url):
+def test_all_records_of_redis_are_read_in_batches(redis_url: str) -> None:
     storage = CountingRedis(redis_url)
     storage._connection.flushall()
     for number in range(1_200):

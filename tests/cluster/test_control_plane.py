@@ -1,4 +1,4 @@
-"""Who reaches Ray's ports of a service that `make serve` started gets nowhere without its token."""
+"""Ray's ports of a service that `make serve` started refuse calls without its token."""
 
 from __future__ import annotations
 

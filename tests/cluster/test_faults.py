@@ -1,6 +1,4 @@
-"""What a fault costs those who ask meanwhile: a retry for one in two hundred at most, and nobody a
-wrong answer.
-"""
+"""Faults under load: one request in two hundred at most is retried, and no answer is wrong."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ def kill(process: int) -> None:
 
 
 def is_whole(ray: Cluster) -> bool:
-    """Whether everything runs that should."""
+    """Return True if all replicas run."""
     return (
         len(ray.replicas("Detector")) == DETECTORS
         and len(ray.replicas("Ingress")) == INGRESSES
@@ -55,7 +53,7 @@ def is_whole(ray: Cluster) -> bool:
 @pytest.mark.parametrize(
     "fault", [kill_detector, kill_ingress, kill_controller, withdraw_node], ids=lambda f: f.__name__
 )
-def test_a_fault_costs_hardly_anybody_a_retry(
+def test_a_fault_costs_a_retry_for_one_request_in_two_hundred_at_most(
     steady: Cluster, fault: Callable[[Cluster], None]
 ) -> None:
     wait_for("all runs", lambda: is_whole(steady))

@@ -29,7 +29,7 @@ RED, BLUE = Block("red", 10, 10, 30, 30), Block("blue", 40, 40, 20, 20)
 
 @pytest.fixture
 def redis() -> Iterator[str]:
-    """The address of a real one."""
+    """The address of a real Redis server."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("needs Redis: apt-get install redis-server")
@@ -44,7 +44,7 @@ def redis() -> Iterator[str]:
 
 
 def found(client: Client, block: Block) -> list[Any]:
-    """The boxes for a request that says nothing but the project."""
+    """Return the boxes for a request that names the project and no prompt."""
     project = f"1.{int(datetime.fromisoformat(CREATED).timestamp())}"
     status, content = client.ask("POST", "/predict", predict_body([block], project))
     assert status == 200, content
@@ -54,7 +54,7 @@ def found(client: Client, block: Block) -> list[Any]:
 
 
 def submit(client: Client, prompt: str) -> None:
-    """An annotator's, whose prompt holds for the project from now on."""
+    """Submit an annotation, whose prompt the service remembers for the project."""
     typed = {
         "from_name": "prompt",
         "to_name": "image",

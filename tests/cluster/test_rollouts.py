@@ -1,4 +1,4 @@
-"""Other settings and another version of the code, while people go on asking."""
+"""Rollouts of other settings and of another version of the code, under load."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def scores(ray: Cluster) -> set[float]:
 
 
 def settings() -> tuple[dict[str, Any], dict[str, Any]]:
-    """A config, and one that differs in a setting."""
+    """Return a config and another one that differs in a setting."""
     return steady_config(), steady_config(args={"detection": {"nms_iou_threshold": 0.6}})
 
 

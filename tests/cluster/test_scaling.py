@@ -80,14 +80,14 @@ def autoscaling(ray: Cluster) -> Path:
 
 
 def fake_nodes(ray: Cluster) -> int:
-    """Those that the head has started."""
+    """Return the number of nodes that the head has started."""
     [head] = ray.nodes
     return sum("raylet/raylet" in title for title in head.processes().values()) - 1
 
 
 @contextmanager
 def asked_all_the_time(url: str) -> Iterator[list[float]]:
-    """Seconds that /health and /setup took, while Label Studio goes on asking for them."""
+    """Ask for /health and /setup all the time, as Label Studio does; yield the seconds of each."""
     took: list[float] = []
     over = threading.Event()
 
@@ -114,7 +114,7 @@ def asked_all_the_time(url: str) -> Iterator[list[float]]:
         thread.join()
 
 
-def test_the_first_picture_starts_a_node_and_nobody_else_waits_for_it() -> None:
+def test_the_first_picture_starts_a_node_and_health_does_not_wait_for_it() -> None:
     with cluster(AUTOSCALER) as ray:
         ray.start_head(f"--autoscaling-config={autoscaling(ray)}")
         ray.wait()

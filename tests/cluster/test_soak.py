@@ -1,4 +1,4 @@
-"""What the soak says of services that leak or become slower."""
+"""The soak finds services that leak or become slower."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def examined(
     host: str | None = None,
     token: str | None = None,
 ) -> str:
-    """What the doctor says where one thing is wrong."""
+    """The doctor's report where one thing is wrong."""
     status, said = prelabel(
         *("doctor", "--project", project, "--url", service),
         host=host or label_studio.url,
@@ -157,9 +157,7 @@ def test_a_revoked_token(project: int, label_studio: LabelStudio, service: str) 
     assert "check LABEL_STUDIO_ACCESS_TOKEN: it may be expired or revoked" in said
 
 
-def test_a_legacy_token_that_nobody_has(
-    project: int, label_studio: LabelStudio, service: str
-) -> None:
+def test_an_unknown_legacy_token(project: int, label_studio: LabelStudio, service: str) -> None:
     said = examined(label_studio, service, project, token="f" * 40)
     assert "fault token Label Studio does not know the legacy token." in said
     assert "Copy a token from Account & Settings" in said

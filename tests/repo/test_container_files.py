@@ -71,7 +71,7 @@ def instructions(name: str) -> list[str]:
 
 
 def derived_config(model: str) -> dict[str, Any]:
-    """What the Dockerfile makes of serve_config.yaml for that model."""
+    """Return the config that the Dockerfile derives from serve_config.yaml for a model."""
     joined = DOCKERFILE.replace("\\\n", " ")
     found = re.search(r'if \[ "\$MODEL" = demo \]; then models=.*?serve_config\.yaml', joined)
     assert found is not None
@@ -82,7 +82,7 @@ def derived_config(model: str) -> dict[str, Any]:
 
 
 def lock_for_cpus() -> str:
-    """What the Dockerfile leaves of serve.txt."""
+    """Return the part of serve.txt that the Dockerfile keeps for images without CUDA."""
     found = re.search(r"sed -i (-E '.*?') /build/serve\.txt", DOCKERFILE)
     assert found is not None
     command = ["sh", "-c", f"sed {found[1]} requirements/serve.txt"]
@@ -90,7 +90,7 @@ def lock_for_cpus() -> str:
 
 
 def locked(text: str) -> dict[str, list[str]]:
-    """Package -> its hashes."""
+    """Return the hashes of each package of a lock file."""
     entries = re.findall(r"^([\w.-]+)==.*\n((?:    --hash=.*\n)+)", text, re.MULTILINE)
     return {name: re.findall(r"sha256:(\w+)", hashes) for name, hashes in entries}
 
@@ -268,7 +268,7 @@ class TestStandins:
         assert "1 libraries and their 2 symbols" in self.make_standins(tmp_path).stdout
         assert self.run(*loading).returncode == 0
 
-    def test_who_calls_one_is_told_and_ended(self, tmp_path: Path) -> None:
+    def test_a_call_of_a_standin_aborts_and_names_the_other_image(self, tmp_path: Path) -> None:
         torch = self.link_without_cublas(tmp_path)
         self.make_standins(tmp_path)
         calling = f"import ctypes; ctypes.CDLL({str(torch)!r}).multiply()"
@@ -385,7 +385,7 @@ class TestHealthcheck:
     def test_counts_a_demand_for_a_password_as_life(self, status: int, code: int) -> None:
         assert self.check_against(status) == code
 
-    def test_nobody_there_is_not_life(self) -> None:
+    def test_an_address_without_a_service_is_not_live(self) -> None:
         assert self.run(free_port()) == 1
 
     def check_against(self, status: int) -> int:
@@ -741,7 +741,7 @@ class TestProduction:
         assert deployments["Ingress"]["graceful_shutdown_timeout_s"] >= limits.request_deadline_s
         assert deployments["Ingress"]["autoscaling_config"]["min_replicas"] >= 2
 
-    def test_who_comes_too_many_is_told_when_to_come_again(self) -> None:
+    def test_a_request_over_the_limit_is_told_when_to_retry(self) -> None:
         ingress = PRODUCTION["applications"][0]["deployments"][0]
         assert ingress["max_queued_requests"] > 0
         assert ingress["backpressure_config"] == {"status_code": 503, "retry_after_s": 5}

@@ -14,7 +14,9 @@ CASES = json.loads((DEMO / "cases.json").read_text())
 
 def test_there_are_thirteen_pictures_and_many_boxes() -> None:
     pictures = {path.name for path in DEMO.iterdir() if path.suffix in (".jpg", ".png")}
-    pictures -= {path.name for path in DEMO.glob("*_prelabel.png")}  # by who tried the README
+    pictures -= {
+        path.name for path in DEMO.glob("*_prelabel.png")
+    }  # results of the README's command
     assert {case["image"] for case in CASES} == pictures
     assert len(CASES) == 13
     assert sum(len(case["boxes"]) for case in CASES) >= 60

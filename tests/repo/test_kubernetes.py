@@ -1,4 +1,4 @@
-"""The Kubernetes files, rendered by kustomize and read by those that would read them."""
+"""The Kubernetes files, rendered by kustomize and checked by the schemas of their readers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _kustomize(name: str) -> str:
 
 
 def rendered(name: str) -> list[Manifest]:
-    """What `kubectl apply -k deploy/kubernetes/NAME` would apply."""
+    """Return the objects that `kubectl apply -k deploy/kubernetes/NAME` would apply."""
     return [document for document in yaml.safe_load_all(_kustomize(name)) if document]
 
 
@@ -413,7 +413,7 @@ class TestRay:
 
     @staticmethod
     def drain(container: Manifest) -> dict[str, Any]:
-        """How Ray reads the options of the `ray drain-node` in a container's preStop hook."""
+        """Return the options of `ray drain-node` in a container's preStop hook, parsed by Ray."""
         *_, script = container["lifecycle"]["preStop"]["exec"]["command"]
         words = shlex.split(script)
         words = words[words.index("drain-node") : words.index("&&")]
@@ -613,7 +613,7 @@ class TestNetwork:
             for block in blocks:
                 assert {"169.254.0.0/16", "fd00:ec2::/32"} & set(block["except"])
 
-    def test_redis_answers_ray_and_nobody_else(self) -> None:
+    def test_redis_is_reachable_from_ray_only(self) -> None:
         policy = self.policies("gpu")["prelabel-redis"]
         (rule,) = policy["ingress"]
         own = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "prelabel"}}}

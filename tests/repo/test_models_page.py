@@ -1,4 +1,4 @@
-"""docs/models.md says of the cards what they say themselves."""
+"""docs/models.md agrees with the model cards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files beside the code keep their promises."""
+"""Checks of the config, the README and the Makefile."""
 
 import re
 import shutil

@@ -1,5 +1,7 @@
-"""The program that waits for a spot machine's end, against metadata services on loopback that are
-as strict as the clouds'. A shell in Ray's place writes down what it calls; tests/serve has Ray.
+"""The program that waits for the end of a spot machine, against fake metadata services.
+
+A shell script in place of the `ray` command records its arguments; tests/serve/test_spot.py uses a
+real Ray.
 """
 
 from __future__ import annotations
@@ -154,7 +156,7 @@ def test_the_cluster_s_command_starts_it_and_lets_the_shell_go(path: str, tmp_pa
         shell = subprocess.run(
             ["bash", "-c", command.replace(f" {cloud} ", here)],
             env=os.environ | {"HOME": str(tmp_path)},
-            stdout=subprocess.PIPE,  # which ends when nobody holds it any more
+            stdout=subprocess.PIPE,  # which ends when no process holds it any more
             stderr=subprocess.STDOUT,
             timeout=PATIENCE_S,
             check=True,
@@ -175,7 +177,7 @@ def test_the_cluster_s_command_starts_it_and_lets_the_shell_go(path: str, tmp_pa
 
 
 def running(argument: str) -> list[int]:
-    """Process ids of those that were started with this argument."""
+    """Return the ids of the processes that were started with this argument."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -2,7 +2,7 @@
 
 `service` is what a user gets from serve_config.yaml; `guarded` has basic auth, a small body limit
 and other settings. Both are deployed from the YAML as `serve run` does it. `web` stands in the
-place of Label Studio and of the web: it serves one picture under every path, and keeps a diary.
+place of Label Studio and of the web: it serves one picture under every path, and records requests.
 `foreign` is a host that Label Studio redirects to, as it does to cloud storage.
 """
 

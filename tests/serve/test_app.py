@@ -40,8 +40,8 @@ def test_requests_outlive_their_detector(service: Service) -> None:
     assert detectors() != [replica]
 
 
-def test_a_client_who_hangs_up_frees_the_service(service: Service) -> None:
-    """Left alone, his 300 tasks would go on for many seconds."""
+def test_a_client_that_hangs_up_frees_the_service(service: Service) -> None:
+    """Without cancellation the 300 tasks would run for many seconds."""
     body = {
         "tasks": [{"data": {"image": picture}} for picture in fresh(300)],
         "label_config": CONFIG,

@@ -23,7 +23,7 @@ GROWTH_MIB = 500  # of a replica, for full batches; the decoded pictures are 900
 
 
 def ask_once(service: Service) -> float:
-    """Seconds that an annotator waits for his boxes."""
+    """Return the seconds of one interactive request."""
     [picture] = fresh()
     began = time.monotonic()
     [entry] = service.predict(picture, context=[typed("red circle . blue square")])
@@ -32,7 +32,7 @@ def ask_once(service: Service) -> float:
 
 
 def batch_once(service: Service) -> float:
-    """Seconds for the pictures of one batch."""
+    """Return the seconds for the pictures of one batch."""
     pictures = fresh(BATCH)
     began = time.monotonic()
     service.predict(*pictures)
@@ -40,7 +40,7 @@ def batch_once(service: Service) -> float:
 
 
 def retrieve(service: Service, pending: list[int]) -> tuple[dict[int, dict[str, Any]], float]:
-    """What Label Studio does with the answer: entries without an error are stored."""
+    """Request predictions as Label Studio does; return those without an error, and the seconds."""
     tasks = [{"id": i, "data": {"image": f"/data/upload/1/{i}.jpg"}} for i in pending]
     body = {"tasks": tasks, "project": "1.1", "label_config": CONFIG, "params": {"context": None}}
     began = time.monotonic()
@@ -57,13 +57,13 @@ def retrieve(service: Service, pending: list[int]) -> tuple[dict[int, dict[str, 
 
 
 def begin_to_count(process: Path) -> float:
-    """The memory that it has now."""
+    """Reset the peak of a process's memory; return it in MiB."""
     (process / "clear_refs").write_text("5")
     return most_mib(process)
 
 
 def most_mib(process: Path) -> float:
-    """The most memory that it has had since its count began."""
+    """Return the peak of a process's memory since the reset, in MiB."""
     lines = (process / "status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
@@ -106,7 +106,7 @@ def test_a_thousand_tasks_are_all_stored_once_in_little_memory_and_annotators_do
         batch,
     )
     LOG.info(
-        "meanwhile he waits %.2f s in the median, %.2f s in nine of ten times, %.2f s at worst",
+        "an annotator waits %.2f s in the median, %.2f s in nine of ten times, %.2f s at worst",
         statistics.median(waits),
         percentile(waits, 90),
         max(waits),

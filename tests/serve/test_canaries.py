@@ -1,4 +1,4 @@
-"""The service's secrets stand in no answer, no log of a replica, and no foreign host's diary."""
+"""The service's secrets are in no answer, no log of a replica and no request to a foreign host."""
 
 import base64
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SECRETS = (CANARY, PASSWORD, BASIC)
 
 
 def drive(service: Service, web: Web, foreign: Web) -> Iterator[requests.Response]:
-    """What can go wrong, and some that goes well."""
+    """Send requests that fail in many ways, and some that succeed; yield the answers."""
     pictures = [
         SCENE,
         "/data/upload/1/a.jpg",

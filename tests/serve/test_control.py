@@ -1,4 +1,4 @@
-"""Strangers to this Ray cannot call its replicas, whose messages are pickles, which run code."""
+"""Replicas refuse calls without Ray's token: their messages are pickles, which can run code."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ LISTEN = "0A"
 
 
 def listening_ports(process: Path) -> set[int]:
-    """TCP ports on which a process of /proc listens."""
+    """Return the TCP ports on which a process of /proc listens."""
     sockets = set()
     for descriptor in (process / "fd").iterdir():
         target = re.match(r"socket:\[(\d+)\]", str(descriptor.readlink()))

@@ -1,5 +1,6 @@
-"""What a pod does before it ends, by the hook that deploy/kubernetes gives it, on a Ray of three
-nodes. In a process of its own, for this one has a Ray already."""
+"""The preStop hook of deploy/kubernetes, on a Ray of three nodes.
+
+It runs in a process of its own, because this one has a Ray already."""
 
 import os
 import subprocess

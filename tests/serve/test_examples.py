@@ -24,7 +24,7 @@ def corners(box: dict[str, float]) -> tuple[float, ...]:
 
 
 def matches(truth: Any, regions: Any) -> Any:
-    """How many true boxes have a region of their own: IoU of at least 0.5, right label."""
+    """Return the number of true boxes that have a region of their own: IoU >= 0.5, same label."""
     left = list(regions)
     for box in truth:
         for region in left:
@@ -46,7 +46,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 
 
 def found_of_several_words(service: Service, spell: Callable[[str], str]) -> tuple[int, int]:
-    """How many of the things whose name has several words are found, and how many there are."""
+    """Return how many objects whose name has several words are found, and how many there are."""
     found = there = 0
     for case in CASES:
         wanted = [

@@ -1,4 +1,4 @@
-"""Whatever the service's own description allows, and some that it forbids: never a 5xx."""
+"""Requests generated from the OpenAPI description, valid and invalid, never cause a 5xx."""
 
 from typing import Any
 

@@ -46,7 +46,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def listening(store: Store, project: str) -> PromptCache:
-    """One that asks no more, because it would hear of changes."""
+    """Return a cache that serves hits, because it watches the store for changes."""
     cache = PromptCache(store)
 
     async def keeps() -> bool:
@@ -57,7 +57,7 @@ async def listening(store: Store, project: str) -> PromptCache:
     return cache
 
 
-def test_what_is_remembered_is_asked_for_once(store: Store, runner: asyncio.Runner) -> None:
+def test_the_store_is_asked_once_a_project(store: Store, runner: asyncio.Runner) -> None:
     async def scenario() -> None:
         project = next(PROJECTS)
         cache = await listening(store, project)
@@ -68,7 +68,7 @@ def test_what_is_remembered_is_asked_for_once(store: Store, runner: asyncio.Runn
     runner.run(scenario())
 
 
-def test_what_another_ingress_learns_is_heard_of(store: Store, runner: asyncio.Runner) -> None:
+def test_prompts_that_another_ingress_stores_arrive(store: Store, runner: asyncio.Runner) -> None:
     async def scenario() -> None:
         project = next(PROJECTS)
         cache = await listening(store, project)
@@ -90,7 +90,7 @@ def test_what_another_ingress_learns_is_heard_of(store: Store, runner: asyncio.R
 
 
 def end_replica() -> None:
-    """The store's. Serve starts another one, which takes seconds."""
+    """Kill the store's replica. Serve starts another one, which takes seconds."""
     [name] = [
         actor["name"]
         for actor in ray.util.list_named_actors(all_namespaces=True)
@@ -99,7 +99,7 @@ def end_replica() -> None:
     ray.kill(ray.get_actor(name, namespace="serve"), no_restart=True)
 
 
-def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
+def test_only_the_first_request_waits_for_a_store_that_does_not_answer(
     store: Store, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
@@ -125,9 +125,7 @@ def test_a_store_that_does_not_answer_is_waited_for_once_until_it_is_heard_of(
     runner.run(scenario())
 
 
-def test_a_store_that_is_replaced_is_asked_and_heard_again(
-    store: Store, runner: asyncio.Runner
-) -> None:
+def test_a_replaced_store_is_asked_and_watched_again(store: Store, runner: asyncio.Runner) -> None:
     async def scenario() -> None:
         project = next(PROJECTS)
         cache = await listening(store, project)

@@ -58,7 +58,7 @@ def typed(text: str) -> list[dict[str, Any]]:
 
 
 def submit(text: str) -> dict[str, Any]:
-    """What Label Studio sends when an annotation was submitted."""
+    """Send the webhook of a submitted annotation."""
     number, created = PROJECT.split(".")
     return {
         "action": "ANNOTATION_CREATED",

@@ -1,4 +1,4 @@
-"""What people type, asked of a running service: labels, boxes without one, and what is left out."""
+"""Typed prompts on the running service: labels, boxes without a label, and ignored phrases."""
 
 import itertools
 from typing import Any
@@ -118,7 +118,7 @@ def test_a_smart_box_brings_no_second_one_of_what_it_was_drawn_around(service: S
     assert labels_of(entry) == ["blue square"]
 
 
-def test_labels_that_the_model_cannot_read_are_said_and_cost_their_neighbours_nothing(
+def test_labels_that_the_model_cannot_read_are_named_and_the_others_are_detected(
     service: Service,
 ) -> None:
     project = next(PROJECTS)

@@ -228,7 +228,7 @@ def test_the_newest_submit_s_prompt_is_remembered_for_its_project_alone(service:
 
     created = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
     seventy, seventy_one = f"70.{created}", f"71.{created}"
-    submit(70, "red circle", "2026-01-03T00:00:00Z")  # nobody asked about this project yet
+    submit(70, "red circle", "2026-01-03T00:00:00Z")  # the first request about this project
     assert set(boxes(service.predict(SCENE, project=seventy)[0])) == set(TRUTH)
     submit(70, "blue square", "2026-01-02T00:00:00Z")
     submit(70, "red circle", "2026-01-01T00:00:00Z")  # arrives late: it is the older one
@@ -318,7 +318,7 @@ def test_unknown_routes_say_where_the_known_ones_are(service: Service) -> None:
 def eventually(
     read: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = 10.0
 ) -> Any:
-    """What `read` gives, once it is as wanted: the journal is told without anybody waiting."""
+    """Poll `read` until `wanted` accepts its value: reports follow the answer to the journal."""
     deadline = time.monotonic() + seconds
     while not wanted(found := read()) and time.monotonic() < deadline:
         time.sleep(0.05)

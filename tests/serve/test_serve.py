@@ -35,7 +35,7 @@ def folder() -> Iterator[Path]:
 
 
 def states(url: str, ended: threading.Event) -> Iterator[str]:
-    """What /health says, from the first answer of the service's own on."""
+    """Return the states of /health, from the service's first own answer on."""
     deadline = time.monotonic() + START_S
     while not ended.is_set() and time.monotonic() < deadline:
         try:

@@ -1,6 +1,7 @@
-"""What a spot worker's program does to a real Ray of several nodes: after the cloud's notice,
-requests that run there are answered and Serve has moved. In a process of its own, for this one has
-a Ray.
+"""The program of spot workers on a real Ray of several nodes: after the cloud's notice, running
+requests are answered and Serve moves its replicas.
+
+It runs in a process of its own, because this one has a Ray already.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ class Running:
     logs: Path
 
     def lines(self, deployment: str) -> list[dict[str, Any]]:
-        """Log lines of all its replicas."""
+        """Return the log lines of all replicas."""
         files = self.logs.glob(f"replica_prelabel_{deployment}_*.log")
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
@@ -235,14 +235,14 @@ class TestTraces:
             counts = {stage: sum(span.name == stage for span in spans) for stage in STAGES}
             assert counts == dict.fromkeys(STAGES, 3)
 
-    def test_it_goes_on_the_trace_that_its_caller_began(self, running: Running) -> None:
+    def test_spans_belong_to_the_trace_of_the_caller(self, running: Running) -> None:
         ask(running.service, "called", *fresh(), traceparent=PARENT)
         spans = running.collector.of_request("called", {"request", "forward"})
         _, trace, parent, _ = PARENT.split("-")
         [request] = [span for span in spans if span.name == "request"]
         assert (request.trace, request.parent) == (trace, parent)
 
-    def test_a_caller_who_keeps_no_trace_gets_none(self, running: Running) -> None:
+    def test_a_caller_without_a_trace_gets_none(self, running: Running) -> None:
         ask(running.service, "unsampled", *fresh(), traceparent=f"{PARENT[:-2]}00")
         ask(running.service, "after", *fresh(), traceparent="no traceparent")
         spans = running.collector.of_request("after", {"request", "regions"})
@@ -283,7 +283,7 @@ assert not [name for name in sys.modules if name.startswith("opentelemetry.expor
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={}, check=True, timeout=120)
 
 
-def test_where_no_collector_answers_it_says_so_once_and_goes_on(
+def test_a_collector_that_does_not_answer_is_logged_once_and_delays_no_span(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     from prelabel.observability.otlp import OtlpTracer

@@ -28,7 +28,7 @@ SHOW_LABELS = "localStorage.setItem('labelStudio:settings', JSON.stringify({show
 
 
 class Annotator:
-    """Does what a person does, and takes a picture of the page after each step."""
+    """Uses the page as an annotator does, and takes a screenshot after each step."""
 
     def __init__(self, page: Page, url: str, screenshots: Path) -> None:
         self.page = page
@@ -139,7 +139,7 @@ def annotator_at(url: str, screenshots: Path) -> Iterator[Annotator]:
 
 
 def _fence_in(context: BrowserContext, url: str) -> list[str]:
-    """Addresses elsewhere that were asked for, and refused."""
+    """Refuse requests to other hosts; return the list of their addresses."""
     foreign: list[str] = []
 
     def decide(route: Route) -> None:

@@ -51,7 +51,10 @@ class Authority:
         self.path.write_bytes(self.certificate.public_bytes(PEM))
 
     def server(self, *names: str, begins: int = -1, ends: int = 1) -> ssl.SSLContext:
-        """What a server of these names needs. begins, ends: days from now."""
+        """Return the TLS context of a server of these names.
+
+        begins, ends: of its certificate, in days from now.
+        """
         key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
         names_of = x509.SubjectAlternativeName([_general_name(name) for name in names])
         signed = (

@@ -1,4 +1,4 @@
-"""What stands in the environment before Ray is loaded: this module loads nothing of it."""
+"""Ray's environment, set before Ray is imported: this module imports nothing of it."""
 
 import os
 import secrets
@@ -7,8 +7,9 @@ from tests.support.ray_environment import RAY_ENV
 
 
 def prepare() -> None:
-    """This process may talk to the clusters that it starts, and nobody else may. Their own
-    processes have it all already.
+    """Set a token, so that this process alone may talk to the clusters that it starts.
+
+    The clusters' processes inherit it.
     """
     os.environ.update(RAY_ENV)
     os.environ["RAY_AUTH_MODE"] = "token"

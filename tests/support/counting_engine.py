@@ -23,9 +23,9 @@ class Item:
 
 
 class CountingEngine:
-    """Finds four boxes for each phrase, with falling scores; counts what it is given.
+    """An engine that finds four boxes for each phrase, with falling scores, and counts its items.
 
-    chunk: most phrases of an item; broken: it fails on everything; seconds: that a pass takes.
+    chunk: most phrases of an item; broken: every pass fails; seconds: duration of a pass.
     """
 
     def __init__(self, chunk: int = 1000, *, broken: bool = False, seconds: float = 0) -> None:

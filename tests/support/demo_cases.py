@@ -1,4 +1,4 @@
-"""The demo pictures with their true boxes, and what counts as found."""
+"""The demo pictures with their true boxes, and the rule by which a box counts as found."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def load_cases() -> list[Case]:
 
 
 def labeling_config(labels: Iterable[str], controls: str = "") -> str:
-    """The tutorial's labeling config, with other labels, and control tags of one's own."""
+    """Return the tutorial's labeling config with other labels and additional control tags."""
     values = "\n".join(f'    <Label value="{label}"/>' for label in labels)
     return f"""<View>
   <Style>.lsf-main-content.lsf-requesting .prompt::before {{ content: ' loading...' }}</Style>
@@ -84,13 +84,13 @@ def boxes_of(result: Iterable[dict[str, Any]]) -> list[LabelledBox]:
 
 
 def found(truth: Iterable[LabelledBox], boxes: Iterable[LabelledBox]) -> list[LabelledBox]:
-    """Those of the truth that a box of the same label covers well."""
+    """Return the true boxes that a box of the same label covers with an IoU of at least `IOU`."""
     boxes = list(boxes)
     return [box for box in truth if any(_same(box, other) for other in boxes)]
 
 
 def complaints(config: str, prediction: dict[str, Any]) -> list[str]:
-    """What Label Studio's own check has against a prediction."""
+    """Return the errors that Label Studio's own validation finds in a prediction."""
     wanted = {key: prediction[key] for key in ("result", "score", "model_version")}
     referee = LabelInterface(config)
     return list(referee.validate_prediction(wanted, return_errors=True))  # type: ignore[no-untyped-call]

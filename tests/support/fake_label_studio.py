@@ -1,5 +1,6 @@
-"""A server that stands in Label Studio's place: of its API what the commands use, with the answers
-that the source of 1.23.2 gives. It asks backends for `/health` and `/setup`, as the real one does.
+"""A fake Label Studio: the part of its API that the commands use, with the answers of 1.23.2.
+
+It asks backends for `/health` and `/setup`, as the real one does.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ BLOCKED = "URL resolves to a reserved network address (block: 127.0.0.0/8)"
 
 
 def personal_token(exp: int = 8_000_000_000) -> str:
-    """A personal access token that ends then."""
+    """Return a personal access token that expires at this time."""
     parts: tuple[Json, ...] = ({"alg": "HS256"}, {"token_type": "refresh", "iat": 1, "exp": exp})
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
     return ".".join(part.rstrip("=") for part in encoded) + ".c2lnbmF0dXJl"
 
 
 class RefusedError(Exception):
-    """An answer that is none of the good ones."""
+    """The answer is an error."""
 
     def __init__(self, status: int, detail: str, errors: Json | None = None) -> None:
         super().__init__(detail)
@@ -176,7 +177,7 @@ class LabelStudio:
             )
 
     def _update_state(self, backend: Json) -> int:
-        """Ask the backend how it is; the status of its health, 0 where it does not answer."""
+        """Ask the backend for /health; return the status, 0 without an answer."""
         user, password = backend.get("basic_auth_user"), backend.get("basic_auth_pass")
         auth = (user, password) if user and password else None
         backend["state"] = "DI"
@@ -220,7 +221,7 @@ def _invalid(sentence: str) -> RefusedError:
 
 
 def _is_valid(url: str) -> bool:
-    """As Django sees it: the host is localhost, or has a dot."""
+    """Return True for an address that Django accepts: its host is localhost, or has a dot."""
     host = urlsplit(url).hostname or ""
     return host == "localhost" or "." in host
 

@@ -1,6 +1,6 @@
 """A real HTTP proxy on loopback: tunnels for CONNECT, and requests with a whole address.
 
-It knows names that are known nowhere else, and leads to loopback only.
+It resolves its own names, and connects to loopback only.
 """
 
 from __future__ import annotations

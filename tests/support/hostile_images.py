@@ -1,7 +1,7 @@
-"""Files that are no pictures, or worse ones, made when they are needed; and a process that decodes.
+"""Hostile picture files, built when they are needed, and a process that decodes them.
 
-Run as a module, it decodes each of them under a limit of memory and writes what came of it, one
-line of JSON each: so that what a broken defence lets in harms nobody else.
+Run as a module, it decodes each file under a limit of memory and writes one line of JSON each: a
+decoder without its defences would harm that process alone.
 """
 
 from __future__ import annotations
@@ -143,8 +143,9 @@ def jpeg_of_size(height: int, width: int) -> bytes:
 
 
 def hidden_scans(scans: int) -> bytes:
-    """Scans behind a marker that a decoder passes over, within a scan of restart intervals; who
-    takes what follows it for a length jumps over them all.
+    """Scans behind a marker that a decoder passes over, within a scan of restart intervals.
+
+    A parser that reads a length after the marker would skip all of them.
     """
     segments, place, plain = b"", 2, jpeg()
     while plain[place + 1] != 0xDA:
@@ -498,7 +499,7 @@ ALL: dict[str, Build] = {
 
 
 def outcomes() -> Iterator[dict[str, Any]]:
-    """What comes of each: its size or the sentence; seconds of work; the process's peak, MiB."""
+    """Yield each file's size or error, seconds of processor time, and growth of the peak in MiB."""
     for name, build in ALL.items():
         encoded = build()
         before, began = peak_mib(), time.process_time()

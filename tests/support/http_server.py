@@ -97,7 +97,7 @@ def serve(respond: Respond, tls: ssl.SSLContext | None = None) -> Iterator[Local
 
 @contextmanager
 def serve_raw(respond: Callable[[socket.socket], None]) -> Iterator[int]:
-    """The port of a server that writes whatever it likes."""
+    """Yield the port of a server that writes raw bytes."""
 
     def accept() -> None:
         while True:
@@ -126,10 +126,10 @@ def serve_raw(respond: Callable[[socket.socket], None]) -> Iterator[int]:
 
 @dataclass
 class Network:
-    """Names, what stands behind addresses, and who was connected to.
+    """A network of names and addresses, all of whose connections end on loopback.
 
-    No connection leaves loopback, whatever the code under test wants. A name maps to the answers
-    of its successive look-ups; the last one stays.
+    names: the answers of successive look-ups of a name; the last one repeats. behind: the port on
+    loopback for an address. connected, looked_up: the calls so far.
     """
 
     names: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)

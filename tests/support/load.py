@@ -1,4 +1,4 @@
-"""Clients that ask without a pause, and know what the answers must be."""
+"""Clients that send requests without a pause and check the answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CORRECT, RETRY, WRONG = "correct", "retry", "wrong"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a request. scores: those of the boxes, by which versions are told apart."""
+    """The outcome of a request. scores: of the boxes, which tell versions of the code apart."""
 
     began: float
     ended: float
@@ -39,7 +39,7 @@ class Answer:
 
 @dataclass
 class Client:
-    """One connection that is kept, as Label Studio keeps its."""
+    """A client with one keep-alive connection, as Label Studio has."""
 
     url: str
     _connection: HTTPConnection | None = None
@@ -66,7 +66,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """The next one is new."""
+        """Close the connection; the next request opens another one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -85,7 +85,7 @@ class Client:
 
 
 def predict_body(blocks: Sequence[Block], project: str = "1.1") -> dict[str, Any]:
-    """As Label Studio sends it."""
+    """Return a body as Label Studio sends it."""
     tasks = [
         {"id": i, "data": {"image": f"data:image/png;base64,{_base64(block.png())}"}}
         for i, block in enumerate(blocks)
@@ -100,8 +100,10 @@ def _base64(content: bytes) -> str:
 def judge(
     blocks: Sequence[Block], status: int, content: bytes
 ) -> tuple[str, str, tuple[float, ...]]:
-    """Verdict, reason and scores. An error that says to come again is no answer, but none that
-    misleads; a server's error of the whole request is one that Label Studio's users retry.
+    """Return verdict, reason and scores.
+
+    RETRY: the error asks for a retry, or the request failed as a whole, which Label Studio's users
+    retry. WRONG: any other error, or other boxes.
     """
     if status >= 500:
         return RETRY, f"{status}: {content[:200]!r}", ()
@@ -136,7 +138,7 @@ def _found(entry: dict[str, Any]) -> list[Block]:
 
 @dataclass
 class Load:
-    """So many clients, of whom every third asks for several pictures at once."""
+    """Concurrent clients; every third one asks for several pictures at once."""
 
     url: str
     clients: int = 6
@@ -170,15 +172,15 @@ class Load:
             answer = client.predict([Block.anywhere(randomness) for _ in range(pictures)])
             self.answers.append(answer)
             if answer.verdict != CORRECT:
-                time.sleep(0.2)  # nobody hammers at a service that fails
+                time.sleep(0.2)  # clients back off from a service that fails
         client.close()
 
     def count(self, verdict: str) -> int:
-        """Of all answers until now."""
+        """Return the number of answers with this verdict until now."""
         return Counter(answer.verdict for answer in self.answers)[verdict]
 
     def failures(self) -> list[str]:
-        """Why, and when after the first request."""
+        """Return the reasons of failures, with their time since the first request."""
         first = min((answer.began for answer in self.answers), default=0)
         return [
             f"{answer.verdict} after {answer.ended - first:.1f} s: {answer.reason}"

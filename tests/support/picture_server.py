@@ -1,4 +1,4 @@
-"""A web server with pictures, as they lie on someone's intranet."""
+"""A web server with pictures, as on an intranet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def picture_server(folder: Path) -> Iterator[str]:
-    """Its address; serves the folder on loopback."""
+    """Serve the folder on loopback; yield the address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

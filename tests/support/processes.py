@@ -23,8 +23,10 @@ STOP_TIMEOUT_S = 30
 
 
 def free_port() -> int:
-    """A port that nobody listens on now, on any address. Not of the range from which the kernel
-    takes ports for connections: it would give it away before somebody listens.
+    """Return a port that is free on all addresses.
+
+    It is outside of the ephemeral range, from which the kernel could assign it to a connection
+    before the caller listens.
     """
     while True:
         port = random.randrange(20_000, 30_000)
@@ -37,7 +39,7 @@ def free_port() -> int:
 def running(
     command: Sequence[str | Path], environment: Mapping[str, str], log: Path, health: str
 ) -> Iterator[None]:
-    """The command, from when `health` answers 200; everything it started is ended after.
+    """Run the command until the block ends, with all its children; enter once `health` answers 200.
 
     The command starts in the checkout, as a user would start it.
     """
@@ -71,7 +73,7 @@ def processes_with(variable: str, value: str) -> set[int]:
 
 
 def end_leftovers(variable: str, value: str) -> set[int]:
-    """Those of `processes_with` that outlived the time that stopping may take; killed now."""
+    """Kill those of `processes_with` that outlive STOP_TIMEOUT_S; return their ids."""
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while (left := processes_with(variable, value)) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -97,7 +99,7 @@ def _wait_until_up(
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End it as Ctrl-C does in a terminal, which signals the whole group; then make sure."""
+    """Interrupt the whole group, as Ctrl-C in a terminal does; kill it after STOP_TIMEOUT_S."""
     _signal_group(server.pid, signal.SIGINT)
     with suppress(subprocess.TimeoutExpired):
         server.wait(STOP_TIMEOUT_S)

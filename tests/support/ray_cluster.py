@@ -35,7 +35,7 @@ PATIENCE_S = 180
 
 
 def wait_for(what: str, truth: Callable[[], object], patience_s: float = PATIENCE_S) -> float:
-    """Seconds until it is true."""
+    """Wait until the condition is true; return the seconds."""
     began = time.monotonic()
     while not truth():
         if time.monotonic() - began > patience_s:
@@ -98,16 +98,16 @@ class Node:
 
     @property
     def runs(self) -> bool:
-        """Whether its command still does."""
+        """True while the node's command runs."""
         return self._process.poll() is None
 
     def end(self) -> None:
-        """At once and without a word, as a machine that is withdrawn."""
+        """Kill the node at once, as a machine that is withdrawn."""
         end(self._process)
 
 
 def end(leader: subprocess.Popen[bytes]) -> None:
-    """All processes of the session that it leads."""
+    """Kill all processes of the session."""
     deadline = time.monotonic() + 30
     while left := processes(leader.pid):
         for process in left:
@@ -127,7 +127,7 @@ def _kill(process: int) -> None:
 
 @dataclass
 class Cluster:
-    """A head with CPUs, and nodes with a GPU each that is none."""
+    """A head with CPUs, and nodes with a fake GPU each."""
 
     folder: Path
     environment: dict[str, str]
@@ -137,21 +137,21 @@ class Cluster:
 
     @property
     def address(self) -> str:
-        """Of Ray's control store."""
+        """Address of Ray's control store."""
         return f"{ray.util.get_node_ip_address()}:{self.gcs_port}"  # type: ignore[no-untyped-call]
 
     @property
     def url(self) -> str:
-        """Of the service."""
+        """Address of the service."""
         return f"http://127.0.0.1:{self.http_port}"
 
     @property
     def log(self) -> Path:
-        """What the nodes' commands say."""
+        """File with the output of the nodes' commands."""
         return self.folder / "nodes.log"
 
     def start_head(self, *arguments: str) -> Node:
-        """cluster.yaml's, smaller. It knows nothing of one before it, as a new machine."""
+        """Start a smaller head of cluster.yaml's kind, without the files of an earlier one."""
         self.environment["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="head-", dir=self.folder)
         return self._start(
             "--head",
@@ -164,13 +164,13 @@ class Cluster:
         )
 
     def add_node(self) -> Node:
-        """One that holds a detector."""
+        """Start a node that holds a detector."""
         wait_for("Ray's control store listens", lambda: _listens(self.gcs_port))
         role = "--labels=prelabel/role=detector"
         return self._start(f"--address={self.address}", role, "--num-cpus=2", "--num-gpus=1")
 
     def remove(self, node: Node) -> None:
-        """It is gone at once."""
+        """Kill a node at once."""
         node.end()
         self.nodes.remove(node)
 
@@ -189,7 +189,7 @@ class Cluster:
         return node
 
     def wait(self) -> None:
-        """Until all nodes belong to the cluster."""
+        """Wait until all nodes belong to the cluster."""
         wait_for("the nodes belong to the cluster", lambda: self._alive() == len(self.nodes))
 
     def _is_there(self, node: Node) -> bool:
@@ -206,7 +206,7 @@ class Cluster:
         return self.titled(f"ray::ServeReplica:prelabel:{deployment}")
 
     def titled(self, start: str) -> dict[int, Node]:
-        """Processes whose title starts so."""
+        """Return the processes whose title has this prefix, with their nodes."""
         return {
             process: node
             for node in self.nodes
@@ -216,7 +216,7 @@ class Cluster:
 
     @contextmanager
     def driver(self) -> Iterator[None]:
-        """This process belongs to the cluster."""
+        """Connect this process to the cluster until the block ends."""
         ours = signal.getsignal(signal.SIGTERM)
         ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         try:
@@ -226,7 +226,7 @@ class Cluster:
             signal.signal(signal.SIGTERM, ours)  # Ray has put its own there
 
     def deploy(self, config: dict[str, Any]) -> None:
-        """As `serve deploy` does it, until all runs."""
+        """Deploy as `serve deploy` does; return once the application runs."""
         config = config | {"http_options": config["http_options"] | {"port": self.http_port}}
         with self.driver():
             serve.start(
@@ -238,13 +238,13 @@ class Cluster:
             wait_for("the application runs", _runs)
 
     def last_words(self) -> str:
-        """Of the nodes' commands, and of Serve's controller."""
+        """Return the tails of the logs of the nodes' commands and of Serve's controller."""
         serve_logs = self.folder.glob("head-*/ray/session_2*/logs/serve/controller*.log")
         logs = [self.log, *sorted(serve_logs)]
         return "\n".join(f"{log}:\n{log.read_text()[-4000:]}" for log in logs if log.exists())
 
     def end(self) -> None:
-        """All of it, with its files."""
+        """Kill all nodes and remove their files."""
         for node in self.nodes:
             node.end()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -252,10 +252,10 @@ class Cluster:
 
 @contextmanager
 def cluster(environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
-    """A cluster without nodes yet; beside others on this machine."""
+    """Yield a cluster without nodes, separate from other Rays on this machine."""
     folder = Path(tempfile.mkdtemp(prefix="nodes-", dir="/tmp"))  # paths of sockets are short
     own = {**beside_others(folder), "PYTHONPATH": f"{folder}:{ROOT}"}
-    # Who is told to end ends as after Ctrl-C, and so ends the nodes first.
+    # SIGTERM raises KeyboardInterrupt here, so that the nodes are ended before this process.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     made = Cluster(folder, {**os.environ, **own, **(environment or {})})
     try:
@@ -297,6 +297,6 @@ def production_config(
 
 
 def steady_config(**changes: object) -> dict[str, object]:
-    """Of `steady`."""
+    """Return the config of the `steady` fixture."""
     fixed = {"min_replicas": DETECTORS, "max_replicas": DETECTORS}
     return production_config(detector=fixed, **changes)  # type: ignore[arg-type]

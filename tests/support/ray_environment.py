@@ -1,5 +1,6 @@
-"""What Ray reads from the environment, for tests that start one beside others. Nothing of Ray is
-loaded here.
+"""Ray's environment variables, for tests that start a Ray beside others.
+
+This module does not import Ray.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _PORTS = ("FALLBACK_PROXY_HTTP", "HAPROXY_METRICS", "HAPROXY_STATS")
 
 
 def beside_others(folder: Path) -> dict[str, str]:
-    """The files and ports that Ray and HAProxy else have in common with others on this machine."""
+    """Return variables for files and ports that Rays on one machine would share otherwise."""
     proxy = folder / "haproxy"
     return {
         "RAY_TMPDIR": str(folder),

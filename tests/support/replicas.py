@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def replicas() -> dict[Path, str]:
-    """Folders in /proc of the replicas of this session's Ray, by what runs in them."""
+    """Return folders in /proc of the replicas of this session's Ray, with their deployments."""
     fathers = {}
     names = {}
     for folder in Path("/proc").glob("[0-9]*"):

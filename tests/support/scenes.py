@@ -32,6 +32,6 @@ _NUMBERS = itertools.count()
 
 
 def fresh(count: int = 1, size: tuple[int, int] = (640, 480)) -> list[str]:
-    """The scene, so many times, each a file that nobody has sent: no result is kept for it."""
+    """Return copies of the scene, each a new file, for which no result is cached."""
     picture = encoded(scene(size))
     return [data_uri(picture + b"%d" % next(_NUMBERS)) for _ in range(count)]

@@ -2,7 +2,7 @@
 
 Usage: `python -m tests.support.serve_process CONFIG`.
 
-It says where Serve's logs are, once all runs, and goes when its input ends.
+It prints the folder of Serve's logs once the applications run, and ends when its input ends.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ def shipped_config() -> dict[str, Any]:
 
 
 def environment(folder: str) -> dict[str, str]:
-    """As `make serve` has it, with files and ports of its own."""
+    """Return the environment of `make serve`, with files and ports of its own."""
     return {**os.environ, **RAY_ENV, **beside_others(Path(folder))}
 
 
 @contextmanager
 def serving(config: dict[str, Any], variables: dict[str, str] | None = None) -> Iterator[Path]:
-    """Serve's logs, while the applications run. variables: more of the environment."""
+    """Run the applications until the block ends; yield the folder of Serve's logs.
+
+    variables: more of the environment.
+    """
     with tempfile.TemporaryDirectory(prefix="pre-", dir="/tmp") as folder:  # sockets' paths
         command = [sys.executable, "-m", "tests.support.serve_process", json.dumps(config)]
         with (

@@ -17,7 +17,7 @@ from tests.support.processes import end_leftovers, free_port, running
 
 @contextmanager
 def service_running(environment: Mapping[str, str], folder: Path, log: Path) -> Iterator[str]:
-    """Its address. At the end, no process of its Ray is left."""
+    """Run the service until the block ends; yield its address. Fail if a process is left."""
     port = free_port()
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     config["http_options"]["port"] = port

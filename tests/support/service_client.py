@@ -18,7 +18,7 @@ CONFIG = """<View>
 
 @dataclass
 class Service:
-    """A running application, asked as Label Studio asks."""
+    """A running application, which gets requests as Label Studio sends them."""
 
     url: str
     session: requests.Session = field(default_factory=requests.Session)

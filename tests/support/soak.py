@@ -1,4 +1,4 @@
-"""Hours of ordinary work in some minutes: does the service leak, or become slower?
+"""A soak test: steady mixed work, in search of leaks and slowness.
 
 `python -m tests.support.soak --minutes 30` exits with what is wrong. After a warm-up, in which all
 caches fill, it compares the beginning with the end: the replicas' memory, the objects in Ray's
@@ -65,7 +65,7 @@ class Figures:
     requests: int = 0
 
     def growth(self) -> dict[str, tuple[float, float]]:
-        """Of each replica: MiB in the beginning, and the share that came to it."""
+        """Return each replica's MiB at the beginning, and its growth as a share."""
         found = {}
         for name in self.rss[0]:
             sizes = [sample[name] for sample in self.rss if name in sample]
@@ -88,17 +88,17 @@ class Figures:
         return statistics.median(windows[:third]), statistics.median(windows[-third:])
 
     def drift(self) -> float:
-        """By what share requests became slower than the machine did."""
+        """Return the share by which requests became slower, less the machine's own drift."""
         (first, last), (before, after) = self.thirds(1), self.thirds(2)
         return (last / first) / (after / before) - 1
 
     @property
     def is_long(self) -> bool:
-        """Whether the times can be judged."""
+        """True if there are enough windows to judge the times."""
         return len(self.windows()) >= 3 * LEAST_WINDOWS
 
     def faults(self) -> list[str]:
-        """What is wrong; empty where nothing is."""
+        """Return the faults; none for a sound service."""
         found = [
             f"{name} grew by {share:.1%}"
             for name, (_, share) in self.growth().items()
@@ -114,7 +114,7 @@ class Figures:
         return found
 
     def report(self) -> str:
-        """For a person."""
+        """Return the figures as text."""
         (first, last), (before, after) = self.thirds(1), self.thirds(2)
         memory = [
             f"  {name}: {size:.0f} MiB, {share:+.2%}"
@@ -138,7 +138,7 @@ class Figures:
 
 
 class Work:
-    """What annotators do and bring along."""
+    """The requests of annotators."""
 
     def __init__(self, url: str) -> None:
         self._client = Client(url)
@@ -206,7 +206,7 @@ class Work:
 
 
 def soak(minutes: float, import_path: str = "serve_app:build_app") -> Figures:
-    """So many of them, after the warm-up."""
+    """Run the work for some minutes, after the warm-up; return the figures."""
     with cluster() as service, ExitStack() as stack:
         service.start_head("--num-cpus=2")
         service.wait()
@@ -229,7 +229,7 @@ def soak(minutes: float, import_path: str = "serve_app:build_app") -> Figures:
 
 
 def _config(import_path: str) -> dict[str, Any]:
-    """serve_config.yaml's, which this machine alone can reach."""
+    """Return serve_config.yaml's config on loopback."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     application = config["applications"][0]
     application["import_path"] = import_path
@@ -250,14 +250,14 @@ def _work_until(work: Work, end: float) -> list[tuple[float, float, float]]:
 
 
 def yardstick_s() -> float:
-    """Seconds that this machine takes now for what is always the same, a hundredth or two."""
+    """Return the seconds of a fixed piece of work, 10 to 20 ms: the speed of the machine now."""
     began = time.perf_counter()
     hashlib.sha512(bytes(8 * MIB)).digest()
     return time.perf_counter() - began
 
 
 def _rss(service: Cluster) -> dict[str, int]:
-    """Resident bytes of the replicas."""
+    """Return the resident bytes of the replicas."""
     found = {}
     for process, title in service.nodes[0].processes().items():
         if title.startswith("ray::ServeReplica:prelabel:"):
@@ -268,7 +268,7 @@ def _rss(service: Cluster) -> dict[str, int]:
 
 
 def _objects(service: Cluster) -> int:
-    """How many Ray's store holds."""
+    """Return the number of objects in Ray's store."""
     with service.driver():
         state = internal_api.get_state_from_address(ray.get_runtime_context().gcs_address)  # type: ignore[no-untyped-call]
         count: int = internal_api.get_memory_info_reply(state).store_stats.num_local_objects  # type: ignore[no-untyped-call]

@@ -34,7 +34,7 @@ PHRASES = ("red circle", "blue square", "cat")
 
 
 def random_model(structure: dict[str, Any], *, mm: bool = True, **more: Any) -> PreTrainedModel:
-    """Every head and every layer norm has values of its own, so that none can stand for another."""
+    """Return a model whose heads and layer norms all differ, so that a mix-up shows."""
     torch.manual_seed(0)
     swin = SwinConfig(  # type: ignore[call-arg]
         image_size=32 * structure["window"],

@@ -13,8 +13,8 @@ CANARY = "canary-token-0123456789abcdef0123456789ab"
 
 @dataclass
 class Web:
-    """A web server on loopback: /data/... wants the token, /missing is not there, /data/away/...
-    is elsewhere. seen: paths, and their Authorization; heard: all headers, in the same order.
+    """A web server on loopback: /data/... needs the token, /missing gives 404, /data/away/...
+    redirects. seen: paths, and their Authorization; heard: all headers, in the same order.
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""What the tests of training share: the world, and drawings that need no registry."""
+"""Fixtures of the tests of training: the world, and drawings that need no registry."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_repeated_scenes_hold_a_few_concepts_several_times(world: World, blots: 
     )
 
 
-def test_strangers_are_never_there(world: World, blots: Sprites) -> None:
+def test_phrases_of_absent_things_have_no_box(world: World, blots: Sprites) -> None:
     for scene in scenes(world, blots, SceneKind(unknown_words=1.0), 20):
         strange = [i for i, phrase in enumerate(scene.phrases) if phrase in ("zebra", "window")]
         assert not set(strange) & set(scene.labels.tolist())

@@ -1,4 +1,4 @@
-"""Training: it learns, is killed, goes on as if nothing had happened, and ends in a model."""
+"""Training learns, resumes after a kill with the same results, and ends in a checkpoint."""
 
 import json
 import os

@@ -38,7 +38,7 @@ def test_plurals() -> None:
     ]
 
 
-def test_every_wording_is_within_the_vocabulary_and_strangers_are_not(
+def test_every_wording_is_within_the_vocabulary_and_other_words_are_not(
     world: World, vocabulary: Vocabulary
 ) -> None:
     for wording in world.wordings:

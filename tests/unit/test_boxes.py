@@ -82,7 +82,7 @@ def test_nms_spares_boxes_of_other_groups() -> None:
     assert len(nms(boxes, np.array([0.5, 0.7]), np.array([0, 1]), 0.5, 9)) == 2
 
 
-def test_a_suppressed_box_suppresses_nobody() -> None:
+def test_a_suppressed_box_suppresses_no_other_box() -> None:
     # a chain: b overlaps a, c overlaps b but not a
     boxes = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]], dtype=float)
     kept = nms(boxes, np.array([0.9, 0.8, 0.7]), np.zeros(3, dtype=np.int64), 0.3, 9)

@@ -136,7 +136,7 @@ def test_a_request_of_one_task_does_not_wait_for_bulk_requests_and_these_share()
     assert [query.urgent for query in world.queries].count(True) == 1
 
 
-def test_a_failed_task_costs_its_neighbours_nothing() -> None:
+def test_a_failed_task_does_not_affect_the_other_tasks() -> None:
     entries, _ = predict(request(["0.01", "missing", "0.02"]))
     assert widths(entries) == [1, None, 2]
     assert entries[1] == {
@@ -250,7 +250,7 @@ def test_an_unusable_config_is_an_error_for_each_task() -> None:
     assert [entry["error_type"] for entry in entries] == ["LabelingConfigError"] * 2
 
 
-def test_what_is_no_task_costs_its_neighbours_nothing() -> None:
+def test_an_invalid_task_does_not_affect_the_other_tasks() -> None:
     body = PredictRequest.model_validate(
         {
             "tasks": [

@@ -1,4 +1,4 @@
-"""What holds for whatever comes in: any labels, any boxes, any picture."""
+"""Properties that hold for any labels, any boxes and any picture."""
 
 import string
 from typing import Any

@@ -35,7 +35,7 @@ _SMALL = re.compile(r"/someone/tiny/resolve/(?:main|" + COMMIT + r")/config\.jso
 
 @dataclass
 class Hub:
-    """What the server shall do, and what it was asked."""
+    """The state of the server, and the requests that it received."""
 
     weights: bytes = WEIGHTS
     stall: bool = False
@@ -181,7 +181,7 @@ def test_download_is_whole_verified_and_locked(hub: Hub, tmp_path: Path) -> None
     assert lock.files["config.json"].sha256 == hashlib.sha256(CONFIG).hexdigest()
 
 
-def test_second_download_asks_nobody(hub: Hub, tmp_path: Path) -> None:
+def test_a_second_download_sends_no_request(hub: Hub, tmp_path: Path) -> None:
     card, models = write_card(tmp_path), tmp_path / "models"
     run(hub, card, models)
     hub.asked.clear()
@@ -279,7 +279,7 @@ def test_damaged_installation_is_replaced(hub: Hub, tmp_path: Path) -> None:
     assert list(models.iterdir()) == [models / "tiny"]
 
 
-def test_files_that_nobody_vouches_for_are_fetched_again(hub: Hub, tmp_path: Path) -> None:
+def test_files_without_a_hash_are_fetched_again(hub: Hub, tmp_path: Path) -> None:
     card, models = write_card(tmp_path, sha256="null"), tmp_path / "models"
     folder = models / "tiny"
     folder.mkdir(parents=True)

@@ -219,7 +219,7 @@ def test_a_project_that_is_not_there(service: str) -> None:
         connected(LabelStudio(), service, project=4)
 
 
-def test_a_user_who_may_not_connect(service: str) -> None:
+def test_a_user_without_the_permission_to_connect(service: str) -> None:
     assert "Take the token of a user who may" in failure(LabelStudio(may_connect=False), service)
 
 

@@ -103,7 +103,7 @@ def world() -> Iterator[World]:
 
 
 def assert_only(status: Status, check: str, found: dict[str, Finding]) -> str:
-    """That this check alone has this status, and none a worse one; its sentence."""
+    """Assert that this check alone has this status, and none a worse one; return its sentence."""
     assert [f.check for f in found.values() if f.status is status] == [check], found
     others = {f.status for f in found.values() if f.check != check}
     assert others <= {Status.OK, Status.SKIPPED}, found

@@ -1,4 +1,4 @@
-"""What the doctor says of proxies and CAs, here and where the service runs."""
+"""The doctor's findings about proxies and CAs, here and where the service runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def studio() -> LabelStudio:
 
 @pytest.fixture
 def proxy(studio: LabelStudio) -> Iterator[ForwardProxy]:
-    """Through which alone http://studio.example is reached."""
+    """The only proxy that reaches http://studio.example."""
     proxy = ForwardProxy()
     with serve(studio.respond) as server, proxying(proxy):
         proxy.behind["studio.example:80"] = server.port

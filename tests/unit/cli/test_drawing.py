@@ -10,7 +10,7 @@ GREY = (128, 128, 128)
 
 
 def changed(boxes: list[DrawnBox], size: tuple[int, int] = (200, 100)) -> Any:
-    """Where a drawn picture differs from the blank one, [H, W]."""
+    """Return the mask of the pixels that drawing changes, [H, W]."""
     blank = Image.new("RGB", size, GREY)
     drawn = np.asarray(draw_boxes(blank, boxes))
     assert drawn.shape == (size[1], size[0], 3)

@@ -1,5 +1,6 @@
-"""What becomes of a command's processes, whichever way it ends. `prelabel serve` with the service:
-tests/serve/test_serve.py.
+"""The supervisor ends a command's processes, whichever way it ends itself.
+
+tests/serve/test_serve.py has `prelabel serve` with the service.
 """
 
 from __future__ import annotations

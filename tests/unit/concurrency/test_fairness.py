@@ -50,7 +50,7 @@ def test_a_small_request_does_not_wait_for_a_large_one() -> None:
 
 
 @pytest.mark.parametrize("waiting", [1, 2])
-def test_who_goes_away_gives_his_turn_to_the_next(waiting: int) -> None:
+def test_a_cancelled_waiter_passes_its_turn_on(waiting: int) -> None:
     async def run() -> None:
         turns = FairSemaphore(1)
         hold = asyncio.Event()

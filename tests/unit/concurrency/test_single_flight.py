@@ -10,7 +10,7 @@ from prelabel.concurrency.single_flight import SingleFlightCache
 
 
 def concurrent(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run an async test; nothing in here takes a second."""
+    """Run an async test. Its time-out only ends a test that hangs."""
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -20,7 +20,7 @@ def concurrent(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., 
 
 
 class Worker:
-    """Work that waits to be let go, and counts how often it was begun and cancelled."""
+    """A computation that waits for `release`, and counts its starts and cancellations."""
 
     def __init__(self, value: str = "result", error: Exception | None = None) -> None:
         self.value, self.error = value, error
@@ -69,7 +69,7 @@ async def settle() -> None:
 
 
 @concurrent
-async def test_the_second_to_ask_gets_the_first_one_s_result() -> None:
+async def test_a_second_lookup_returns_the_cached_result() -> None:
     results, worker = cache(), Worker()
     worker.go.set()
     assert [await results.get("key", worker) for _ in range(3)] == ["result"] * 3
@@ -78,7 +78,7 @@ async def test_the_second_to_ask_gets_the_first_one_s_result() -> None:
 
 
 @concurrent
-async def test_who_asks_meanwhile_waits_for_the_same_work() -> None:
+async def test_concurrent_callers_share_one_computation() -> None:
     results, worker = cache(), Worker()
     waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(3)]
     await settle()
@@ -88,7 +88,7 @@ async def test_who_asks_meanwhile_waits_for_the_same_work() -> None:
 
 
 @concurrent
-async def test_who_hurries_does_not_wait_for_slow_work_and_both_are_served() -> None:
+async def test_an_urgent_caller_does_not_wait_for_a_slow_computation_and_both_get_results() -> None:
     results, slow, quick = cache(), Worker("slow"), Worker("quick")
     first = asyncio.create_task(results.get("key", slow, rank="bulk"))
     second = asyncio.create_task(results.get("key", quick, rank="urgent"))
@@ -101,7 +101,7 @@ async def test_who_hurries_does_not_wait_for_slow_work_and_both_are_served() -> 
 
 
 @concurrent
-async def test_an_error_reaches_all_who_wait_and_is_not_kept() -> None:
+async def test_an_error_reaches_every_waiting_caller_and_is_not_cached() -> None:
     results, worker = cache(), Worker(error=ValueError("broken"))
     waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
     await settle()
@@ -112,7 +112,7 @@ async def test_an_error_reaches_all_who_wait_and_is_not_kept() -> None:
 
 
 @concurrent
-async def test_who_goes_away_leaves_the_work_to_the_others() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_shared_computation() -> None:
     results, worker = cache(), Worker()
     leaving, staying = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
     await settle()
@@ -124,7 +124,7 @@ async def test_who_goes_away_leaves_the_work_to_the_others() -> None:
 
 
 @concurrent
-async def test_work_that_nobody_waits_for_is_cancelled_and_begun_anew_for_the_next() -> None:
+async def test_a_computation_without_callers_is_cancelled_and_started_anew_for_the_next() -> None:
     results, worker = cache(), Worker()
     waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
     await settle()
@@ -138,7 +138,7 @@ async def test_work_that_nobody_waits_for_is_cancelled_and_begun_anew_for_the_ne
 
 
 @concurrent
-async def test_who_asks_just_after_the_last_left_gets_work_that_is_alive() -> None:
+async def test_a_caller_that_follows_a_cancelled_one_gets_a_new_computation() -> None:
     results, worker = cache(), Worker()
     leaving = asyncio.create_task(results.get("key", worker))
     await settle()
@@ -151,7 +151,7 @@ async def test_who_asks_just_after_the_last_left_gets_work_that_is_alive() -> No
 
 
 @concurrent
-async def test_the_least_recently_used_are_dropped_above_the_limit() -> None:
+async def test_the_least_recently_used_entries_are_evicted_above_the_limit() -> None:
     results = cache(max_bytes=3 * ENTRY + 10)
     for key in "abc":
         await kept(results, key, "xxx")
@@ -163,7 +163,7 @@ async def test_the_least_recently_used_are_dropped_above_the_limit() -> None:
 
 
 @concurrent
-async def test_what_is_larger_than_the_limit_is_not_kept_and_drops_nothing() -> None:
+async def test_a_result_larger_than_the_limit_is_not_cached_and_evicts_nothing() -> None:
     results = cache(max_bytes=ENTRY + 10)
     await kept(results, "s", "xxx")
     await kept(results, "l", "x" * 11)
@@ -172,7 +172,7 @@ async def test_what_is_larger_than_the_limit_is_not_kept_and_drops_nothing() -> 
 
 
 @concurrent
-async def test_a_limit_of_zero_keeps_nothing_but_shares_what_is_under_way() -> None:
+async def test_a_limit_of_zero_caches_nothing_but_coalesces_concurrent_calls() -> None:
     results, worker = cache(max_bytes=0), Worker()
     waiting = [asyncio.create_task(results.get("key", worker)) for _ in range(2)]
     await settle()
@@ -184,7 +184,7 @@ async def test_a_limit_of_zero_keeps_nothing_but_shares_what_is_under_way() -> N
 
 
 @concurrent
-async def test_what_is_too_old_is_done_again() -> None:
+async def test_expired_entries_are_computed_again() -> None:
     now = [1000.0]
     results = cache(max_age_s=60, clock=lambda: now[0])
     await kept(results, "k", "xxx")
@@ -196,7 +196,7 @@ async def test_what_is_too_old_is_done_again() -> None:
 
 
 @concurrent
-async def test_what_is_too_old_makes_room_though_nobody_asks_for_it() -> None:
+async def test_expired_entries_are_evicted_without_a_lookup() -> None:
     now = [1000.0]
     results = cache(max_age_s=60, clock=lambda: now[0])
     for key in "abc":
@@ -207,7 +207,7 @@ async def test_what_is_too_old_makes_room_though_nobody_asks_for_it() -> None:
 
 
 @concurrent
-async def test_empty_results_under_long_keys_take_room_too() -> None:
+async def test_long_keys_count_towards_the_limit() -> None:
     results = cache(max_bytes=100_000)
     for i in range(1000):
         await kept(results, (f"{i}" + "x" * 1000, i), "")
@@ -215,7 +215,7 @@ async def test_empty_results_under_long_keys_take_room_too() -> None:
 
 
 @concurrent
-async def test_work_that_began_before_a_clearing_is_neither_kept_nor_joined() -> None:
+async def test_a_computation_from_before_a_clear_is_neither_cached_nor_shared() -> None:
     results, before = cache(), Worker("before")
     asking = asyncio.create_task(results.get("key", before))
     await settle()
@@ -229,7 +229,7 @@ async def test_work_that_began_before_a_clearing_is_neither_kept_nor_joined() ->
 
 
 @concurrent
-async def test_what_was_cleared_is_done_again() -> None:
+async def test_cleared_entries_are_computed_again() -> None:
     results = cache()
     await kept(results, "key", "xxx")
     results.clear()
@@ -239,7 +239,7 @@ async def test_what_was_cleared_is_done_again() -> None:
 
 @pytest.mark.parametrize("times", [1, 2])
 @concurrent
-async def test_sizes_add_up_where_two_ranks_keep_the_same_key(times: int) -> None:
+async def test_the_size_counts_a_key_once_when_both_ranks_store_it(times: int) -> None:
     results = cache()
     workers = [Worker("xxx") for _ in range(2)]
     for _ in range(times):

@@ -1,4 +1,4 @@
-"""Secrets that are easy to find again: they stand in no log line, no answer, no foreign request.
+"""Secrets that are easy to find again are in no log line, no answer and no foreign request.
 
 The whole library is driven, around a service of its own, through what can go wrong. Label Studio
 and a foreign host are servers on loopback that write down all that they get.
@@ -107,7 +107,7 @@ def environment(studio: LocalServer, token: str, redis_port: int) -> Environment
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """Where nobody listens: bound, so that nobody else can."""
+    """A port without a listener; it stays bound, so that no other process can listen there."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield int(bound.getsockname()[1])
@@ -148,7 +148,7 @@ def predict_body(studio: LocalServer, project: str | None) -> dict[str, Any]:
 
 
 def drive(service: LocalService, studio: LocalServer) -> Iterator[httpx.Response]:
-    """What can go wrong, asked for."""
+    """Send requests that fail in every way."""
     known = {"Authorization": f"Basic {BASIC}", "Content-Type": "application/json"}
     for body in (predict_body(studio, None), predict_body(studio, "1.1"), {"tasks": 5}, {}):
         yield service.ask("POST", "/predict", json.dumps(body).encode(), known)
@@ -204,7 +204,7 @@ def test_canaries_stay_where_they_belong(
     assert not found_in(capfd.readouterr())
 
 
-def test_a_redis_that_repeats_what_it_is_told_shows_it_to_nobody(
+def test_a_redis_error_that_repeats_the_password_is_not_shown(
     studio: LocalServer, network: Network, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""Errors between deployments, as Ray hands them on."""
+"""Calls between deployments: answers, errors as Ray raises them, and what is pickled."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_defect_stays_a_defect() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("failure", [None, RuntimeError("it went away")])
-def test_nobody_waits_for_what_a_replica_does_behind_its_answer(failure: Exception | None) -> None:
+def test_a_call_returns_the_answer_before_the_stream_ends(failure: Exception | None) -> None:
     async def scenario() -> list[dict[str, Any]]:
         unheard: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, what: unheard.append(what))
@@ -101,7 +101,7 @@ def test_nobody_waits_for_what_a_replica_does_behind_its_answer(failure: Excepti
         assert not stream.ended
         stream.may_end.set()
         await asyncio.sleep(0.05)
-        assert stream.ended, "a stream that nobody hears out is cancelled"
+        assert stream.ended, "an abandoned stream is cancelled"
         gc.collect()
         return unheard
 

@@ -85,7 +85,7 @@ def service() -> LocalService:
 
 
 def post_large(service: LocalService, path: str, body: object) -> httpx.Response:
-    """The answer, which took its time and memory within limits."""
+    """Return the answer; assert bounds on processor time and memory."""
     encoded = json.dumps(body).encode()
     tracemalloc.start()
     began = time.process_time()
@@ -102,7 +102,7 @@ def post_large(service: LocalService, path: str, body: object) -> httpx.Response
 def post(
     service: LocalService, path: str, body: bytes, headers: dict[str, str] = JSON
 ) -> httpx.Response:
-    """The answer, which is short, of the one form, and no 5xx."""
+    """Return the answer; assert that it is short, no 5xx, and that errors have the usual form."""
     answer = service.ask("POST", path, body, headers)
     assert answer.status_code < 500, answer.text[:500]
     assert len(answer.content) < 20_000 + 1000 * body.count(b'"data"')
@@ -251,7 +251,7 @@ def test_of_a_name_that_stands_twice_the_last_one_counts(path: str, service: Loc
     assert doubled.status_code < 300
 
 
-def test_half_a_character_costs_its_neighbours_nothing(service: LocalService) -> None:
+def test_half_a_character_does_not_affect_the_other_tasks(service: LocalService) -> None:
     labels = '<RectangleLabels name="l" toName="i" value="$labels"/>'
     config = f'<View><Image name="i" value="$image"/>{labels}</View>'
     inline = "data:image/png;base64," + base64.b64encode(png((8, 8))).decode()

@@ -1,11 +1,11 @@
-"""What is told to Ray, and when."""
+"""The buffer of metric updates."""
 
 import asyncio
 
 from deployments.metrics import MetricBuffer
 
 
-def test_figures_are_told_in_order_and_not_while_somebody_waits() -> None:
+def test_metrics_are_flushed_in_order_and_not_within_the_call() -> None:
     async def run() -> None:
         told: list[object] = []
         later = MetricBuffer(0.01)
@@ -21,7 +21,7 @@ def test_figures_are_told_in_order_and_not_while_somebody_waits() -> None:
     asyncio.run(run())
 
 
-def test_a_figure_that_ray_refuses_costs_no_other() -> None:
+def test_a_metric_that_ray_refuses_does_not_affect_the_others() -> None:
     async def run() -> None:
         told: list[object] = []
         later = MetricBuffer(0.01)

@@ -49,7 +49,7 @@ async def submit_while_busy(
     return first, rest
 
 
-def test_what_arrives_during_a_forward_becomes_one_batch() -> None:
+def test_items_that_arrive_during_a_pass_become_one_batch() -> None:
     model = Recorder(seconds=0.05)
 
     async def scenario() -> None:
@@ -73,7 +73,7 @@ def test_batches_respect_the_limit_and_the_order_of_arrival() -> None:
     assert model.batches == [[1], [2, 3], [4, 5], [6]]
 
 
-def test_what_is_urgent_goes_first_and_waits_for_nothing_that_is_not() -> None:
+def test_urgent_items_go_first_in_a_batch_of_their_own() -> None:
     model = Recorder(seconds=0.02)
 
     async def scenario() -> None:
@@ -99,7 +99,7 @@ def test_only_items_of_one_bucket_share_a_batch_and_the_oldest_goes_first() -> N
     assert model.batches == [[1], [2, 4], [3, 5]]
 
 
-def test_one_bad_item_harms_no_neighbour() -> None:
+def test_one_bad_item_does_not_affect_its_batch() -> None:
     model = Recorder(seconds=0.02)
 
     async def scenario() -> Any:
@@ -113,7 +113,7 @@ def test_one_bad_item_harms_no_neighbour() -> None:
     assert "tensor" not in str(bad)
 
 
-def test_our_own_errors_reach_the_caller_as_they_are() -> None:
+def test_prelabel_errors_reach_the_caller_unchanged() -> None:
     async def scenario() -> None:
         await BatchGate(Recorder(), max_batch_size=8).submit("refused", 0)
 
@@ -232,7 +232,7 @@ def test_open_loop_at_twice_the_unbatched_capacity_stays_prompt() -> None:
     assert statistics.mean(sizes) > 2
 
 
-def test_a_batch_is_no_longer_than_its_time_where_items_are_slow(
+def test_slow_items_make_smaller_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now_s = 0.0
@@ -327,7 +327,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_loses_nothing(
     )
 
 
-def test_an_item_that_does_not_fit_alone_says_so_and_harms_nobody() -> None:
+def test_an_item_that_does_not_fit_alone_fails_alone() -> None:
     class Device(Recorder):
         def __call__(self, items: Sequence[Any]) -> list[Any]:
             if "large" in items:
@@ -360,7 +360,7 @@ def test_larger_batches_are_tried_again_in_time() -> None:
     assert max(sizes) == 4
 
 
-def test_waits_and_passes_are_told() -> None:
+def test_waits_and_passes_are_observed() -> None:
     told = []
 
     async def scenario() -> None:

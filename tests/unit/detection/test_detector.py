@@ -1,4 +1,4 @@
-"""From bytes to detections around an engine that counts, decoding and waiting as the real one."""
+"""From bytes to detections, around an engine that counts its calls."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ def ask(
     cache_bytes: int = 256 * MIB,
     **settings: int,
 ) -> tuple[Any, ...]:
-    """Outcomes, and the engine that was asked."""
+    """Run the queries, one after the other or at once; return the results and the engine."""
     engine = engine or CountingEngine()
 
     async def run() -> Any:
@@ -38,13 +38,13 @@ def ask(
         if at_once:
             return await asyncio.gather(*(detector.detect(each) for each in queries))
         found = [await detector.detect(each) for each in queries]
-        await asyncio.sleep(0.05)  # what nobody waits for any more would be run now
+        await asyncio.sleep(0.05)  # an abandoned query would be run now
         return found
 
     return asyncio.run(run()), engine
 
 
-def test_other_thresholds_cost_no_second_pass_and_give_what_a_first_one_would() -> None:
+def test_other_thresholds_need_no_second_pass_and_give_the_same_boxes_as_a_first_one() -> None:
     found, engine = ask(query(box=0.3), query(box=0.5), query(box=0.0))
     assert [len(each.scores) for each in found] == [3, 2, 4]
     assert engine.seen == 1
@@ -57,29 +57,29 @@ def test_another_prompt_and_another_picture_are_looked_at() -> None:
     assert engine.seen == 4
 
 
-def test_the_order_of_phrases_counts_for_they_are_told_apart_by_number() -> None:
+def test_the_order_of_phrases_matters_because_results_hold_their_index() -> None:
     _, engine = ask(query(phrases=("cat", "dog")), query(phrases=("dog", "cat")))
     assert engine.seen == 2
 
 
-def test_what_a_bulk_found_answers_the_annotator_who_opens_the_task() -> None:
+def test_a_bulk_result_answers_the_interactive_request_for_the_same_picture() -> None:
     _, engine = ask(query(urgent=False), query(urgent=True))
     assert engine.seen == 1
 
 
-def test_equal_queries_under_way_are_one() -> None:
+def test_concurrent_equal_queries_share_one_pass() -> None:
     found, engine = ask(*[query() for _ in range(20)], at_once=True)
     assert engine.seen == 1
     assert {len(each.scores) for each in found} == {3}
 
 
-def test_an_annotator_joins_no_bulk_s_wait() -> None:
+def test_an_interactive_query_does_not_join_a_bulk_computation() -> None:
     slow = CountingEngine(seconds=0.3)  # so that the one is under way when the other comes
     _, engine = ask(query(urgent=False), query(urgent=True), at_once=True, engine=slow)
     assert engine.seen == 2
 
 
-def test_without_room_for_results_each_is_a_pass() -> None:
+def test_without_a_result_cache_each_query_is_a_pass() -> None:
     _, engine = ask(query(), query(), cache_bytes=0)
     assert engine.seen == 2
 
@@ -91,7 +91,7 @@ def test_only_an_interactive_query_keeps_the_decoded_picture(urgent: bool, decod
     assert len({image.ctypes.data for image in engine.images}) == decoded
 
 
-def test_tiles_are_kept_each() -> None:
+def test_each_tile_is_cached() -> None:
     large = encoded((300, 200))
     found, engine = ask(query(large), query(large, box=0.0), tile_size=120)
     assert engine.seen == len(engine.prepared) == 1 + 4 * 2  # the whole, and its tiles

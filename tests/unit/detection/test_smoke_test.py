@@ -1,4 +1,4 @@
-"""What is said of engines that do not work, before they are asked by anybody."""
+"""The smoke test of an engine before its first request."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def detections(
 
 
 def seen(objects: list[tuple[float, ...]], tile: Tile) -> Detections:
-    """What a perfect detector says of a tile: what lies in it, cut at its edges."""
+    """Return the boxes of a perfect detector on a tile: those within it, cut at its edges."""
     boxes, phrases = [], []
     for number, (left, top, right, bottom) in enumerate(objects):
         box = (

@@ -134,7 +134,7 @@ def test_what_the_kernel_does_not_compute_is_computed_in_torch() -> None:
     assert choose_sampler(cpu("float64"), 32) is sample_by_torch
 
 
-def test_where_it_was_not_built_detection_goes_on_and_the_log_says_what_to_do(
+def test_without_the_kernel_detection_works_and_the_log_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(deformable, "kernels", lambda: None)

@@ -29,7 +29,7 @@ def test_auto_on_a_cpu_is_float32() -> None:
 
 @pytest.mark.slow
 def test_freed_memory_is_kept() -> None:
-    """What a pass needs again and again is not mapped anew, page by page."""
+    """Memory that each pass needs is not mapped anew, page by page."""
     script = """
 import resource, torch
 from prelabel.engines.device import keep_freed_memory

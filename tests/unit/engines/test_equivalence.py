@@ -1,4 +1,4 @@
-"""What the engines answer: the same as each other, as their libraries, alone and in company."""
+"""Both engines give the same results, equal to their libraries', alone and in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which checkpoints load, and what is said of those that do not."""
+"""Checkpoints that load, and the errors for those that do not."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_empty_body_is_an_empty_answer_and_not_missing(network: Network) -> None
         assert fetcher(network).fetch("http://pictures.example/") == b""
 
 
-# Who may be contacted; hostile_addresses.yaml is a table of those who may not --------------------
+# Allowed hosts; hostile_addresses.yaml is a table of refused ones --------------------------------
 
 
 def test_every_address_that_python_calls_special_is_not_public() -> None:

@@ -1,4 +1,4 @@
-"""Hostile picture files cost neither memory nor time, and a sentence at most."""
+"""Hostile picture files are refused with a sentence, in bounded memory and processor time."""
 
 from __future__ import annotations
 

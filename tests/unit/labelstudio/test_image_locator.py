@@ -257,7 +257,7 @@ def test_a_revoked_access_token_is_replaced_once() -> None:
 
 
 def test_an_access_token_that_comes_byte_by_byte_is_not_waited_for() -> None:
-    """Each byte would start a read's time-out anew, and all who fetch wait for the one who asks."""
+    """Each byte would restart a read's time-out, and all fetches wait for the one token request."""
     over = threading.Event()
 
     def dribble(listener: socket.socket) -> None:

@@ -28,7 +28,7 @@ PUBLIC = "93.184.216.34"
 
 @pytest.fixture
 def studio() -> Iterator[LocalServer]:
-    """Gives uploads to those alone who have the token, as Label Studio does."""
+    """A server that requires the token for uploads, as Label Studio does."""
 
     def respond(exchange: Exchange, received: Received) -> None:
         if received.headers.get("Authorization") != f"Token {TOKEN}":

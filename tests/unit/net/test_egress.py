@@ -1,4 +1,4 @@
-"""What goes through a company's proxy, what does not, and what a real one learns."""
+"""Requests through a company's proxy and past it, and the secrets that a proxy must not see."""
 
 from __future__ import annotations
 
@@ -424,7 +424,7 @@ def test_a_proxy_that_hangs_is_given_up(authority: Authority) -> None:
         hangs.set()
 
 
-def test_a_dead_proxy_is_named_to_those_who_ask_label_studio(authority: Authority) -> None:
+def test_a_dead_proxy_is_named_by_every_client_of_label_studio(authority: Authority) -> None:
     way = egress(authority, DEAD)
     for token in (LEGACY, LabelStudio().token):
         api = LabelStudioAPI("https://studio.example", SecretStr(token), way)

@@ -1,4 +1,4 @@
-"""What the variables of proxies mean: which proxy is asked for which origin."""
+"""Proxy variables: the proxy for each origin."""
 
 from __future__ import annotations
 

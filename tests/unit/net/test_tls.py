@@ -162,7 +162,7 @@ def test_the_system_s_store_is_believed(
 
 
 def sentences(url: str, server: LocalServer, egress: Egress) -> list[str]:
-    """What each of the clients says."""
+    """Yield the error of each client."""
     said = []
     with pytest.raises(ImageFetchError) as picture:
         fetched(server, egress, url)
@@ -231,7 +231,7 @@ def test_what_cannot_be_read_is_refused_at_start_by_its_variable(
         read_environment()
 
 
-def test_certificates_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_invalid_certificates_are_refused(tmp_path: Path) -> None:
     broken = tmp_path / "broken.pem"
     broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):

@@ -1,4 +1,4 @@
-"""Who is told of what: the gate works for many callers, and none of them is another."""
+"""Spans belong to their own caller, although the gate works for many callers at once."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_each_item_s_waiting_and_pass_are_told_in_its_caller_s_context() -> None
     assert sorted(told) == sorted((c, s) for c in callers for s in ("forward", "queue"))
 
 
-def test_a_failed_batch_is_logged_under_its_requests_and_as_nobody_s_work(
+def test_a_failed_batch_is_logged_under_its_requests_and_in_no_caller_s_context(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     seen: list[str] = []

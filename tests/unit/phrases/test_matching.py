@@ -1,4 +1,4 @@
-"""A table of prompts: what is looked for, and which label its boxes get."""
+"""A table of prompts, with their phrases and the label of each."""
 
 from collections import Counter
 from pathlib import Path

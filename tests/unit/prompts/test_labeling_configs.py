@@ -1,4 +1,4 @@
-"""A table of labeling configs: what is looked for, and that its regions are valid there."""
+"""A table of labeling configs, with their phrases; all regions are valid for Label Studio."""
 
 from pathlib import Path
 from typing import Any

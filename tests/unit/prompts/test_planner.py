@@ -357,7 +357,7 @@ def test_null_entries_of_a_draft_are_overlooked() -> None:
 
 
 @pytest.mark.parametrize("text", ["blurry, please check", "an old label"])
-def test_a_text_that_nobody_just_typed_and_no_label_knows_is_ignored(text: str) -> None:
+def test_a_remembered_or_drafted_text_that_matches_no_label_is_ignored(text: str) -> None:
     assert plan(remembered=PromptRequest(text)).phrases == ("Cat", "car", "truck")
     assert plan(drafts=[{"result": [typed(text)]}]).phrases == ("Cat", "car", "truck")
 

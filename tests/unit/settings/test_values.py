@@ -224,7 +224,7 @@ def test_log_levels_are_words_of_any_case(text: str, level: str) -> None:
     assert AppSettings.model_validate({"log_level": text}).log_level == level
 
 
-def test_an_empty_log_level_is_none() -> None:
+def test_an_empty_log_level_is_unset() -> None:
     for text in ("", "''", "  "):
         environment = Environment.model_validate({"LOG_LEVEL": text})
         assert environment.override(AppSettings(log_level="ERROR")).log_level == "ERROR"

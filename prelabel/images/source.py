@@ -58,5 +58,6 @@ class ImageSource:
 
         if is_inline or len(address) > _MAX_CACHED_ADDRESS_CHARS:
             return await load()
-        # The task is part of the key, because Label Studio decides by the task who may read it.
+        # The task is part of the key, because Label Studio decides by task which users may read a
+        # picture.
         return await self._cache.get((address, task_id), load)

@@ -66,7 +66,7 @@ def control_plane() -> Iterator[ControlPlane]:
         (home / "config.yaml").write_text(yaml.safe_dump(config))
         own = {"HOME": folder, **beside_others(home)}
         log = home / "log"
-        # What is installed is not looked at: the tests run in it.
+        # The environment is not installed again: the tests run in it.
         command = ["make", "-o", ".venv/serve.stamp", "serve", f"CONFIG={home}/config.yaml"]
         with log.open("w") as output:
             service = subprocess.Popen(

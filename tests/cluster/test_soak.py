@@ -10,7 +10,7 @@ WINDOWS = 3 * LEAST_WINDOWS
 
 
 def sound(times: list[float], yardsticks: list[float] | None = None) -> Figures:
-    """Of a service whose requests, and of a machine whose yardstick, took so many seconds in each
+    """Figures of a service whose requests took these seconds, and the yardstick, in each
     window.
     """
     yardsticks = yardsticks or [0.02] * len(times)

@@ -100,7 +100,7 @@ def test_a_number_in_the_page_is_the_threshold_of_the_prompt_typed_after_it(
 
 
 def _overlapping_pair(demo: Demo) -> tuple[Case, Case]:
-    """Two pictures: the first's prompt asks for some, and not all, of what is on the second."""
+    """Two pictures: the first's prompt asks for some, and not all, objects of the second."""
     for first, second in permutations(demo.cases, 2):
         there = {label for label, *_ in second.boxes}
         if there & set(first.labels) and there - set(first.labels):

@@ -93,7 +93,7 @@ def test_connecting_again_with_another_title_renames_the_backend(
 def test_where_nothing_is_wrong_only_the_demo_model_is_a_warning(
     project: int, label_studio: LabelStudio, service: str
 ) -> None:
-    """It builds on the first test, which connected the project."""
+    """This test builds on the first one, which connected the project."""
     account = {"host": label_studio.url, "token": label_studio.personal_token}
     connected, said = prelabel("connect", "--project", project, "--url", service, **account)
     assert connected == 0, said

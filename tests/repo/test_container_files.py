@@ -315,7 +315,7 @@ class TestStandins:
 
 
 class TestBillOfMaterials:
-    """Of this environment, made as the image's is."""
+    """The bill of materials of this environment, made as the image's is."""
 
     STATUS = (
         "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\n"

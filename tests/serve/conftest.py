@@ -46,7 +46,7 @@ def _application(
     application["args"] |= args
     for deployment in application["deployments"]:
         if deployment["name"] == "Detector":
-            # What it would get if there were no second one on this machine.
+            # The place of a detector that is alone on this machine.
             environment = place_detector("cpu", []).options["runtime_env"]
             deployment["ray_actor_options"] = {
                 "num_cpus": detector_cpus,

@@ -78,7 +78,7 @@ def faults(service: Service) -> list[dict[str, Any]]:
 
 
 def test_predictions_are_made_without_what_is_remembered(running: Service) -> None:
-    """Of a typed prompt, and of the labels of the config; each request is one fault."""
+    """A typed prompt and the labels of the config give boxes; each request is one fault."""
     [entry] = running.predict(
         SCENE, context=typed("red circle"), project=PROJECT, config=WITHOUT_NUMBER
     )

@@ -28,7 +28,7 @@ STOP_S = 60
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Of a Ray, whose sockets want short paths; all its processes have it in their environment."""
+    """Folder of a Ray: sockets need short paths, and its processes name it in their environment."""
     with tempfile.TemporaryDirectory(prefix="pre-", dir="/tmp", ignore_cleanup_errors=True) as name:
         yield Path(name)
         assert end_leftovers("RAY_TMPDIR", name) == set()

@@ -134,7 +134,7 @@ class Running:
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def lines_of(self, deployment: str, request_id: str) -> list[dict[str, Any]]:
-        """Those that carry the request's id, with the line of the request as a whole."""
+        """Log lines that carry the request's id, with the line of the request as a whole."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             lines = self.lines(deployment)

@@ -23,7 +23,7 @@ from tests.support.paths import ROOT
 from tests.support.processes import end_leftovers, free_port
 from tests.support.ray_environment import beside_others
 
-# What a build needs of a checkout.
+# Files of a checkout that a build needs.
 SOURCES = (
     *("pyproject.toml", "README.md", "LICENSE", "prelabel"),
     *("serve_app.py", "serve_config.yaml", "deployments", "deploy/ray.env"),

@@ -141,7 +141,7 @@ class Network:
         self.looked_up.append(host)
         if answers := self.names.get(host):
             return answers.pop(0) if len(answers) > 1 else answers[0]
-        # What the system makes of a number, without asking a name server.
+        # The system's reading of a number, without a name server.
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         return tuple(str(sockaddr[0]) for *_, sockaddr in found)
 

@@ -2,7 +2,8 @@
 
 The operator's own schema is in no package that this project installs. Fields that came after 1.5.1,
 the first release with token authentication, are left out, so that the manifests do without them.
-What Kubernetes declares (pod templates, services, resources) is checked against its own schemas.
+Objects of Kubernetes itself (pod templates, services, resources) are checked against its own
+schemas.
 """
 
 from __future__ import annotations

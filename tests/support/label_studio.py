@@ -20,7 +20,7 @@ PASSWORD = "only-for-this-test"
 LEGACY_TOKEN = "0123456789abcdef0123456789abcdef01234567"
 PROGRAM = ROOT / ".venv-labelstudio/bin/label-studio"
 
-# What its API answers. The tests look at single keys only.
+# An answer of its API. The tests look at single keys only.
 Json = dict[str, Any]
 
 # Nothing is reported to anyone, and backends and webhooks may be on this machine.
@@ -135,7 +135,7 @@ class LabelStudio:
         return sorted(tasks, key=lambda task: int(task["id"]))
 
     def retrieve_predictions(self, project: int) -> Json:
-        """What the Data Manager's "Retrieve Predictions" sends for all tasks."""
+        """Send the Data Manager's "Retrieve Predictions" for all tasks."""
         answer: Json = self._post(
             f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}",
             json={"ordering": [], "selectedItems": {"all": True, "excluded": []}},

@@ -67,7 +67,7 @@ class PixelEngine:
         self._confidence = confidence
 
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[_Item]:
-        """See `base.Engine`."""
+        """Find the coloured pixels; the box follows from them."""
         rows, columns = np.nonzero(np.ptp(image, axis=2))
         height, width, _ = image.shape
         left, right = columns.min() / width, (columns.max() + 1) / width
@@ -78,7 +78,7 @@ class PixelEngine:
         return [_Item(box, scores.astype(np.float32))]
 
     def detect(self, items: Sequence[_Item]) -> list[RawDetections]:
-        """See `base.Engine`."""
+        """Answer the prepared boxes after a fixed time per item."""
         time.sleep(ITEM_S * len(items))
         return [RawDetections(item.box_xyxy_norm, item.scores, item.scores, 0) for item in items]
 
@@ -95,7 +95,7 @@ def load_pixel_engine(
 def load_next_engine(
     card: ModelCard, folder: Path, *, device: str, precision: str, cpu_threads: int | None = None
 ) -> PixelEngine:
-    """Of a version of the code that comes after: known by its scores."""
+    """Load the engine of a later version of the code, recognised by its scores."""
     del card, folder, device, precision, cpu_threads
     time.sleep(LOAD_S)
     return PixelEngine(0.875)
@@ -105,7 +105,7 @@ class LeakingEngine(PixelEngine):
     """Keeps a mebibyte of each picture."""
 
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[_Item]:
-        """See `base.Engine`."""
+        """Answer as the plain engine, and keep a megabyte."""
         _LEAKED.append(np.ones(1024 * 1024, np.uint8))
         return super().prepare(image, phrases)
 
@@ -122,7 +122,7 @@ def load_leaking_engine(
 
 
 def build_app(settings: AppSettings) -> Application:
-    """What serve_app.build_app is, around this engine."""
+    """Return the application around this engine, as serve_app.build_app does."""
     return bind_app(settings, load_pixel_engine)
 
 

@@ -53,7 +53,7 @@ THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 
 @dataclass
 class Figures:
-    """What was seen after the warm-up. seconds: when an interactive request began, how long it
+    """Figures after the warm-up. seconds: when an interactive request began, how long it
     took, and how long the yardstick; rss: bytes of each replica at each sample; objects: in Ray's
     store, before and after.
     """

@@ -24,7 +24,7 @@ from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
 from prelabel.types import ImageRGB, RawDetections
 
-# What differs between the sizes of MM-Grounding-DINO and LLMDet, from
+# Differences between the sizes of MM-Grounding-DINO and LLMDet, from
 # get_mm_grounding_dino_config of transformers' convert_mm_grounding_dino_to_hf.py: window, stages
 # of the backbone that are used, and feature levels.
 TINY = {"window": 7, "stages": (2, 3, 4), "levels": 4}

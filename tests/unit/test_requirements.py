@@ -1,4 +1,4 @@
-"""What the product imports is declared, and public."""
+"""The packages that the product imports are declared, and the imported modules public."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_where_prompts_are_not_remembered_webhooks_are_accepted_and_ignored() ->
 def test_the_labeling_config_of_a_webhook_is_parsed_outside_of_the_event_loop(
     service: LocalService,
 ) -> None:
-    """A large config takes a second to parse; meanwhile the loop goes on."""
+    """A large config takes a second to parse; meanwhile the loop runs."""
     labels = "".join(f'<Label value="thing {number}"/>' for number in range(400))
     config = CONFIG.replace('<Label value="cat"/>', labels)
     post(service, "/setup", {"project": PROJECT, "schema": CONFIG})

@@ -68,7 +68,7 @@ def test_every_shipped_card_is_valid_and_named_as_its_file() -> None:
 
 
 def test_every_shipped_pth_is_pinned_by_hash_and_commit() -> None:
-    """A .pth is a pickle: never one that nobody has vouched for."""
+    """A .pth is a pickle, so that its card needs a hash."""
     pickles = [card for card in list_cards() if card.weights.endswith(".pth")]
     assert pickles
     assert all(card.revision and all(file.sha256 for file in card.files) for card in pickles)

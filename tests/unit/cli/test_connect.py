@@ -60,7 +60,7 @@ def failure(studio: LabelStudio, url: str, **variables: str) -> str:
     return str(caught.value)
 
 
-# What is connected ------------------------------------------------------------------------------
+# The connection --------------------------------------------------------------------------------
 
 
 def test_a_backend_is_connected_with_interactive_preannotations(service: str) -> None:
@@ -162,7 +162,7 @@ def test_a_host_without_a_dot_connects_and_the_missing_webhook_is_explained(
     assert report[-1].endswith("prelabel doctor --project 3 --backend-url http://prelabel:9090")
 
 
-# What the report says ---------------------------------------------------------------------------
+# The report -------------------------------------------------------------------------------------
 
 
 def test_the_report_says_what_was_done_and_what_is_next(service: str) -> None:
@@ -182,7 +182,7 @@ def test_without_a_prompt_field_no_prompt_is_suggested(service: str) -> None:
     assert "Retrieve Predictions" in text
 
 
-# What can go wrong ------------------------------------------------------------------------------
+# Faults -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("blocks", ["all", "webhooks"])

@@ -346,7 +346,7 @@ CONFIGS: dict[str, str] = {
 }
 
 
-# What is said of them, and so which defence it was, where several could be.
+# A part of the message, which shows the defence that refused it where several could.
 SAID_OF_CONFIGS = {
     **dict.fromkeys(
         (

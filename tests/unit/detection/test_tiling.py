@@ -84,7 +84,7 @@ def test_tiles_cover_the_picture_and_never_leave_it(
 @st.composite
 def pictures_with_small_objects(draw: st.DrawFn) -> Any:
     wh = draw(st.tuples(st.integers(500, 3000), st.integers(500, 3000)))
-    largest = 400 * 0.25 - 2  # of what is whole in one tile; rounding takes two pixels
+    largest = 400 * 0.25 - 2  # largest object that is whole in one tile; rounding takes two pixels
     objects = []
     for _ in range(draw(st.integers(1, 8))):
         w, h = draw(st.tuples(st.floats(8, largest), st.floats(8, largest)))

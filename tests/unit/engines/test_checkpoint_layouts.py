@@ -122,7 +122,7 @@ class Schedule:
 
 
 def arguments(tmp_path: Path) -> dict[str, Any]:
-    """What main.py of Open-GroundingDino keeps of a training, and what others add to it."""
+    """A checkpoint of Open-GroundingDino's main.py, with the keys that forks add."""
     return {
         "optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict(),
         "lr_scheduler": {"step_size": 4, "_last_lr": [1e-4], "milestones": OrderedDict()},

@@ -81,7 +81,7 @@ def test_neighbours_captions_do_not_change_a_result(
 def test_unfixed_library_lets_neighbours_captions_change_a_result(
     demo_engine: EngineFactory, scene: ImageRGB
 ) -> None:
-    """Why the text layers have a hook: without it, the test above fails."""
+    """The text layers need their hook: without it, the test above fails."""
     engine = demo_engine("groundingdino", "float64")
     layers = engine._network.transformer.encoder.text_layers  # type: ignore[attr-defined]
     (alone,) = engine.detect(engine.prepare(scene, PROMPTS[0]))

@@ -39,7 +39,7 @@ class Counted:
         return self._run(self.features, captions)
 
     def without(self, *captions: list[int]) -> torch.Tensor:
-        """What BERT itself says of them."""
+        """Return the features that BERT itself computes."""
         return self._run(self.bert, captions)
 
     def _run(self, module: torch.nn.Module, captions: tuple[list[int], ...]) -> torch.Tensor:

@@ -102,7 +102,7 @@ def test_a_single_pixel_is_a_picture(kind: str) -> None:
     np.testing.assert_array_equal(decode(encoded), np.full((1, 1, 3), 255))
 
 
-# What eight cameras saw: 1 2 3 in the upper row and 4 5 6 in the lower one, upright.
+# The picture of eight cameras: 1 2 3 in the upper row and 4 5 6 in the lower one, upright.
 UPRIGHT = np.array([[1, 2, 3], [4, 5, 6]], np.uint8) * 40
 STORED = {
     1: [[1, 2, 3], [4, 5, 6]],

@@ -29,7 +29,7 @@ LIMITS = FetchLimits(max_bytes=1000, connect_timeout_s=5, total_timeout_s=10)
 TRUSTS_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 TABLE = yaml.safe_load((Path(__file__).parent / "hostile_addresses.yaml").read_text())
 ADDRESSES: list[str] = [each for group in TABLE["groups"] for each in group["addresses"]]
-# What a browser would go on to from a page of another host.
+# Addresses that a browser follows from a page of another host.
 ABSOLUTE = [each for each in ADDRESSES if re.match(r"\s*//|[\w+.-]+:", each)]
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
-from typing import Final
-
-import inflect
+from typing import TYPE_CHECKING, Final
 
 from prelabel.phrases.normal_forms import normal_form
+
+if TYPE_CHECKING:
+    import inflect
 
 # Plural endings that inflect creates but does not revert, each with its singular ending.
 _PLURAL_ENDINGS: Final = (("s", ""), ("es", ""), ("es", "is"), ("a", "um"))
@@ -82,6 +83,9 @@ def _singular_candidates(word: str) -> Iterable[str]:
 @cache
 def _engines() -> tuple[inflect.engine, ...]:
     """Engines for modern plurals ("people", "cactuses") and classical ones ("persons", "cacti")."""
+    # Imported at the first use: the import takes 1.6 s of CPU time, and few commands need it.
+    import inflect
+
     modern, classical = inflect.engine(), inflect.engine()
     classical.classical(all=True)
     return modern, classical

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from prelabel.settings import Environment
 from tests.support.hostile_images import png
 from tests.support.http_server import Exchange, LocalServer, Network, Received, serve
 from tests.support.local_service import LocalService
+from tests.support.work import count_calls
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 STUDIO = "http://studio.example:8080"
@@ -211,8 +213,11 @@ def test_loopback_at_another_port_or_scheme_is_another_server() -> None:
     assert (found.url, found.foreign_host) == ("http://127.0.0.1:80/data/a.png", "")
 
 
-def test_long_values_are_told_at_once() -> None:
-    """Without going through them once for each of their parts."""
+@pytest.mark.parametrize(
+    "part", ["/data/upload/1/x", "/tasks/1/resolve", "/a", "/data/local-files/"]
+)
+def test_locating_a_long_address_takes_calls_independent_of_its_parts(part: str) -> None:
     client = ImageLocator(STUDIO, None, max_image_bytes=1, connect_timeout_s=1, timeout_s=1)
-    for part in ("/data/upload/1/x", "/tasks/1/resolve", "/a", "/data/local-files/"):
-        client.locate(f"http://h{part * 200_000}?", 7)
+    addresses = [f"http://h{part * parts}?" for parts in (20, 200_000)]
+    few, many = (count_calls(partial(client.locate, address, 7)) for address in addresses)
+    assert many < 2 * few

@@ -19,7 +19,7 @@ _FILES = ("model.safetensors", "config.json", "tokenizer.json")
 
 
 def write_card(folder: Path) -> Path:
-    """Write demo.yaml beside the checkpoint, and return its path: a value for `model:`."""
+    """Write demo.yaml beside the checkpoint, and return its path: a value for `model.name`."""
     card = load_card("demo").model_dump(mode="json", exclude={"folder"}, exclude_defaults=True)
     card |= {"source": "local", "files": _entries(folder), "image_size": IMAGE_SIZE}
     path = folder / "demo.yaml"

@@ -228,7 +228,7 @@ def main() -> None:
     folder = export(trainer, arguments.work)
     if recipe.false_boxes is not None:
         calibrate(folder, arguments.work, recipe.false_boxes)
-    print(f"Done: {folder}. Serve it with `model: {folder / 'demo.yaml'}`.", flush=True)
+    print(f"Done: {folder}. Serve it with `model: {{name: {folder / 'demo.yaml'}}}`.", flush=True)
 
 
 def export(trainer: Trainer, work: Path) -> Path:

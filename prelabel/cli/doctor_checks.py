@@ -107,7 +107,7 @@ def model(health: Health) -> CheckResult[Health]:
         return CheckResult(
             health,
             f"{title} knows simple drawings only. Real pictures need a real model: choose one from "
-            "`prelabel models`, `prelabel download` it, and set `model:` in serve_config.yaml.",
+            "`prelabel models`, `prelabel download` it, and set model.name in serve_config.yaml.",
             is_warning=True,
         )
     return CheckResult(health, f"{title}.")

@@ -59,9 +59,7 @@ class _QueuedItem(Generic[ItemT, ResultT]):
     urgent: bool
     request_id: str
     future: asyncio.Future[ResultT]
-    context: (
-        Context | None
-    )  # the caller's, so that trace spans get the right parent; None: no trace
+    context: Context | None  # the caller's, so that spans get the right parent; None: no traces
     queued_at: float = field(default_factory=time.monotonic)
 
     @property

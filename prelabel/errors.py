@@ -15,6 +15,7 @@
     ├── DeviceError              503  the configured device is not available
     ├── DetectionError           500  the model failed on this item
     │   └── DeviceMemoryError    500  this item exceeds the device's memory, even alone
+    ├── SettingsError            500  a setting or a variable of the environment has a wrong value
     ├── OverloadedError          503  the queue is full
     ├── LabelStudioError         502  a refused or unanswered request to Label Studio's API
     ├── ProxyError               502  an HTTP proxy that cannot be reached, or refuses

@@ -526,7 +526,7 @@ SAID_OF_LARGE = {
     "tasks of many pictures": "more than 20000 pictures",
     "labels that a task brings": "more than 1000 labels",
     "labels that a task brings for many controls": "Shorten the lists in the task",
-    "a value of a thousand characters, very often": "Let it name fewer of them",
+    "a value of a thousand characters, very often": "Use fewer variables in it",
     "an address of a million characters": "not a plain http or https address",
     "a host of a million characters": "not a plain http or https address",
 }

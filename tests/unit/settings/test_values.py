@@ -17,6 +17,7 @@ from prelabel.net.allowed_hosts import AllowedHosts
 from prelabel.net.origin import Origin
 from prelabel.settings import AppSettings, Environment, ImageSettings, read_environment
 from tests.support.http_server import Network, serve
+from tests.support.paths import ROOT
 
 LIMITS = FetchLimits(max_bytes=1000, connect_timeout_s=5, total_timeout_s=10)
 HOSTS = [
@@ -264,7 +265,7 @@ def test_a_wrong_host_in_the_yaml_says_where(tmp_path: Path) -> None:
     config.write_text("applications: [{args: {images: {allowed_hosts: ['*']}}}]")
     with pytest.raises(PreflightError) as caught:
         preflight(config)
-    assert "allowed_image_hosts has '*', which is not a host. Write host" in str(caught.value)
+    assert "allowed_hosts has '*', which is not a host. Write host" in str(caught.value)
     assert "Value error" not in str(caught.value)
 
 
@@ -286,7 +287,7 @@ except SettingsError as error:
         text=True,
         check=False,
         timeout=120,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         env=os.environ | {"SSL_CERT_FILE": f"{tmp_path}/missing.pem"},
     )
     assert done.stdout.startswith("said: SSL_CERT_FILE is "), done.stderr

@@ -144,7 +144,7 @@ def test_a_wrong_address_of_label_studio(
 ) -> None:
     said = examined(label_studio, service, project, host=pictures)
     assert f"fault Label Studio The server at {pictures} is not Label Studio." in said
-    assert "Set LABEL_STUDIO_HOST to the address that a browser shows for it." in said
+    assert "Set LABEL_STUDIO_HOST to the address that a browser shows for Label Studio." in said
     nowhere = f"http://127.0.0.1:{free_port()}"
     said = examined(label_studio, service, project, host=nowhere)
     assert f"Nothing answers at {nowhere}. Start Label Studio, or set" in said

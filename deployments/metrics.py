@@ -22,8 +22,8 @@ _FLUSH_AFTER_S = 0.5  # Ray itself exports metrics once a second
 class MetricBuffer:
     """Buffers metric updates and flushes them in one callback of the event loop.
 
-    A picture causes some twenty updates. Each takes 98 us when it is alone, because caches are
-    cold then, and 3 us among others; so none is made while a request waits. Belongs to one event
+    A picture causes some twenty updates. A single update takes 98 us, because caches are cold, and
+    an update among others 3 us. So no update is made while a request waits. Belongs to one event
     loop.
     """
 
@@ -131,7 +131,7 @@ class IngressMetrics(StageMetrics):
         )
 
     def count(self, report: Report) -> None:
-        """Count one request."""
+        """Add the counts and the duration of a report."""
         self._buffer(self._count, report)
 
     def _count(self, report: Report) -> None:

@@ -60,7 +60,7 @@ class Vocabulary:
 
 @cache
 def shipped_vocabulary() -> Vocabulary:
-    """Return the vocabulary of English BERT, the text encoder of all checkpoints with a card."""
+    """Return the vocabulary of English BERT, which all shipped checkpoints read."""
     return Vocabulary.from_folder(TEXT_ENCODERS_FOLDER / "bert-base-uncased")
 
 

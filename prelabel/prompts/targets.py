@@ -1,8 +1,8 @@
 """Resolved prompt, or the labels alone -> the searches of each picture, with their targets.
 
 In: the labeling config, the resolved prompt if there is one, the thresholds' sources, the settings
-and the model's vocabulary. Out: for each Image tag the words that the model is asked for, each with
-the label that its boxes get, or None if they are dropped. `planner` makes look plans of them.
+and the model's vocabulary. Out: for each Image tag the words that the model searches for, each
+with the label that its boxes get, or None if they are dropped. `planner` makes look plans of them.
 """
 
 from __future__ import annotations

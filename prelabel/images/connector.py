@@ -4,8 +4,8 @@ The check is part of the connect step, on the addresses that were resolved for t
 So an unusual spelling of a host, a name whose address changes between two look-ups, and a redirect
 are all covered.
 
-A proxy resolves names itself. So a name is checked by its meaning here, and a name that does not
-resolve here is refused unless `proxy_resolves_names` is set.
+A proxy resolves names itself. So a name is checked by the addresses that it has here, and a name
+that does not resolve here is refused unless `images.proxy_resolves_names` is set.
 """
 
 from __future__ import annotations

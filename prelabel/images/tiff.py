@@ -29,7 +29,7 @@ _TILE_TAGS: Final = {322: "width", 323: "length"}
 def check_tiles(encoded: bytes, max_pixels: int) -> None:
     """Raise ImageDecodeError if a TIFF's tiles have more than `max_pixels` pixels.
 
-    A tile is unpacked whole, also if the picture is only a corner of it.
+    A tile is unpacked whole, even if the picture is only a corner of it.
     """
     sides = {"width": 0, "length": 0}
     for tag, kind, count, value in _first_directory(encoded):

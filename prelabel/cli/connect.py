@@ -209,7 +209,7 @@ def _remove_orphans(
 
 
 def _show_predictions(api: LabelStudioAPI, project: Project, backend: Backend) -> None:
-    # Label Studio does this for a new backend, unless it refused the backend's webhook.
+    # Label Studio itself shows the predictions of a new backend, unless it refused its webhook.
     if project.show_collab_predictions and not project.model_version and backend.title:
         api.show_predictions_of(project.id, backend.title)
 

@@ -14,7 +14,7 @@ from ray.serve.metrics import Counter, Gauge, Histogram
 from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.observability.journal import Report
 
-_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
+_BUCKETS_S = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
 _ERROR_PREFIX = "errors."
 _FLUSH_AFTER_S = 0.5  # Ray itself exports metrics once a second
 
@@ -54,7 +54,7 @@ class StageMetrics:
             "prelabel_stage_seconds",
             description="Seconds of fetch, decode, prepare, queue (for the device), forward and "
             "postprocess.",
-            boundaries=_SECONDS,
+            boundaries=_BUCKETS_S,
             tag_keys=("stage",),
         )
 
@@ -123,7 +123,7 @@ class IngressMetrics(StageMetrics):
         self._requests = Histogram(
             "prelabel_request_seconds",
             description="Seconds of predict requests: interactive ones have one task, bulk more.",
-            boundaries=_SECONDS,
+            boundaries=_BUCKETS_S,
             tag_keys=("kind",),
         )
         self._in_progress = Gauge(

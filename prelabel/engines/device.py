@@ -59,7 +59,7 @@ def replace_modules(
     kind: type[torch.nn.Module] | tuple[type[torch.nn.Module], ...],
     replacement: Callable[[Any], torch.nn.Module],
 ) -> None:
-    """Replace every module of a kind by the module that `replacement` makes of it."""
+    """Replace every module of a kind by the module that `replacement` returns for it."""
     for name, child in list(network.named_modules()):
         if isinstance(child, kind):
             network.set_submodule(name, replacement(child))
@@ -113,7 +113,7 @@ def resolve_placement(device: str, precision: str) -> Placement:
 def use_cpu_threads(count: int) -> None:
     """Set the number of torch's threads in the whole process.
 
-    (By default Ray allows as many as a replica reserves CPUs.)
+    By default, Ray sets the number to the CPUs that a replica reserves.
     """
     torch.set_num_threads(count)
 

@@ -15,7 +15,7 @@ from typing import Final
 from prelabel.errors import ImageDecodeError
 
 _BRANDS: Final = (b"avif", b"avis")
-# HEIC files have these brands, too: such a file is an AVIF if it names one of the others as well.
+# HEIC files have these brands, too: such a file is an AVIF if it names one of `_BRANDS` as well.
 _GENERAL_BRANDS: Final = (b"mif1", b"msf1")
 
 _View = memoryview

@@ -32,7 +32,7 @@ class CheckedConnector:
         allowed_hosts: Hosts that may have private addresses.
         trusted: Label Studio's origin, which may have a private address as well.
         proxies: The proxy for each scheme, and the hosts that are reached without.
-        proxy_resolves_names: Let the proxy have names that do not resolve here.
+        proxy_resolves_names: Send names that do not resolve here to the proxy.
         resolve: Looks up the addresses of a host.
         connect: Connects to an address.
     """

@@ -1,8 +1,7 @@
 """TIFF structures: the tiles of a TIFF file, and the orientation in an EXIF block.
 
-Pillow is not used for either: it skips tags that the decoder behind it reads, it believes
-orientation in XMP, which browsers do not, and it warns about or fails on damaged EXIF, which
-browsers skip.
+Pillow is not used for either. It skips tags that its decoder reads. It applies the orientation in
+XMP, and warns about damaged EXIF or fails on it; browsers ignore both.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Vocabulary:
     def from_folder(cls, folder: Path) -> Vocabulary:
         """Read the tokenizer in a folder. Raises ModelError as `read_tokenizer` does."""
         tokenizer = read_tokenizer(folder)
-        # BERT's tokenizer.json configures both: it pads and truncates phrases to 128 tokens.
+        # BERT's tokenizer.json pads and truncates phrases to 128 tokens.
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return cls(tokenizer)

@@ -100,7 +100,7 @@ class _Planner:
         return looks
 
     def _effective_prompt(self, sources: PromptSources) -> ResolvedPrompt | None:
-        """Return the prompt that was just typed; else the strongest older one that is useful."""
+        """Return the prompt that was just typed; else the strongest older prompt that is useful."""
         if sources.context.prompt is not None:
             prompt = self._resolve(sources.context.prompt, typed=True)
             check_readable(prompt)
@@ -123,8 +123,8 @@ class _Planner:
     def _echo(self, prompt: str | None, sources: PromptSources) -> PromptEcho | None:
         """Return the prompt for the prediction, unless an annotator has just typed it.
 
-        Label Studio hides a text area that holds as many texts as it may. The prompt is not
-        echoed into one that takes a single text, because annotators could not type another.
+        Label Studio hides a text area that holds as many texts as it may. So the prompt is not
+        echoed into a text area for a single text, because annotators could not type another text.
         """
         area = self.config.prompt_area
         if prompt is None or area is None or not area.repeatable or sources.interactive:

@@ -84,7 +84,7 @@ class PhraseTargets:
             label = label_target.label
             if label_target.control.negatives or (label and label.negatives):
                 dropped |= self._config_negatives(label_target)
-        # Labelled searches replace dropped ones with the same key, at the prompt's position of it.
+        # A labelled search replaces the dropped search of its key, at the same place in the order.
         return list((self._dropped | dropped | labelled).values()) if labelled else []
 
     def _config_negatives(self, target: LabelTarget) -> dict[str, PhraseTarget]:

@@ -97,11 +97,13 @@ def demo_figures() -> Figures:
 def _one_start(encoded: bytes, client_counts: Sequence[int]) -> Figures:
     with service({}) as service_url, flask_server("demo") as flask_url, bare_engine("demo") as bare:
         for url in (service_url, flask_url):
-            _load(url, [], clients=32, each=1, encoded=encoded)
+            _load(url, [], clients=32, per_client=1, encoded=encoded)
         bare.seconds(8)
         yield from _overhead(service_url, flask_url, bare, encoded)
         for clients in client_counts:
-            load = partial(_load, clients=clients, each=max(2, 24 // clients), encoded=encoded)
+            load = partial(
+                _load, clients=clients, per_client=max(2, 24 // clients), encoded=encoded
+            )
             latencies: list[float] = []
             per_s = {
                 "service": load(service_url, latencies),
@@ -117,8 +119,10 @@ def _one_start(encoded: bytes, client_counts: Sequence[int]) -> Figures:
                 yield f"demo_p{percent}_ms_{clients}", percentile(latencies, percent) * 1000
 
 
-def _load(url: str, latencies: list[float], *, clients: int, each: int, encoded: bytes) -> float:
-    load = closed_loop(url, clients, client_bodies(clients, each, encoded))
+def _load(
+    url: str, latencies: list[float], *, clients: int, per_client: int, encoded: bytes
+) -> float:
+    load = closed_loop(url, clients, client_bodies(clients, per_client, encoded))
     latencies += load.latencies_s
     return load.per_s
 
@@ -150,7 +154,7 @@ def overhead_parts(encoded: bytes) -> dict[str, Callable[[], object]]:
     parsed = PredictRequest.model_validate(json.loads(body))
     [task] = parsed.tasks
     assert isinstance(task, Task)
-    client = ImageLocator(None, None, max_image_bytes=10**8, connect_timeout_s=1, timeout_s=1)
+    locator = ImageLocator(None, None, max_image_bytes=10**8, connect_timeout_s=1, timeout_s=1)
     sources = partial(PromptSources.of, task, parsed.context, ProjectPrompts())
 
     def plan() -> TaskPlan:
@@ -169,7 +173,7 @@ def overhead_parts(encoded: bytes) -> dict[str, Callable[[], object]]:
     return {
         "parse": lambda: PredictRequest.model_validate(json.loads(body)),
         "plan": plan,
-        "fetch": lambda: client.locate(look.uri, task.id),
+        "fetch": lambda: locator.locate(look.uri, task.id),
         "decode": lambda: decode_image(encoded, max_pixels=MAX_PIXELS),
         "postprocess": postprocess,
         "serialise": partial(json.dumps, {"results": [postprocess()]}),
@@ -214,7 +218,7 @@ def scaling_figures() -> Figures:
     per_s = {}
     for detectors in (1, 2, 4):
         with service({}, import_path=_SLOW_APP, detectors=detectors, detector_cpus=0.1) as url:
-            _load(url, [], clients=24 * detectors, each=1, encoded=encoded)  # warm up
+            _load(url, [], clients=24 * detectors, per_client=1, encoded=encoded)  # warm up
             per_s[detectors] = _saturated(url, encoded, 24 * detectors)()
             yield f"slow_model_per_s_{detectors}", per_s[detectors]
     yield "scale_2_replicas", per_s[2] / per_s[1]
@@ -223,7 +227,7 @@ def scaling_figures() -> Figures:
 
 def _saturated(url: str, encoded: bytes, clients: int) -> Callable[[], float]:
     """Return a measurement of requests per second, with more clients than fit the batches."""
-    return partial(_load, url, [], clients=clients, each=4, encoded=encoded)
+    return partial(_load, url, [], clients=clients, per_client=4, encoded=encoded)
 
 
 def _steady(url: str, encoded: bytes, capacity_per_s: float) -> Figures:

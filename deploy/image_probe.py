@@ -60,7 +60,7 @@ def main(model: str, command: list[str]) -> None:
 
 
 def check_rights() -> None:
-    """Check user, capabilities, and what of the container is writable."""
+    """Check the user, the capabilities, and that only the data folders are writable."""
     check(os.getuid() == os.getgid() == 1000, "The container does not run as user 1000.")
     read_only = os.statvfs("/").f_flag & os.ST_RDONLY
     check(bool(read_only), "The root is not read-only.")

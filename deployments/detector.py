@@ -85,8 +85,8 @@ class Detector:
     ) -> AsyncIterator[DetectionOutcome]:
         """Yield the one outcome of a query: detections, or a PrelabelError as a value.
 
-        An error is a value because Serve logs a traceback for each exception. A stream, see
-        `deployments.handles.streamed`.
+        An error is a value because Serve logs a traceback for each exception. The method is a
+        generator because of Serve's router; `deployments.handles.streamed` explains it.
         """
         admitted: asyncio.Task[DetectionOutcome] = await self._admit((query, context))
         self._metrics.waiting(self._gate.waiting)
@@ -117,7 +117,7 @@ class Detector:
             return await self.pictures.detect(query)
 
     def check_health(self) -> None:
-        """Raise where the model hangs or fails, so that Serve replaces the replica."""
+        """Raise RuntimeError if the model hangs or fails, so that Serve replaces the replica."""
         if self._gate.busy_s > _STUCK_AFTER_S:
             raise RuntimeError(f"the model has been busy with one batch for {_STUCK_AFTER_S} s")
         if self._gate.failures_in_a_row >= _BROKEN_AFTER_FAILURES:

@@ -1,4 +1,4 @@
-"""Calls between deployments, retried where a replica went away."""
+"""Calls between deployments, retried if a replica dies."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ _draining: set[asyncio.Task[None]] = set()  # the event loop keeps no reference 
 
 
 def streamed(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
-    """Return the handle for a deployment that is called once a picture and yields one answer.
+    """Return the handle for a deployment that yields one answer to each call.
 
-    It streams, because over gRPC a replica reports its queue length with the initial metadata, by
-    which the router chooses the next replica: a plain answer sends them together with the result,
-    when the length is out of date; a stream sends them at once. It pickles, because cloudpickle,
-    Serve's default, calls into Python for every object.
+    A stream, because Serve's router chooses a replica by the queue length that replicas report in
+    the initial metadata of a gRPC call. A plain call sends the metadata together with the result,
+    when the length is out of date; a stream sends it at once.
+
+    Pickle, because Serve's default, cloudpickle, calls into Python for every object.
     """
     return handle.options(
         stream=True, request_serialization="pickle", response_serialization="pickle"
@@ -30,13 +31,14 @@ def streamed(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
 
 
 async def call(method: DeploymentHandle[Any], *args: object) -> Any:
-    """Call a deployment and return its answer; of a `streamed` handle the one that it yields.
+    """Call a deployment and return its answer, or the one answer that a `streamed` handle yields.
 
-    An answer that is a PrelabelError is raised. So is one that was raised there, without Ray's
-    message around it, which holds a traceback with paths of the server.
+    A PrelabelError that the deployment returns or raises is raised here, without Ray's exception
+    around it, whose message holds a traceback with paths of the server.
 
-    A replica that dies during the call (a lost node, a rollout) costs a retry. A picture that
-    kills every replica is given up. The caller's deadline bounds all attempts.
+    If a replica dies during the call (a lost node, a rollout), the call is repeated, up to four
+    attempts in all, because a picture may kill every replica that it meets. The caller's deadline
+    bounds all attempts.
 
     Raises:
         OverloadedError: The deployment's queue is full.
@@ -74,7 +76,7 @@ async def call(method: DeploymentHandle[Any], *args: object) -> Any:
 
 
 def _drain(response: DeploymentResponseGenerator[Any]) -> None:
-    """Read a stream to its end in the background: Serve cancels one that is dropped before."""
+    """Read a stream to its end in the background: Serve cancels a stream that is dropped early."""
 
     async def drain() -> None:
         with suppress(Exception):  # the answer has arrived, and the replica logs its own failure

@@ -1,4 +1,4 @@
-"""The deployment that Label Studio talks to: the library's `Service`, bound to the others."""
+"""The deployment behind HTTP: the library's `Service`, bound to the other deployments."""
 
 from __future__ import annotations
 

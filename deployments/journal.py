@@ -1,6 +1,6 @@
 """The journal's deployment, and the client that ingress replicas use.
 
-One replica, so that the counts of all ingress replicas have one sum.
+The deployment has one replica, which adds up the counts of all ingress replicas.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _TIMEOUT_S = 5.0
 class JournalDeployment:
     """Holds the `Journal`.
 
-    The methods are async because Serve would run sync methods in a thread pool: two concurrent
-    calls could lose a count, and errors be read while one is added.
+    The methods are async because Serve would run sync methods in a thread pool, where concurrent
+    calls could lose counts.
     """
 
     def __init__(self, log_level: str) -> None:
@@ -38,7 +38,7 @@ class JournalDeployment:
             self._journal.add(report)
 
     async def errors(self, project: str | None, limit: int) -> list[Fault]:
-        """Return the newest errors first."""
+        """Return errors, newest first."""
         return self._journal.errors(project, limit)
 
     async def metrics(self) -> dict[str, float]:
@@ -57,7 +57,7 @@ class JournalClient:
         await self._call(self._journal.add, reports)
 
     async def errors(self, project: str | None, limit: int) -> list[Fault]:
-        """Return the newest errors first."""
+        """Return errors, newest first."""
         return cast("list[Fault]", await self._call(self._journal.errors, project, limit))
 
     async def metrics(self) -> dict[str, float]:
@@ -70,7 +70,7 @@ class JournalClient:
                 return await call(method, *args)
         except (
             *(TimeoutError, RayError, RayServeException),
-            *(DetectionError, OverloadedError),  # `call` raises them where a replica goes away
+            *(DetectionError, OverloadedError),  # `call` raises these
         ) as error:
             raise JournalError(
                 "The journal of counts and errors does not answer. Try again in a minute; "

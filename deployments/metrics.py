@@ -14,7 +14,7 @@ from ray.serve.metrics import Counter, Gauge, Histogram
 from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.observability.journal import Report
 
-_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
+_BUCKETS_S = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
 _ERROR_PREFIX = "errors."
 _FLUSH_AFTER_S = 0.5  # Ray itself exports metrics once a second
 
@@ -22,8 +22,8 @@ _FLUSH_AFTER_S = 0.5  # Ray itself exports metrics once a second
 class MetricBuffer:
     """Buffers metric updates and flushes them in one callback of the event loop.
 
-    A picture causes some twenty updates. Each takes 98 us when it is alone, because caches are
-    cold then, and 3 us among others; so none is made while a request waits. Belongs to one event
+    A picture causes some twenty updates. A single update takes 98 us, because caches are cold, and
+    an update among others 3 us. So no update is made while a request waits. Belongs to one event
     loop.
     """
 
@@ -54,7 +54,7 @@ class StageMetrics:
             "prelabel_stage_seconds",
             description="Seconds of fetch, decode, prepare, queue (for the device), forward and "
             "postprocess.",
-            boundaries=_SECONDS,
+            boundaries=_BUCKETS_S,
             tag_keys=("stage",),
         )
 
@@ -123,7 +123,7 @@ class IngressMetrics(StageMetrics):
         self._requests = Histogram(
             "prelabel_request_seconds",
             description="Seconds of predict requests: interactive ones have one task, bulk more.",
-            boundaries=_SECONDS,
+            boundaries=_BUCKETS_S,
             tag_keys=("kind",),
         )
         self._in_progress = Gauge(
@@ -131,7 +131,7 @@ class IngressMetrics(StageMetrics):
         )
 
     def count(self, report: Report) -> None:
-        """Count one request."""
+        """Add the counts and the duration of a report."""
         self._buffer(self._count, report)
 
     def _count(self, report: Report) -> None:

@@ -1,4 +1,4 @@
-"""ASGI middleware in front of every route: request context, basic auth and the limit on bodies."""
+"""ASGI middleware in front of every route, the parser of JSON bodies, and the form of errors."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class RequestContextMiddleware:
 
 
 class BasicAuth:
-    """Requires the configured user name and password; without one, lets every request pass."""
+    """Requires the configured user name and password; lets all requests pass if both are unset."""
 
     def __init__(self, app: ASGIApp, environment: Environment) -> None:
         self._app = app

@@ -25,7 +25,7 @@ CPU_ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class DetectorPlace:
-    """The device of the detector replicas.
+    """The device and the resources of the detector replicas.
 
     Attributes:
         device: Where the model runs.
@@ -43,7 +43,7 @@ def place_detector(device: str, nodes: Sequence[Mapping[str, Any]]) -> DetectorP
     second detector on the node would slow both down.
 
     Args:
-        device: The `device` setting. `auto` takes GPUs if a node has one now.
+        device: The setting `model.device`. `auto` takes GPUs if a node has one now.
         nodes: The cluster's nodes, as `ray.nodes()` returns them.
     """
     resources = [node["Resources"] for node in nodes if node["Alive"]]
@@ -65,7 +65,7 @@ def threads_for(reserved_cpus: float, node_cpus: float) -> int:
 
 
 def threads_here() -> int:
-    """Return `threads_for` the calling replica.
+    """Return the number of compute threads of the replica that calls this function.
 
     Determined in the replica, because its node may have joined after the application was built.
     """

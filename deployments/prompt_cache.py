@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 _ENTRY_BYTES = 40_000  # two prompts of 4096 characters, as Python keeps them
 _CACHE_BYTES = 8 * 1024 * 1024
-_CACHE_AGE_S = 600.0  # then the store records that the project is still used
+_CACHE_AGE_S = 600.0  # afterwards the store is called, which records the use of the project
 _WATCH_TIMEOUT_S = 30.0  # the store answers a watcher within 5 s, with or without a change
 _WATCH_PAUSE_S = 1.0
-_TIMEOUT_S = 2.0
+_TIMEOUT_S = 2.0  # an annotator waits meanwhile
 _START_TIMEOUT_S = 10.0  # before its first answer the store may still be starting
 _UNAVAILABLE_S = 5.0  # after a failure, until the store answers a watch again
 _UNAVAILABLE = (
@@ -38,8 +38,8 @@ _UNAVAILABLE = (
 class PromptCache:
     """Calls the prompt store and caches what it returns. Implements `PromptPort`.
 
-    Cached prompts are used only while the store's changes are watched. A store that does not
-    answer costs one request a wait of seconds; for the next seconds all requests fail at once.
+    Cached prompts are used only while the store's changes are watched. After a call without an
+    answer, all calls fail at once for some seconds, so that few requests wait for a dead store.
     Belongs to one event loop.
     """
 
@@ -61,7 +61,7 @@ class PromptCache:
 
         if self._watcher is None or self._watcher.done():
             self._is_watching = False
-            # In an empty context, because it outlives the request that starts it.
+            # In an empty context, because the watcher outlives the request that starts it.
             self._watcher = asyncio.create_task(self._watch(), context=Context())
         return await (self.cache.get(project, load) if self._is_watching else load())
 
@@ -86,7 +86,7 @@ class PromptCache:
         return cast("dict[str, StoredPrompt]", await self._call(self._store.find, project))
 
     async def forget(self, project: str) -> int:
-        """Forget the prompts of a project. Return how many there were."""
+        """Forget the prompts of a project. Return their number."""
         forgotten = cast("int", await self._call(self._store.forget, project))
         self.cache.clear()
         return forgotten
@@ -99,7 +99,7 @@ class PromptCache:
                 return await call(method, *args)
         except (
             *(TimeoutError, RayError, RayServeException),
-            *(DetectionError, OverloadedError),  # `call` raises them where a replica goes away
+            *(DetectionError, OverloadedError),  # `call` raises these
         ) as error:
             logger.error("The prompt store does not answer: %s", type(error).__name__)
             self._unavailable_until = time.monotonic() + _UNAVAILABLE_S

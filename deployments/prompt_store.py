@@ -22,15 +22,15 @@ _WATCH_TIMEOUT_S = 5.0  # a replica that shuts down waits for its watchers
 class PromptStore:
     """Holds an `AsyncPromptRepository`.
 
-    A storage that cannot be used does not end the replica, because the application would have no
-    store. Each method returns the PromptMemoryError as a value, which `deployments.handles.call`
-    raises: Serve logs a traceback for each exception that a method raises.
+    A storage that cannot be used does not end the replica, because Serve would let every call
+    wait for the next replica. Each method returns a PromptMemoryError as a value, which
+    `deployments.handles.call` raises, because Serve logs a traceback for each exception.
     """
 
     def __init__(self, settings: PromptSettings, environment: Environment, log_level: str) -> None:
         use_serve_log(log_level)
         storage = ReopeningStorage(partial(open_storage, settings, environment))
-        storage.try_open()  # so that the log says at the start what is wrong
+        storage.try_open()  # so that a fault is logged at the start
         self._repository = AsyncPromptRepository(storage)
 
     async def recall(self, project: str) -> ProjectPrompts | PromptMemoryError:
@@ -56,7 +56,7 @@ class PromptStore:
         return await _or_error(self._repository.find(project))
 
     async def forget(self, project: str) -> int | PromptMemoryError:
-        """Forget the prompts of a project. Return how many there were."""
+        """Forget the prompts of a project. Return their number."""
         return await _or_error(self._repository.forget(project))
 
     async def watch(self, seen: str | None) -> str:

@@ -15,7 +15,7 @@ from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.service import Readiness
 
 _TIMEOUT_S = 2.0
-_MAX_AGE_S = 1.0  # the controller is asked once a second at most
+_MAX_AGE_S = 1.0  # at most one call to the controller per second
 _STATUS: Final[dict[ApplicationStatus, Literal["UP", "STARTING"]]] = {
     ApplicationStatus.RUNNING: "UP",
     ApplicationStatus.DEPLOYING: "STARTING",
@@ -26,9 +26,9 @@ _STATUS: Final[dict[ApplicationStatus, Literal["UP", "STARTING"]]] = {
 class DetectorWatch:
     """Determines the readiness as one ingress replica sees it. Belongs to one event loop.
 
-    The detector's handle learns of running replicas without a call. Until it knows of one, the
-    controller is asked, because only the controller can tell a service that starts from one that
-    has scaled to zero.
+    The detector's handle learns of running replicas without a call. Until the handle knows of a
+    replica, the status comes from Serve's controller, which alone can distinguish a service that
+    starts from a service that has scaled to zero.
     """
 
     def __init__(self, detector: DeploymentHandle[Any]) -> None:
@@ -38,7 +38,7 @@ class DetectorWatch:
         )
 
     async def __call__(self) -> Readiness:
-        """Return the readiness; while no detector runs, it is up to a second old."""
+        """Return the readiness; until a detector has run, it is up to a second old."""
         if self._detector.running_replicas_populated():
             return Readiness("UP", ready=True)
         return await self._cache.get(None, self._ask_controller)

@@ -66,7 +66,7 @@ def build_api(service: Service) -> FastAPI:
 def _add_health_routes(api: FastAPI, service: Service) -> None:
     card, variables = service.model.card, service.environment
     # Label Studio counts a backend as connected when /health answers 200. The answer says which
-    # variables are set and never their values, because it can be read without a task.
+    # variables are set and never their values, because any client of the service can read it.
     description = {
         "model_class": "GroundingDINO",
         "model": {
@@ -171,7 +171,7 @@ def _add_prompt_routes(api: FastAPI, service: Service) -> None:
         }
 
     async def forget(project: str) -> Answer:
-        """Forget the prompts of the projects with that id: their labels are the prompt again."""
+        """Forget the prompts of the projects with that id. Their labels are searched for again."""
         return {"forgotten": await service.forget(project)}
 
     _add_get(api, "/prompts", prompts)
@@ -186,7 +186,7 @@ def _add_journal_routes(api: FastAPI, service: Service) -> None:
     async def errors(
         project: str | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
     ) -> Answer:
-        """Return the newest errors first. Label Studio does not show them to its users."""
+        """Return errors, newest first. Label Studio does not show them to its users."""
         return {"errors": [asdict(fault) for fault in await service.errors(project, limit)]}
 
     _add_get(api, "/metrics", metrics)

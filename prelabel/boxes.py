@@ -75,7 +75,7 @@ def best_of_rivals(
 
     Args:
         boxes_xyxy: [N, 4], best box first.
-        iou_threshold: Greatest intersection over union that is kept.
+        iou_threshold: Greatest intersection over union that does not suppress a box.
         rivals: Returns for the boxes of two slices which pairs compete, [A, B].
         limit: Most indices to return.
     """
@@ -88,7 +88,7 @@ def best_of_rivals(
         for i, overlapped in enumerate(overlap, start):
             if alive[i] and len(kept) < limit:
                 kept.append(i)
-                alive[rest] &= ~overlapped  # its own entry is not read again
+                alive[rest] &= ~overlapped  # alive[i] is set, too, but not read again
         if len(kept) == limit:
             break
     return np.array(kept, dtype=np.int64)
@@ -103,8 +103,8 @@ def nms(boxes_xyxy: Floats, scores: Floats, groups: Ints, iou_threshold: float, 
     order = np.argsort(-scores, kind="stable")
     group = groups[order]
 
-    def of_a_group(some: slice, others: slice) -> NDArray[np.bool_]:
-        same: NDArray[np.bool_] = group[some, None] == group[None, others]
+    def of_a_group(block: slice, rest: slice) -> NDArray[np.bool_]:
+        same: NDArray[np.bool_] = group[block, None] == group[None, rest]
         return same
 
     return order[best_of_rivals(boxes_xyxy[order], iou_threshold, of_a_group, limit)]

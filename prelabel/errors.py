@@ -6,7 +6,7 @@
     │   ├── LabelingConfigError  422  a labeling config without a control for boxes
     │   └── PromptError          422  a prompt that cannot become a caption
     ├── UnauthorizedError        401  missing or wrong basic auth
-    ├── PayloadTooLargeError     413  a request body over the limit
+    ├── PayloadTooLargeError     413  a request with too many bytes or tasks
     ├── ImageError               422  a picture that cannot be used
     │   ├── ImageAddressError    403  an address this service must not contact
     │   ├── ImageFetchError      502  a picture that did not arrive
@@ -19,7 +19,7 @@
     ├── OverloadedError          503  the queue is full
     ├── LabelStudioError         502  a refused or unanswered request to Label Studio's API
     ├── ProxyError               502  an HTTP proxy that cannot be reached, or refuses
-    ├── PromptMemoryError        503  the place where prompts are remembered cannot be used
+    ├── PromptMemoryError        503  the store of remembered prompts cannot be used
     ├── JournalError             503  the journal of errors and counts cannot be reached
     └── DeadlineError            504  not finished before the deadline
 
@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-# Characters kept of a long sentence: its start names the fault, and its end says what to do.
+# Characters of a long sentence that remain: its start names the fault, its end says what to do.
 _START, _END = 500, 200
 
 
@@ -41,7 +41,7 @@ class PrelabelError(Exception):
     status_code: ClassVar[int] = 500
 
     def __init__(self, message: str) -> None:
-        if len(message) > _START + _END:  # it quotes input, which has no limit
+        if len(message) > _START + _END:  # the message quotes input of any length
             message = f"{message[:_START]}...{message[-_END:]}"
         super().__init__(message)
 
@@ -73,7 +73,7 @@ class UnauthorizedError(PrelabelError):
 
 
 class PayloadTooLargeError(PrelabelError):
-    """The request's body is larger than the limit."""
+    """The request has more bytes or more tasks than are allowed."""
 
     status_code = 413
 
@@ -117,7 +117,7 @@ class DetectionError(PrelabelError):
 
 
 class DeviceMemoryError(DetectionError):
-    """The batch did not fit the device's memory; a smaller one may."""
+    """The batch exceeds the device's memory; the gate runs it again in halves."""
 
 
 class SettingsError(PrelabelError):
@@ -143,7 +143,7 @@ class ProxyError(PrelabelError):
 
 
 class PromptMemoryError(PrelabelError):
-    """The place where prompts are remembered cannot be used."""
+    """The store of remembered prompts cannot be used."""
 
     status_code = 503
 

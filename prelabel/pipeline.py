@@ -46,9 +46,10 @@ from prelabel.types import DetectionQuery, Detections, LookPlan, ProjectPrompts,
 
 logger = logging.getLogger(__name__)
 
-_MAX_FAULTS_REPORTED = 100  # of one request: the journal keeps 500 of all
+_MAX_FAULTS_REPORTED = 100  # of one request; the journal holds the newest 500 of all requests
 _MAX_PICTURES = 20_000  # of one request; a plan takes about a kilobyte
-# A typed prompt needs no remembered one, but the project's extra parameters may hold thresholds.
+# A request with a prompt needs no remembered prompt, but the project's extra parameters, which are
+# recalled with it, may hold thresholds.
 _RECALL_WAIT_WITH_PROMPT_S = 0.25
 _PICTURES_AT_ONCE = 8  # of a single task, so that no task occupies all download threads
 
@@ -87,11 +88,13 @@ class _Run:
     """The state of one request.
 
     Attributes:
+        request: The parsed request.
         slots: Limits the pictures that are worked on at the same time.
         urgent: True for a request of one task: an annotator waits for it.
         deadline: Time of the event loop at which unfinished tasks fail.
         shared: Labeling config and remembered prompts.
-        planning: Held while a task is planned: planning does not yield to the event loop.
+        planning: Lock by which one task at a time is planned. Planning blocks the event loop, and
+            other requests run between two plans.
         pictures: Number of pictures of all tasks planned so far.
         unreadable: Names that the model cannot read and that were reported.
     """
@@ -131,7 +134,8 @@ class Predictor:
         self._model_version = model_version
         self._ports = ports
         self._bulk_slots = FairSemaphore(settings.limits.task_concurrency)  # of all bulk requests
-        self._recalls: set[asyncio.Task[ProjectPrompts]] = set()  # the loop keeps no reference
+        # The event loop keeps no reference to tasks.
+        self._recalls: set[asyncio.Task[ProjectPrompts]] = set()
 
     async def predict(self, request: PredictRequest) -> list[Entry]:
         """Return one entry per task, in order: a prediction or an error.
@@ -139,7 +143,7 @@ class Predictor:
         An error of one task leaves the other tasks unaffected.
 
         Raises:
-            PayloadTooLargeError: The request has more tasks than `max_tasks`.
+            PayloadTooLargeError: The request has more tasks than `limits.max_tasks`.
         """
         if len(request.tasks) > self._settings.limits.max_tasks:
             raise PayloadTooLargeError(
@@ -178,8 +182,8 @@ class Predictor:
                     return await self._predict_task(task, run)
         except TimeoutError:
             error: PrelabelError = DeadlineError(
-                f"Not done within {self._settings.limits.request_deadline_s:g} s. "
-                "Retrieve predictions again for what is left."
+                f"The task was not done within {self._settings.limits.request_deadline_s:g} s. "
+                "Retrieve predictions again for the tasks that are left."
             )
         except PrelabelError as failure:
             error = failure
@@ -218,8 +222,8 @@ class Predictor:
         recall = asyncio.create_task(self._recall(project))
         self._recalls.add(recall)
         recall.add_done_callback(self._recalls.discard)
-        # The recall continues in the background, because it makes the project known: its submits
-        # count from then on.
+        # The recall continues after the wait, because it makes the project known: webhooks of
+        # unknown projects are ignored.
         has_prompt = _has_prompt(request.context, config)
         await asyncio.wait({recall}, timeout=_RECALL_WAIT_WITH_PROMPT_S if has_prompt else None)
         prompts = recall.result() if recall.done() else ProjectPrompts()
@@ -228,8 +232,10 @@ class Predictor:
         return _Shared(config, prompts)
 
     async def _recall(self, project: str) -> ProjectPrompts:
-        """Return the remembered prompts; none, and a fault in the journal, where the memory cannot
-        be used: predictions do not depend on it.
+        """Return the remembered prompts of a project.
+
+        If the store cannot be used, a fault is reported and there are none, because a task can be
+        predicted without them.
         """
         try:
             return await self._ports.recall(project)

@@ -50,9 +50,10 @@ from prelabel.types import DetectionQuery, Detections, PromptRequest, TaskPlan
 
 logger = logging.getLogger(__name__)
 
-# Label Studio asks for predictions right after /setup, and waits 3 s for the answer to /setup.
+# Label Studio waits 3 s for the answer to /setup and requests predictions right after it. These
+# should use the new extra parameters, so that the answer waits for their registration.
 _REGISTRATION_WAIT_S: Final = 1.0
-_MAX_PROJECTS: Final = 1_000
+_MAX_PROJECTS: Final = 1_000  # whose extra parameters are compared at the next /setup
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class Readiness:
     """Readiness to answer a predict request.
 
     Attributes:
-        status: UP where a predict is answered, if need be by a detector that starts for it
-            (`min_replicas: 0`); STARTING while the first detector loads; DOWN where it failed.
+        status: UP if a predict request would be answered, possibly by a detector that starts for
+            it (`min_replicas: 0`); STARTING while the first detector loads; DOWN if it failed.
         ready: True once a detector has been running.
     """
 
@@ -110,20 +111,20 @@ class ServiceMetrics(Protocol):
         """Record the duration of a stage."""
 
     def count(self, report: Report) -> None:
-        """Count one request."""
+        """Add the counts and the duration of a report."""
 
     def in_progress(self, tasks: int) -> None:
         """Record the number of tasks that are being worked on."""
 
 
 class NoMetrics:
-    """Metrics that are not kept."""
+    """Discards all metrics."""
 
     def observe(self, _stage: str, _seconds: float) -> None:
         """Ignore the duration."""
 
     def count(self, _report: Report) -> None:
-        """Ignore the request."""
+        """Ignore the report."""
 
     def in_progress(self, _tasks: int) -> None:
         """Ignore the number."""
@@ -155,7 +156,7 @@ class Service:
         resolve: Resolve = resolve_host,
         connect: Connect = connect_socket,
     ) -> None:
-        load_words()  # word lists take a second to read, which no request should wait
+        load_words()  # takes more than a second, for which no request should wait
         self.settings = settings
         self.environment = environment
         self.model = model
@@ -165,7 +166,7 @@ class Service:
         self._journal = JournalWriter(ports.journal)
         self._tasks_in_progress = 0
         self._registered: dict[str, PromptRequest] = {}  # extra parameters, by project key
-        self._registrations: set[asyncio.Task[None]] = set()  # the loop keeps no reference
+        self._registrations: set[asyncio.Task[None]] = set()  # the event loop keeps no reference
         images = ImageSource(
             image_download(settings, environment, resolve, connect),
             max_cached_bytes=settings.cache.picture_bytes,
@@ -221,17 +222,18 @@ class Service:
         self._journal.add(report)
 
     async def metrics(self) -> dict[str, float]:
-        """Return counts and durations of all ingress replicas, and the tasks in progress in this
-        one. Raises JournalError where the journal cannot be reached.
+        """Return the metrics of all ingress replicas, and the tasks in progress in this one.
+
+        Raises JournalError if the journal cannot be reached.
         """
         await self._journal.flush()
         total = await self._ports.journal.metrics()
         return {**total, "tasks_in_progress": self._tasks_in_progress}
 
     async def errors(self, project: str | None, limit: int) -> list[Fault]:
-        """Return the newest errors of all ingress replicas first.
+        """Return the errors of all ingress replicas, newest first.
 
-        Raises JournalError where the journal cannot be reached.
+        Raises JournalError if the journal cannot be reached.
         """
         await self._journal.flush()
         return await self._ports.journal.errors(project, limit)
@@ -260,7 +262,7 @@ class Service:
         Webhooks carry no credentials. The labeling config of an unknown project is not parsed,
         and parsing runs in a thread.
 
-        Raises PromptMemoryError where the memory cannot be used.
+        Raises PromptMemoryError if the store cannot be used.
         """
         self.report(Report({"webhooks": 1}))
         project = event.project_key
@@ -279,14 +281,14 @@ class Service:
     async def prompts(self, project: str | None) -> dict[str, StoredPrompt]:
         """Return the remembered prompts by project key, of all projects or those of one id.
 
-        Raises PromptMemoryError where the memory cannot be used.
+        Raises PromptMemoryError if the store cannot be used.
         """
         return await self._ports.prompts.find(project)
 
     async def forget(self, project: str) -> int:
-        """Forget the prompts of the projects with that id. Return how many there were.
+        """Forget the prompts of the projects with that id. Return their number.
 
-        Raises PromptMemoryError where the memory cannot be used.
+        Raises PromptMemoryError if the store cannot be used.
         """
         return await self._ports.prompts.forget(project)
 
@@ -294,7 +296,7 @@ class Service:
         try:
             await self._ports.prompts.register(key, extra)
         except PromptMemoryError as error:
-            logger.warning("project %s: its extra parameters are not kept. %s", key, error)
+            logger.warning("project %s: its extra parameters are not stored. %s", key, error)
             return
         self._registered[key] = extra
         if len(self._registered) > _MAX_PROJECTS:

@@ -63,8 +63,7 @@ class Target:
         to_name: Name of the object tag.
         label: Value of the label, None for boxes without a label.
         min_score: Lowest score of the label's boxes.
-        rectangle_name: Name of the control tag of the rectangle, where it differs from the
-            label's.
+        rectangle_name: Name of the control tag of the rectangle, if it differs from the label's.
     """
 
     from_name: str
@@ -126,7 +125,7 @@ class LookPlan:
         uri: Address of the picture, or a data: URL.
         item_index: Index of the picture in a list of pictures, None for a single picture.
         phrases: The phrases in plain words.
-        targets: `targets[i]` belongs to `phrases[i]`; None where boxes of the phrase are dropped.
+        targets: `targets[i]` belongs to `phrases[i]`; None if boxes of the phrase are dropped.
         thresholds: Thresholds of the boxes.
         present: Boxes that the annotation already has; they are not suggested again.
     """
@@ -144,10 +143,10 @@ class TaskPlan:
     """All pictures of a task with the phrases to search for.
 
     Attributes:
-        looks: One for each picture.
-        echo: The prompt, where the prediction shows it.
+        looks: One look for each picture that is searched.
+        echo: The prompt, if the prediction shows it.
         matches: The matching of the prompt's phrases.
-        unreadable: Labels and phrases that were left out because the model has no word of them.
+        unreadable: Labels and phrases that were left out because the model cannot read them.
     """
 
     looks: tuple[LookPlan, ...]
@@ -177,7 +176,7 @@ class DetectionQuery:
         image: Encoded bytes (JPEG, PNG, ...).
         phrases: The phrases in plain words, without duplicates.
         thresholds: Thresholds of the boxes.
-        urgent: True where an annotator waits for the answer.
+        urgent: True if an annotator waits for the answer.
     """
 
     image: bytes
@@ -206,7 +205,7 @@ class RawDetections:
 
 @dataclass(frozen=True)
 class Detections:
-    """The boxes of a query over its thresholds, best score first, before suppression.
+    """The boxes of a query over its thresholds, best score first, not yet suppressed.
 
     Attributes:
         boxes_xyxy: [N, 4] pixels.

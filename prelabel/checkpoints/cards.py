@@ -44,7 +44,7 @@ class ModelFile(_Frozen):
         None,
         pattern=r"^[0-9a-f]{64}$",
         description="Null if no hash is on record: the download then checks the file against the "
-        "hash that the hub publishes, and records that in the lock file.",
+        "hash that the hub publishes, and records this hash in the lock file.",
     )
     size: int | None = Field(None, ge=1, description="In bytes.")
 
@@ -73,7 +73,7 @@ class ModelCard(_Frozen):
         None, description="Commit of that repository; null: the newest at the time of the download."
     )
     files: tuple[ModelFile, ...] = Field(min_length=1)
-    weights: str = Field(description="Which of the files holds the weights.")
+    weights: str = Field(description="The file of the list that holds the weights.")
     config: str | None = Field(
         None,
         description="For groundingdino: a file in the model's folder, or one of the "
@@ -90,7 +90,7 @@ class ModelCard(_Frozen):
     )
     licence: str
     limits: str = Field("", description="Limits of the model that users should know.")
-    folder: Path | None = Field(None, description="Folder of the card, if it was named by a path.")
+    folder: Path | None = Field(None, description="Folder of a card that was named by a path.")
 
     @model_validator(mode="after")
     def _weights_are_listed(self) -> Self:
@@ -172,7 +172,7 @@ def text_encoder_folder(card: ModelCard, folder: Path) -> Path:
 def check_installed(card: ModelCard, folder: Path) -> None:
     """Raise ModelError unless every file exists, has its full size and the format of its name.
 
-    Reads only the beginning of each file: it runs whenever the service starts.
+    Reads only the beginning of each file, because it runs at every start of the service.
     """
     locked = read_lock(folder)
     for file in card.files:
@@ -216,7 +216,7 @@ def _remedy(card: ModelCard) -> str:
 
 
 def _expected(file: ModelFile, lock: CheckpointLock | None) -> ModelFile:
-    """Return the card's hash and size; the lock's where the card has none."""
+    """Return the hash and the size on record: the card's, or else the lock file's."""
     locked = lock.files.get(file.path) if lock else None
     if locked is None:
         return file
@@ -228,7 +228,7 @@ def _expected(file: ModelFile, lock: CheckpointLock | None) -> ModelFile:
 
 
 def read_lock(folder: Path) -> CheckpointLock | None:
-    """Return the record of the download that filled a folder; None if no download did.
+    """Return the record of the download in a folder; None without a record.
 
     Raises ModelError for a record that cannot be read.
     """
@@ -238,7 +238,9 @@ def read_lock(folder: Path) -> CheckpointLock | None:
     try:
         return CheckpointLock.model_validate(json.loads(path.read_text()))
     except ValueError as error:
-        raise ModelError(f"{path.name} of the model is damaged. Download it again.") from error
+        raise ModelError(
+            f"{path.name} of the model is damaged. Download the model again."
+        ) from error
 
 
 def _read_card(path: Path) -> ModelCard:

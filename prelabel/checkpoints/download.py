@@ -1,7 +1,7 @@
 """Downloads a card's files from the hub: resumable, verified by their hashes, all or nothing.
 
-`hf_hub_download` restarts a file from its first byte after a kill. So the transfer uses its parts:
-`get_hf_file_metadata`, then `http_get`, which appends to the partial file of an earlier run. The
+After a kill, `hf_hub_download` restarts a file from its first byte. So this module calls the two
+functions below it: `get_hf_file_metadata`, then `http_get`, which appends to a partial file. The
 variables of huggingface-hub (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, proxies) apply.
 """
 

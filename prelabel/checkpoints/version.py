@@ -1,4 +1,4 @@
-"""The model version. Label Studio asks for predictions again only when it changes."""
+"""The model version. Label Studio requests predictions again only when it changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prelabel.settings.flat_names import GROUPED_NAMES
 _RESULTS_REVISION = 4
 
 # The digest keeps the names that the settings had before they were grouped: the grouping changed no
-# prediction, and a new version would make Label Studio ask for all predictions again.
+# prediction, and a new version would make Label Studio request all predictions again.
 _FLAT_NAMES = {path: name for name, path in GROUPED_NAMES.items()}
 
 

@@ -26,9 +26,14 @@ class ConnectError(PrelabelError):
 class ConnectResult:
     """A project and its backend after `prelabel connect`.
 
-    is_new: the backend was added, not updated. duplicates: number of further backends of the
-    project at the same address. webhook_fault: the reason why Label Studio does not notify the
-    service of submitted annotations; None if it does.
+    Attributes:
+        project: The project.
+        backend: The backend as Label Studio stores it now.
+        is_new: True if the backend was added, False if it was updated.
+        has_prompt: True if the labeling config has a text area for a prompt.
+        duplicates: Number of further backends of the project at the same address.
+        webhook_fault: Reason why Label Studio does not notify the service of submitted
+            annotations; None if it does.
     """
 
     project: Project
@@ -61,8 +66,8 @@ class ConnectResult:
             yield f"Submitted prompts will not be remembered. {self.webhook_fault}"
         if self.duplicates:
             yield (
-                f"The project has {self.duplicates} more at this address. Remove them under "
-                "Settings, Model."
+                f"The project has further backends at this address: {self.duplicates}. Remove them "
+                "under Settings, Model."
             )
         if not self.project.show_collab_predictions:
             yield (
@@ -204,7 +209,7 @@ def _remove_orphans(
 
 
 def _show_predictions(api: LabelStudioAPI, project: Project, backend: Backend) -> None:
-    # Label Studio does this for a new backend, unless it refused the backend's webhook.
+    # Label Studio itself shows the predictions of a new backend, unless it refused its webhook.
     if project.show_collab_predictions and not project.model_version and backend.title:
         api.show_predictions_of(project.id, backend.title)
 

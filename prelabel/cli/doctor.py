@@ -62,7 +62,7 @@ def examine(context: DoctorContext) -> Iterator[Finding]:
 
 
 def _run(name: str, check: Callable[[], CheckResult[ValueT]] | None) -> _Checks[ValueT]:
-    """Run one check; None stands for a check that lacks what it depends on."""
+    """Run one check; None stands for a check whose input is missing."""
     if check is None:
         yield Finding(name, Status.SKIPPED, "Not checked, because of the faults above.")
         return None
@@ -80,13 +80,13 @@ def _service_checks(context: DoctorContext) -> _Checks[Health]:
     yield from _run("model", partial(checks.model, health) if health else None)
     yield from _run("detection", partial(checks.detection, context) if health else None)
     yield from _run("prompts", partial(checks.prompts, context) if health else None)
-    there = partial(checks.service_variables, health) if health else None
-    yield from _run("service variables", there)
+    variables = partial(checks.service_variables, health) if health else None
+    yield from _run("service variables", variables)
     return health
 
 
 def _label_studio_checks(context: DoctorContext, health: Health | None) -> _Checks[LabelStudioAPI]:
-    """Return Label Studio's API only if it accepts the token."""
+    """Check the way to Label Studio. Return its API if it accepts the token."""
     api = yield from _run("shell variables", partial(checks.shell_variables, context))
     is_open = yield from _network_checks(context, health)
     usable = api if is_open else None

@@ -86,7 +86,13 @@ class DoctorContext:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult(Generic[ValueT]):
-    """Result of a check that passed. value: what later checks need; sentence: what is shown."""
+    """Result of a check that passed.
+
+    Attributes:
+        value: Input of later checks.
+        sentence: Text of the report.
+        is_warning: True for a warning. Its sentence ends with the repair.
+    """
 
     value: ValueT
     sentence: str
@@ -204,8 +210,8 @@ def certificates(context: DoctorContext, network: ServiceNetwork | None) -> Chec
     difference = "The service has none" if sources else "The service has some"
     return CheckResult(
         True,
-        f"{here} {difference}: set SSL_CERT_FILE here as where it runs if your Label Studio's "
-        "certificate is signed by a CA of your company.",
+        f"{here} {difference}. If a CA of your company signed Label Studio's certificate, set "
+        "SSL_CERT_FILE to a file with that CA, both here and where the service runs.",
         is_warning=bool(sources),
     )
 

@@ -1,4 +1,4 @@
-"""`prelabel preflight`: checks what the service needs to start, without starting Ray."""
+"""`prelabel preflight`: checks settings, model, prompt store and ports without starting Ray."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class ServedModel(_ResponsePart):
 
 
 class ServiceNetwork(_ResponsePart):
-    """Network settings of the service: which proxies it uses, and if it trusts additional CAs."""
+    """Network settings of the service: its proxies, and trust in additional CAs."""
 
     http_proxy: bool = False
     https_proxy: bool = False
@@ -72,7 +72,7 @@ class Health(_ResponsePart):
     Attributes:
         status: UP, STARTING or DOWN.
         label_studio: None if the service is of an older version that does not report it.
-        network: None likewise.
+        network: None if the service is of an older version.
     """
 
     service_version: str
@@ -97,7 +97,7 @@ class ServiceClient:
 
     Attributes:
         url: Address of the service, without a trailing slash.
-        auth: User and password of basic auth, if the service asks for them.
+        auth: User and password of basic auth, if the service requires them.
         egress: Proxies and certificates of the connections.
     """
 

@@ -110,7 +110,7 @@ class SingleFlightCache(Generic[ValueT]):
         flight = self._in_flight[key, rank]
         try:
             value = await work()
-            # After clear(), the result may be older than the change that led to it.
+            # After clear(), this result may be older than the change behind that call.
             if self._in_flight.get((key, rank)) is flight:
                 self._store(key, value)
             return value

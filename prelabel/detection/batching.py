@@ -16,8 +16,8 @@ item chooses the bucket (the resized size of the picture), and items of that buc
 
 Memory: the queue has no limit of its own. The callers bound it: `max_ongoing_requests` of the
 deployment limits the queries, and the detector limits the views that one query has prepared. The
-memory of the device is found by trial: a batch that does not fit is halved and run again, and so
-are the limits of later batches.
+memory of the device is found by trial: a batch that does not fit is run again in halves, and later
+batches have at most the size of a half.
 
 Failures: a batch that fails is run again item by item, so that one bad picture does not fail the
 other items. An item whose caller was cancelled leaves the queue without being run.
@@ -41,7 +41,8 @@ from prelabel.observability.timing import Observe, ignore_stage
 
 logger = logging.getLogger(__name__)
 
-# `prelabel calibrate` proposes `max_batch_size` for the same number of seconds.
+# Every caller of a batch waits for the whole batch. `prelabel calibrate` proposes a
+# `detection.max_batch_size` for the same number of seconds.
 MAX_BATCH_S = 0.5
 # Batches without a memory error before the limit grows by one item: the memory may have been full
 # because of another program, or because of unusually large pictures.
@@ -73,7 +74,7 @@ def device_thread() -> ThreadPoolExecutor:
 
     On a CPU, OpenMP gives each thread that computes a permanent team of worker threads. If there
     are more of these workers than cores, they sleep between layers instead of spinning, and a
-    forward pass of the demo model takes more than twice as long.
+    forward pass takes twice as long.
     """
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="device")
 
@@ -114,7 +115,7 @@ class BatchGate(Generic[ItemT, ResultT]):
         self._device = device or device_thread()
         self._worker: asyncio.Task[None] | None = None
         self._busy_since: float | None = None
-        self._item_s: float | None = None  # seconds per item in the last batch; None before it
+        self._item_s: float | None = None  # seconds per item in the last batch
         self._memory_limit = max_batch_size  # items that fit the device's memory, as far as known
         self._batches_since_limit = 0  # successful batches since `_memory_limit` changed
         self.failures_in_a_row = 0  # batches without any result, since the last success
@@ -156,7 +157,7 @@ class BatchGate(Generic[ItemT, ResultT]):
             self.failures_in_a_row = 0 if succeeded else self.failures_in_a_row + 1
 
     def _next_batch(self) -> list[_QueuedItem[ItemT, ResultT]]:
-        """Take the oldest item of the highest priority, and others with its key up to the limit."""
+        """Take the oldest item of the highest priority, and more items of its key."""
         pending = [queued for queued in self._queue if not queued.future.done()]
         pending.sort(key=lambda queued: not queued.urgent)  # stable: the order of arrival stays
         batch = [q for q in pending if q.batch_key == pending[0].batch_key][: self._batch_limit()]
@@ -173,7 +174,7 @@ class BatchGate(Generic[ItemT, ResultT]):
             queued.context.run(self._trace, stage, seconds)
 
     def _batch_limit(self) -> int:
-        """Return how many items fit both the time of a batch and the device's memory."""
+        """Return the number of items that fit both the time of a batch and the device's memory."""
         if self._item_s is None:
             return 1  # the first batch measures the speed
         in_time = int(self._max_batch_s / max(self._item_s, _MIN_ITEM_S))
@@ -182,7 +183,7 @@ class BatchGate(Generic[ItemT, ResultT]):
     async def _run_batch(self, batch: Sequence[_QueuedItem[ItemT, ResultT]]) -> bool:
         """Run a batch, in parts after a failure, and resolve the futures of its items.
 
-        Returns True if the model worked, also where it refused an item with an error of its own.
+        Returns True if the model worked, even if it refused an item with an error of its own.
         """
         outcome = await self._forward(batch)
         if not isinstance(outcome, PrelabelError):
@@ -216,7 +217,7 @@ class BatchGate(Generic[ItemT, ResultT]):
         return [batch[: self._memory_limit], batch[self._memory_limit :]]
 
     def _recover_memory_limit(self) -> None:
-        """Raise the limit that a memory error set by one item, every so many batches."""
+        """Raise a limit that a memory error has lowered, by one item per `_BATCHES_TO_RECOVER`."""
         self._batches_since_limit += 1
         if (
             self._memory_limit < self._max_batch_size
@@ -239,9 +240,8 @@ class BatchGate(Generic[ItemT, ResultT]):
                 raise RuntimeError(f"{len(items)} items in, {len(results)} results out")
         except PrelabelError as error:
             return error
-        except (
-            Exception
-        ):  # the edge: any exception of a model is logged and becomes an item's error
+        except Exception:
+            # The edge of the model: any exception is logged and becomes an error of the items.
             requests = ", ".join(sorted({queued.request_id for queued in batch}))
             logger.exception(
                 "The model failed on a batch of %d items (requests %s).",

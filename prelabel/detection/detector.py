@@ -39,9 +39,11 @@ class PictureDetector:
     """Answers detection queries with one engine. All methods must run in one event loop.
 
     Args:
-        settings: Limits of pictures, tiles, batches and caches.
+        settings: Limits of tiles and batches.
+        cache: Limits of the caches.
         engine: Prepares pictures; its forward pass runs behind the gate.
         gate: The batch gate in front of the engine.
+        max_pixels: Most pixels of a picture.
         preparing_threads: Number of threads that decode and resize bulk pictures while the forward
             pass of the batch before runs. Urgent pictures have one thread of their own.
         observe: Called with the seconds of "decode" and "prepare".
@@ -106,7 +108,7 @@ class PictureDetector:
             with timed(self._observe, "decode"):
                 return await self._in_preparing_thread(query, self._decode, query.image)
 
-        # A bulk request asks for each picture once, so that caching it would only take memory.
+        # A bulk request needs each picture once, so that caching it would only take memory.
         return await (self.decoded.get(digest, decode) if query.urgent else decode())
 
     async def _detect_in_view(

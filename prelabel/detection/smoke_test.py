@@ -64,7 +64,7 @@ def check_engine(engine: AnyEngine, model: str) -> SmokeTestResult:
     except Exception as error:  # the edge: any error of an engine keeps the replica from starting
         raise ModelError(
             f"The model {model} fails on {runs_on} with a {type(error).__name__}; the service's "
-            "log has the cause. Set the precision to float32, or the device to cpu."
+            "log has the cause. Set model.precision to float32, or model.device to cpu."
         ) from error
     seconds = time.monotonic() - started
     fault = _fault(results)
@@ -93,7 +93,7 @@ def _fault(results: list[RawDetections]) -> str:
     if boxes == 0 or shapes != [(boxes, 4), (boxes, 1), (boxes, 1)]:
         return f"its result has the shapes {shapes}. {_DOWNLOAD_AGAIN}"
     if not all(np.isfinite(array).all() for array in arrays):
-        return "it computed NaN or infinite numbers. Set the precision to float32."
+        return "it computed NaN or infinite numbers. Set model.precision to float32."
     if result.phrase_max.min() < 0 or result.phrase_max.max() > 1:
         return f"its scores are not between 0 and 1. {_DOWNLOAD_AGAIN}"
     return ""

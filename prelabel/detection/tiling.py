@@ -43,9 +43,11 @@ class Tiling:
     """The rule by which pictures are cut into tiles.
 
     Attributes:
-        size: Side of a tile in pixels; 0 turns tiling off (the setting `tile_size`).
-        overlap: Share of a tile's side that it has in common with the next (`tile_overlap`).
-        max_tiles: Most tiles of a picture; larger pictures get larger tiles (`max_tiles`).
+        size: Side of a tile in pixels; 0 turns tiling off (`detection.tile_size`).
+        overlap: Share of a tile's side that it has in common with the next one
+            (`detection.tile_overlap`).
+        max_tiles: Most tiles of a picture; larger pictures get larger tiles
+            (`detection.max_tiles`).
     """
 
     size: int
@@ -152,9 +154,9 @@ def _best_of_each_object(detections: Detections, view_numbers: Ints) -> Ints:
     """Return indices of the boxes, sorted by score, without duplicates from other views."""
     phrases = detections.phrase_index
 
-    def from_different_views(some: slice, others: slice) -> NDArray[np.bool_]:
-        pairs: NDArray[np.bool_] = phrases[some, None] == phrases[None, others]
-        pairs &= view_numbers[some, None] != view_numbers[None, others]
+    def from_different_views(block: slice, rest: slice) -> NDArray[np.bool_]:
+        pairs: NDArray[np.bool_] = phrases[block, None] == phrases[None, rest]
+        pairs &= view_numbers[block, None] != view_numbers[None, rest]
         return pairs
 
     return best_of_rivals(

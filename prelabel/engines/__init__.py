@@ -13,7 +13,7 @@ from prelabel.engines.base import AnyEngine, warm_up
 
 
 class EngineLoader(Protocol):
-    """The signature of `load_engine`, for which a test or another application passes its own."""
+    """The signature of `load_engine`; tests and benchmarks pass loaders of their own."""
 
     def __call__(
         self,

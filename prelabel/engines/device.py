@@ -59,7 +59,7 @@ def replace_modules(
     kind: type[torch.nn.Module] | tuple[type[torch.nn.Module], ...],
     replacement: Callable[[Any], torch.nn.Module],
 ) -> None:
-    """Replace every module of a kind by the module that `replacement` makes of it."""
+    """Replace every module of a kind by the module that `replacement` returns for it."""
     for name, child in list(network.named_modules()):
         if isinstance(child, kind):
             network.set_submodule(name, replacement(child))
@@ -68,7 +68,7 @@ def replace_modules(
 def guard_convolutions(network: torch.nn.Module) -> None:
     """Compute the network's 3x3 convolutions of stride 2 outside autocast.
 
-    On a CPU with AMX, the bfloat16 convolution of torch 2.15 reads foreign memory if its input is
+    On a CPU with AMX, the bfloat16 convolution of torch 2.15 reads beyond its input if that is
     one or two columns wide: the coarsest level of a narrow picture would be garbage, different each
     time. That level is the smallest, so that float32 costs nothing.
     """
@@ -98,8 +98,8 @@ def resolve_placement(device: str, precision: str) -> Placement:
     """
     torch_device = _resolve_device(device)
     if precision == "auto":
-        # CPUs with AMX compute bfloat16 as well, but float32 is better there for the reason in
-        # engines/kernels/linear.py.
+        # CPUs with AMX compute bfloat16 faster, too, but it changes which boxes are found;
+        # engines/kernels/linear.py explains it.
         precision = "bfloat16" if _is_recent_gpu(torch_device) else "float32"
     if precision not in ("float32", "bfloat16", "float64"):
         raise DeviceError(f"Unknown precision {precision!r}. Use auto, float32 or bfloat16.")
@@ -113,7 +113,7 @@ def resolve_placement(device: str, precision: str) -> Placement:
 def use_cpu_threads(count: int) -> None:
     """Set the number of torch's threads in the whole process.
 
-    (By default Ray allows as many as a replica reserves CPUs.)
+    By default, Ray sets the number to the CPUs that a replica reserves.
     """
     torch.set_num_threads(count)
 

@@ -99,7 +99,7 @@ class PortBiAttention(BiAttention):
 
 
 def replace_port_attention(model: torch.nn.Module, sampler: Sampler) -> None:
-    """Replace all deformable attention of a model by one with this sampler.
+    """Replace the deformable attention layers of a model by layers with this sampler.
 
     The weights stay the same.
     """
@@ -125,9 +125,9 @@ class HuggingFaceNetwork:
         # After the attention layers, which read weights that a packed layer no longer has.
         if placement.allows_packed_linears:
             pack_linears(model)
-        text = model.get_submodule("model")
-        bert = text.get_submodule("text_backbone")
-        text.add_module("text_backbone", CachedTextEncoder(bert, PAD_ID))
+        inner = model.get_submodule("model")
+        bert = inner.get_submodule("text_backbone")
+        inner.add_module("text_backbone", CachedTextEncoder(bert, PAD_ID))
         self._model = model
         guard_convolutions(model)
         heads = model.get_submodule("class_embed")

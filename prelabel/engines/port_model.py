@@ -92,13 +92,13 @@ def read_config(name: str, path: Path) -> _Config:
         config = _CONFIGS[content["model_type"]].from_dict(content)
     except FileNotFoundError as error:
         raise ModelError(
-            f"The model {name} has no {_CONFIG_NAME}. Put the one that was saved with its weights "
+            f"The model {name} has no {_CONFIG_NAME}. Put the file that was saved with its weights "
             "beside them."
         ) from error
     except _CONFIG_ERRORS as error:
         raise ModelError(
             f"The {_CONFIG_NAME} of {name} is damaged, or not that of a Grounding DINO "
-            f"(model_type {' or '.join(_CONFIGS)}). Put the one that was saved with its weights "
+            f"(model_type {' or '.join(_CONFIGS)}). Put the file that was saved with its weights "
             "beside them."
         ) from error
     return config

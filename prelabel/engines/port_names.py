@@ -1,4 +1,4 @@
-"""Rules that map names of weights to those of the transformers port, for all other layouts."""
+"""Rules that map the names of weights in other layouts to those of the transformers port."""
 
 from __future__ import annotations
 

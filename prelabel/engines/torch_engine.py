@@ -50,7 +50,7 @@ class Item:
 
     Attributes:
         pixels: uint8 [H, W, 3], resized, in the CPU's memory; for a GPU in pinned memory, from
-            which it copies beside the pass before.
+            which they are copied while the previous pass runs.
         caption: The caption in tokens.
     """
 

@@ -58,7 +58,7 @@ def require_keys(name: str, *, missing: Collection[str], unexpected: Collection[
         )
     if unexpected:
         raise ModelError(
-            f"The checkpoint of {name} has {len(unexpected)} weights that its model has not "
+            f"The checkpoint of {name} has {len(unexpected)} weights that its model lacks "
             f"({_first_names(unexpected)}). Check that it belongs to the config in its card."
         )
 

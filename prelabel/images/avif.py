@@ -15,7 +15,7 @@ from typing import Final
 from prelabel.errors import ImageDecodeError
 
 _BRANDS: Final = (b"avif", b"avis")
-# HEIC files have these brands, too: such a file is an AVIF if it names one of the others as well.
+# HEIC files have these brands, too: such a file is an AVIF if it names one of `_BRANDS` as well.
 _GENERAL_BRANDS: Final = (b"mif1", b"msf1")
 
 _View = memoryview
@@ -34,8 +34,9 @@ def is_avif(encoded: bytes) -> bool:
     if encoded[4:8] != b"ftyp":
         return False
     brand = encoded[8:12]
-    others = brand in _GENERAL_BRANDS and any(other in encoded for other in _BRANDS)
-    return brand in _BRANDS or others
+    if brand in _GENERAL_BRANDS:
+        return any(specific in encoded for specific in _BRANDS)
+    return brand in _BRANDS
 
 
 def check_frames(encoded: bytes, max_pixels: int) -> None:
@@ -140,7 +141,7 @@ def _items(iloc: _View, file: _View, idat: _View, steps: _StepBudget) -> Iterato
 
 
 def _first_samples(moov: _View, file: _View, steps: _StepBudget) -> Iterator[_View]:
-    """Yield the first frame of each track; the others need no look, only the first is decoded."""
+    """Yield the first frame of each track. The decoder reads no others."""
     tables = [moov]
     for kind in _SAMPLE_TABLE_PATH:
         tables = [box for part in tables for name, box in _boxes(part, steps) if name == kind]

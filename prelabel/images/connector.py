@@ -4,8 +4,8 @@ The check is part of the connect step, on the addresses that were resolved for t
 So an unusual spelling of a host, a name whose address changes between two look-ups, and a redirect
 are all covered.
 
-A proxy resolves names itself. So a name is checked by its meaning here, and a name that does not
-resolve here is refused unless `proxy_resolves_names` is set.
+A proxy resolves names itself. So a name is checked by the addresses that it has here, and a name
+that does not resolve here is refused unless `images.proxy_resolves_names` is set.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CheckedConnector:
         allowed_hosts: Hosts that may have private addresses.
         trusted: Label Studio's origin, which may have a private address as well.
         proxies: The proxy for each scheme, and the hosts that are reached without.
-        proxy_resolves_names: Let the proxy have names that do not resolve here.
+        proxy_resolves_names: Send names that do not resolve here to the proxy.
         resolve: Looks up the addresses of a host.
         connect: Connects to an address.
     """

@@ -85,7 +85,7 @@ class ImageFetcher:
             gets credentials.
         tls: The trusted certificates; by default certifi's list and the system's.
         proxies: The proxies for http and https.
-        proxy_resolves_names: Let a proxy have names that do not resolve here.
+        proxy_resolves_names: Send names that do not resolve here to a proxy.
         resolve: Looks up the addresses of a host.
         connect: Connects to an address.
     """

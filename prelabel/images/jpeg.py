@@ -31,9 +31,9 @@ _END: Final = b"\xd9"
 _RESTART_INTERVAL: Final = b"\xdd"
 _COEFFICIENTS: Final = 64  # of a block of 8 x 8 pixels
 
-# Bits without structure and without 0xFF. The two beginnings differ from each other, and from the
-# zeros that the decoder assumes at the end, so that they cannot all end a block: in many pictures
-# two zeros do.
+# Bits without structure and without 0xFF. Where data is missing, the decoder assumes zeros, and in
+# many pictures two zeros end a block. The two noises begin with different bits, so that not both
+# can end a block.
 _NOISE: Final = tuple(
     first + hashlib.shake_256(first).digest(256).replace(b"\xff", b"\x55")
     for first in (b"\x55", b"\xaa")
@@ -47,7 +47,7 @@ class _Structure:
     Attributes:
         missing: Component to the coefficients that no scan has brought in full precision.
         last_scan: Offset of the last scan's data; 0 if another marker follows that scan.
-        has_restarts: The scan's data has restart markers.
+        has_restarts: The scans' data has restart markers.
         has_end: The end marker is there.
     """
 

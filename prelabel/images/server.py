@@ -62,8 +62,8 @@ class Server:
         return ImageAddressError(
             f"The host name of {self} does not resolve here, so it cannot be checked that "
             f"{self.proxy} would not connect to a private address; add {self.origin.netloc_host} "
-            "to ALLOWED_IMAGE_HOSTS, or set images.proxy_resolves_names if that proxy blocks private "
-            "addresses."
+            "to ALLOWED_IMAGE_HOSTS, or set images.proxy_resolves_names if that proxy blocks "
+            "private addresses."
         )
 
     def unreachable_error(self, reason: str) -> ImageFetchError:

@@ -16,7 +16,7 @@ Download = Callable[[str, int | None], bytes]
 # Base64 of this length decodes faster than a thread is started for it.
 _DECODED_IN_LOOP_CHARS: Final = 128 * 1024
 _MAX_CACHED_ADDRESS_CHARS: Final = 4096
-_DOWNLOAD_THREADS: Final = 64  # twice the pictures that bulk requests may have in progress
+_DOWNLOAD_THREADS: Final = 64  # twice the default of limits.task_concurrency
 
 
 class ImageSource:
@@ -26,7 +26,7 @@ class ImageSource:
         download: Called in one of the source's threads.
         max_cached_bytes: Size of the cache; 0 disables it.
         max_cached_s: Time in seconds after which a picture is downloaded again.
-        observe: Told the duration of each download.
+        observe: Called with "fetch" and the seconds of each download.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ImageSource:
         )
 
     async def fetch(self, address: str, task_id: int | None) -> bytes:
-        """Return the encoded picture. Raises ImageError where there is none."""
+        """Return the encoded picture. Raises ImageError if it cannot be fetched."""
         is_inline = address.startswith("data:")
 
         async def load() -> bytes:

@@ -1,8 +1,7 @@
 """TIFF structures: the tiles of a TIFF file, and the orientation in an EXIF block.
 
-Pillow is not used for either: it skips tags that the decoder behind it reads, it believes
-orientation in XMP, which browsers do not, and it warns about or fails on damaged EXIF, which
-browsers skip.
+Pillow is not used for either. It skips tags that its decoder reads. It applies the orientation in
+XMP, and warns about damaged EXIF or fails on it; browsers ignore both.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _TILE_TAGS: Final = {322: "width", 323: "length"}
 def check_tiles(encoded: bytes, max_pixels: int) -> None:
     """Raise ImageDecodeError if a TIFF's tiles have more than `max_pixels` pixels.
 
-    A tile is unpacked whole, also if the picture is only a corner of it.
+    A tile is unpacked whole, even if the picture is only a corner of it.
     """
     sides = {"width": 0, "length": 0}
     for tag, kind, count, value in _first_directory(encoded):

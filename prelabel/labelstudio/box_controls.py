@@ -13,8 +13,8 @@ from prelabel.phrases.matching import Step
 from prelabel.phrases.names import tidy
 
 _WORDS_PER_LABEL = 10
-# Of all pictures together. `max_labels` alone bounds neither, because a task may have 1,000
-# pictures, and each of them its own controls.
+# Limits for all pictures together. `prompts.max_labels` alone bounds neither, because a task may
+# have 1,000 pictures, and each of them its own controls.
 _MOST_CONTROLS = 5_000
 _MOST_WORDS = 50_000  # labels with their predicted_values and negative_values
 

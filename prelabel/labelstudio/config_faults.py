@@ -41,7 +41,7 @@ def describe_fault(tags: Sequence[Element], images: Collection[str]) -> str:
     Returns:
         The message without its subject, "The labeling config".
     """
-    # In a config that is filled in, the empty Repeaters are those whose list the task lacks.
+    # A Repeater without children: in a config that is filled in, the task lacks its list.
     repeater = next((tag for tag in tags if tag.tag == "Repeater" and not len(tag)), None)
     if not images:
         if repeater is not None:

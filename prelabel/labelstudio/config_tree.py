@@ -87,7 +87,7 @@ def fill_in(tree: Element, data: Mapping[str, JsonValue]) -> Element:
 
 def _label_attributes(item: Mapping[str, JsonValue]) -> dict[str, str]:
     attributes = {name: value for name, value in item.items() if isinstance(value, str)}
-    # Also of other types than numbers, so that an invalid threshold is reported.
+    # A value of any type is copied, so that an invalid threshold is reported.
     threshold = item.get("model_score_threshold")
     return (
         attributes if threshold is None else attributes | {"model_score_threshold": str(threshold)}

@@ -97,7 +97,7 @@ class LabelStudioHttp:
         headers = {"User-Agent": f"prelabel/{__version__}"}
         if with_token:
             headers["Authorization"] = self._credentials.authorization()
-        # `from None`: the exceptions of `requests` may repeat what was sent.
+        # `from None`, because the exceptions of `requests` may quote the request with its token.
         try:
             response, location = self._exchange(method, path, body, headers)
         except requests.exceptions.SSLError as error:

@@ -110,7 +110,7 @@ class ImageLocator:
         )
 
     def _locate_path(self, path: str | None) -> ImageRequest:
-        """path: relative to Label Studio's address; None if it is not one of Label Studio's."""
+        """Locate a path relative to Label Studio's address; None stands for a foreign path."""
         url = self._require_url()
         if path is None:
             raise ImageAddressError(

@@ -1,4 +1,4 @@
-"""Labeling config (XML) -> the pictures to look at, what to look for, and the labels of the boxes.
+"""Labeling config (XML) -> its pictures, its controls with their labels, and its thresholds.
 
 In: the XML of a project, and the data of a task if it adds labels or tags to the config. Out: a
 frozen `LabelingConfig`, which `prelabel.prompts` plans with. Parsing is cached, because Label

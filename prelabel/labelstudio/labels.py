@@ -99,7 +99,11 @@ class LabelNames:
     """
 
     def __init__(self, tags: Sequence[Sequence[BoxControl]]) -> None:
-        """tags: for each control tag its controls, one for each picture that it draws on."""
+        """Index the labels of control tags.
+
+        Args:
+            tags: For each control tag its controls, one for each picture that it draws on.
+        """
         self._tags = tags
         self._index = NameIndex(
             (name, step, (number, label, name))

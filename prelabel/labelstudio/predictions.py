@@ -56,7 +56,7 @@ class Suppression:
     min_box_px: float = 0
 
 
-def to_regions(plan: LookPlan, detections: Detections, suppression: Suppression) -> list[Region]:
+def to_regions(look: LookPlan, detections: Detections, suppression: Suppression) -> list[Region]:
     """Return the regions of one picture, best first.
 
     Boxes are clipped to the picture. Dropped are the boxes that are too small, that are below their
@@ -64,15 +64,15 @@ def to_regions(plan: LookPlan, detections: Detections, suppression: Suppression)
     already has.
     """
     clipped = clip_xyxy(detections.boxes_xyxy, detections.image_wh)
-    rows, targets = _candidates(plan, detections, clipped, suppression)
+    rows, targets = _candidates(look, detections, clipped, suppression)
     boxes, scores = clipped[rows], detections.scores[rows]
-    phrases = [plan.phrases[phrase] for phrase in detections.phrase_index[rows]]
+    phrases = [look.phrases[phrase] for phrase in detections.phrase_index[rows]]
     groups = _suppression_groups(targets, suppression.class_agnostic)
     # With present boxes, the limit must not count the ones that they replace.
-    most = len(boxes) if plan.present else suppression.max_boxes
+    most = len(boxes) if look.present else suppression.max_boxes
     best = nms(boxes, scores, groups, suppression.iou_threshold, most)
-    if plan.present:
-        is_new = ~_are_present(boxes, targets, plan.present, detections.image_wh, suppression)
+    if look.present:
+        is_new = ~_are_present(boxes, targets, look.present, detections.image_wh, suppression)
         best = best[is_new[best]]
     best = best[: suppression.max_boxes]
     pct = px_to_pct(boxes[best].astype(np.float64), detections.image_wh).round(_PCT_DECIMALS)
@@ -80,13 +80,13 @@ def to_regions(plan: LookPlan, detections: Detections, suppression: Suppression)
         region
         for box, row in zip(pct.tolist(), best, strict=True)
         for region in _box_entries(
-            box, float(scores[row]), targets[row], phrases[row], plan, detections.image_wh
+            box, float(scores[row]), targets[row], phrases[row], look, detections.image_wh
         )
     ]
 
 
 def _candidates(
-    plan: LookPlan, detections: Detections, clipped_xyxy: Floats, suppression: Suppression
+    look: LookPlan, detections: Detections, clipped_xyxy: Floats, suppression: Suppression
 ) -> tuple[Ints, list[Target]]:
     """Return the rows [K] of boxes with a target and a sufficient score and size; the targets."""
     sizes = (clipped_xyxy[:, 2:] - clipped_xyxy[:, :2]).min(axis=1, initial=np.inf)
@@ -94,7 +94,7 @@ def _candidates(
     candidates = [
         (row, target)
         for row, phrase in enumerate(detections.phrase_index)
-        if (target := plan.targets[phrase]) is not None
+        if (target := look.targets[phrase]) is not None
         and detections.scores[row] >= target.min_score
         and is_large[row]
     ]
@@ -174,7 +174,7 @@ def _box_entries(
     score: float,
     target: Target,
     phrase: str,
-    plan: LookPlan,
+    look: LookPlan,
     image_wh: tuple[int, int],
 ) -> list[Region]:
     """Return one entry, or two if the rectangle and the label belong to different control tags."""
@@ -198,8 +198,8 @@ def _box_entries(
         score=round(score, _SCORE_DECIMALS),
         value=box,
     )
-    if plan.item_index is not None:
-        region["item_index"] = plan.item_index
+    if look.item_index is not None:
+        region["item_index"] = look.item_index
     if target.label is None:
         return [{**region, "meta": {"text": [phrase]}}]
     if target.rectangle_name is None:

@@ -23,8 +23,8 @@ class PromptArea:
         name: Name of the TextArea tag.
         to_name: Name of the Image tag.
         value: The `$field` of the task that fills the text area; "" if none does.
-        repeatable: True if the text area takes several texts. Label Studio still shows it then
-            when a prediction contains one.
+        repeatable: True if the text area takes several texts. Label Studio hides a text area for a
+            single text once a prediction contains a text.
     """
 
     name: str

@@ -65,7 +65,7 @@ class Task(WireModel):
 class InvalidTask(WireModel):
     """An item of `tasks` that is not a task. The request's other tasks are not affected.
 
-    fault: the path to the invalid value, and what is wrong with it.
+    fault: the path to the invalid value, and the validation error.
     """
 
     fault: str

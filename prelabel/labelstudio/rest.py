@@ -34,9 +34,11 @@ class _Resource(BaseModel):
 
 
 class Project(_Resource):
-    """A project. model_version: title of the backend whose predictions annotators see.
+    """A project.
 
-    Annotators see predictions only if show_collab_predictions is set.
+    Attributes:
+        show_collab_predictions: True if annotators see predictions.
+        model_version: Title of the backend whose predictions annotators see.
     """
 
     id: int
@@ -112,8 +114,8 @@ class BackendForm:
     def body(self, project: int, **more: JsonValue) -> dict[str, JsonValue]:
         """Return the form as JSON.
 
-        A change must name project and URL, too: Label Studio checks the backend that the request
-        names, not the one that it has stored.
+        A change must name project and URL, too, because Label Studio checks the backend that the
+        request names, not the stored one.
         """
         body: dict[str, JsonValue] = {
             "project": project,
@@ -184,7 +186,7 @@ class LabelStudioAPI:
         return StoredTask(identified[0].id, tasks[0]) if tasks else None
 
     def backends(self, project: int) -> list[Backend]:
-        """Return the backends of a project. Label Studio checks the health of each for it."""
+        """Return the backends of a project. Label Studio checks the health of each meanwhile."""
         response = self._request("GET", f"/api/ml/?project={project}")
         response = self._require_success(response, f"show the backends of project {project}")
         return self._parse(TypeAdapter(list[Backend]), response)

@@ -1,7 +1,7 @@
 """Label Studio's tokens: legacy tokens, and personal access tokens with their refresh.
 
 A personal access token is a refresh token (a JSON web token). Label Studio exchanges it for an
-access token, which is valid for some minutes and is what requests send.
+access token, which requests send and which is valid for some minutes.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class Proxies:
         return cls(http, https, exempt)
 
     def for_origin(self, origin: Origin) -> Proxy | None:
-        """Return the proxy for an origin; None for a direct connection, as to loopback always."""
+        """Return the proxy for an origin; None for a direct one, always to loopback."""
         proxy = self.https if origin.scheme == "https" else self.http
         if proxy is None or is_loopback(origin.host):
             return None
@@ -170,7 +170,7 @@ def _send_connect(connection: socket.socket, proxy: Proxy, origin: Origin) -> No
 
 def _read_head(connection: socket.socket) -> bytes:
     head = bytearray()
-    # Byte by byte: what follows the head belongs to the TLS handshake.
+    # Byte by byte, because bytes after the head belong to the TLS handshake.
     while not head.endswith(b"\r\n\r\n") and len(head) < MAX_HEAD_BYTES:
         byte = connection.recv(1)
         if not byte:

@@ -61,7 +61,7 @@ def tls_context(trust: Trust = DEFAULT_TRUST) -> ssl.SSLContext:
 def tls_fault(error: BaseException) -> str:
     """Return the cause of a TLS failure and its remedy, as a clause to follow the server's name.
 
-    Returns an empty text if TLS is not what failed.
+    Returns an empty text for any other failure.
     """
     fault = _ssl_error(error)
     if fault is None:

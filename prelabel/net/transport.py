@@ -113,13 +113,13 @@ class _ConnectorHTTPConnection(HTTPConnection):
         super().__init__(*args, **kwargs)
         self._connector = connector
 
-    # urllib3 resolves and connects here; overriding it is what keeps checked addresses checked.
+    # urllib3 would resolve the host here once more and connect to an address that was not checked.
     def _new_conn(self) -> socket.socket:
         return self._connector(self._dns_host, self.port)
 
 
 class _ConnectorHTTPSConnection(HTTPSConnection):
-    """urllib3 still verifies the certificate against the host name, not the IP address."""
+    """A connection whose certificate urllib3 verifies against the host name, not the address."""
 
     def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -23,19 +23,19 @@ logger = logging.getLogger(__name__)
 
 _MAX_FAULTS = 500  # a megabyte at most: sentences have at most 700 characters
 _MAX_DURATIONS = 1000  # of each kind; enough for a 95th percentile
-_FLUSH_AFTER_S = 0.5  # a call to the journal costs more than what a report says
+_FLUSH_AFTER_S = 0.5  # one call for many reports: a call costs far more than a report
 _RETRY_AFTER_S = 2.0
 _MAX_PENDING = 2_000  # reports that wait for a journal that does not answer
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error that was answered, or that cost a request its remembered prompt.
+    """An error that a task or request was answered with, or a fault that failed neither.
 
     Attributes:
-        at: Time of the error.
+        at: Time of the fault.
         request_id: Id of the request.
-        project: Key of the project, None where the request names none.
+        project: Key of the project, None if the request names none.
         task: Id of the task, None for an error of the whole request.
         error_type: Class of the error.
         error: Sentence of the error.
@@ -55,7 +55,7 @@ class Report:
 
     Attributes:
         counts: Numbers to add to the totals, by name.
-        faults: The first errors of the request, at least one where there were any.
+        faults: The first faults of the request, at least one if there were any.
         seconds: Duration of a predict request, None for other requests.
         interactive: True for a predict request of a single task.
     """
@@ -87,7 +87,7 @@ class Journal:
             self._seconds["interactive" if report.interactive else "bulk"].append(report.seconds)
 
     def errors(self, project: str | None, limit: int) -> list[Fault]:
-        """Return the newest errors first.
+        """Return errors, newest first.
 
         Args:
             project: A project's key, or its id for all keys with that id; None for all projects.
@@ -97,8 +97,10 @@ class Journal:
         return [fault for fault, _ in zip(matching, range(limit), strict=False)]
 
     def metrics(self) -> dict[str, float]:
-        """Return the totals since the start, and the durations of the last thousand predict
-        requests of each kind: median, 95th percentile and maximum, in seconds.
+        """Return the totals since the start, and the durations of predict requests in seconds.
+
+        Durations are median, 95th percentile and maximum of the last thousand requests of each
+        kind, interactive and bulk.
         """
         durations = {
             f"{kind}_seconds_{name}": round(float(np.percentile(seconds, percentile)), 3)
@@ -112,14 +114,14 @@ class Journal:
 class JournalPort(Protocol):
     """Access to the journal, which may run in another process.
 
-    Every method raises JournalError where the journal cannot be reached.
+    Every method raises JournalError if the journal cannot be reached.
     """
 
     async def add(self, reports: Sequence[Report]) -> None:
         """Add reports."""
 
     async def errors(self, project: str | None, limit: int) -> list[Fault]:
-        """Return the newest errors first."""
+        """Return errors, newest first."""
 
     async def metrics(self) -> dict[str, float]:
         """Return totals and durations."""
@@ -136,7 +138,7 @@ class JournalWriter:
         self._retry_after_s = retry_after_s
         self._pending: list[Report] = []
         self._one_at_a_time = asyncio.Lock()
-        self._sending: set[asyncio.Task[None]] = set()  # the loop keeps no reference to tasks
+        self._sending: set[asyncio.Task[None]] = set()  # the event loop keeps no reference to tasks
         self._timer: asyncio.Task[None] | None = None
         self._is_failing = False
 
@@ -147,9 +149,9 @@ class JournalWriter:
             self._timer = asyncio.create_task(self._flush_later())
 
     async def flush(self) -> None:
-        """Send what is buffered. Raises JournalError where the journal cannot be reached."""
-        # In a task of its own: a caller that is cancelled would leave it open whether its reports
-        # have been added.
+        """Send the buffered reports. Raises JournalError if the journal cannot be reached."""
+        # In a task of its own, which the cancellation of a caller does not interrupt: otherwise it
+        # would be unknown whether the journal has added the reports.
         sending = asyncio.create_task(self._send())
         self._sending.add(sending)
         sending.add_done_callback(self._sending.discard)

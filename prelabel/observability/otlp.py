@@ -1,6 +1,6 @@
 """The tracer that sends spans to an OpenTelemetry collector, by OTLP over HTTP.
 
-Imported only where a collector is configured. A thread of the SDK sends the spans.
+Imported only if a collector is configured. A thread of the SDK sends the spans.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 class OtlpTracer(Tracer):
     """Creates spans and sends them to the collector.
 
-    Of an exception a span holds the type alone, because messages and tracebacks may quote
-    addresses of pictures.
+    A span holds only the type of an exception, because messages and tracebacks may quote addresses
+    of pictures.
     """
 
     def __init__(self, settings: TraceSettings, component: str) -> None:
@@ -72,7 +72,7 @@ class OtlpTracer(Tracer):
 
     @contextmanager
     def _remote_parent(self, traceparent: str) -> Iterator[None]:
-        # An invalid traceparent gives an empty context: clients send what they like.
+        # An invalid traceparent gives an empty context, because clients may send any text.
         remote = _PROPAGATOR.extract({"traceparent": traceparent}, context.Context())
         token = context.attach(remote)
         try:

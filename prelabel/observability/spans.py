@@ -39,8 +39,8 @@ class Tracer:
     `prelabel.observability.otlp.OtlpTracer` creates them.
 
     Attributes:
-        stage: Creates a span of a stage that has just ended, below the current span; None where
-            no spans are created.
+        stage: Creates a span of a stage that has just ended, below the current span; None if no
+            spans are created.
     """
 
     stage: Observe | None = None
@@ -55,7 +55,7 @@ class Tracer:
 
     @contextmanager
     def restore(self, context: RequestContext) -> Iterator[None]:
-        """Work for a request that another process captured, for the length of the block."""
+        """Set the request id and the parent span that another process captured, for the block."""
         with request_id_scope(context.request_id), self._remote_parent(context.traceparent):
             yield
 

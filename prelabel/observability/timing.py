@@ -11,7 +11,7 @@ Observe = Callable[[str, float], None]
 
 
 def ignore_stage(_stage: str, _seconds: float) -> None:
-    """Ignore the duration: the observer that is used where no metrics are kept."""
+    """Ignore the duration: the observer that is used without metrics."""
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from prelabel.observability.spans import Tracer, TraceSettings
 
 
 def open_tracer(settings: TraceSettings | None, component: str) -> Tracer:
-    """Return a tracer that sends to the collector; without settings one that creates no spans.
+    """Return a tracer that sends to the collector; without settings, it creates none.
 
     Args:
         settings: The collector, None without one.

@@ -1,4 +1,4 @@
-"""Plain words: the spelling in which a model is asked for a name.
+"""Plain words: the spelling of names in captions, without underscores and joined words.
 
 The models were trained on captions of English words, and labels are often identifiers
 ("traffic_light", "TrafficLight", "trafficlight").

@@ -33,7 +33,7 @@ class Vocabulary:
     def from_folder(cls, folder: Path) -> Vocabulary:
         """Read the tokenizer in a folder. Raises ModelError as `read_tokenizer` does."""
         tokenizer = read_tokenizer(folder)
-        # BERT's tokenizer.json configures both: it pads and truncates phrases to 128 tokens.
+        # BERT's tokenizer.json pads and truncates phrases to 128 tokens.
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return cls(tokenizer)
@@ -60,7 +60,7 @@ class Vocabulary:
 
 @cache
 def shipped_vocabulary() -> Vocabulary:
-    """Return the vocabulary of English BERT, the text encoder of all checkpoints with a card."""
+    """Return the vocabulary of English BERT, which all shipped checkpoints read."""
     return Vocabulary.from_folder(TEXT_ENCODERS_FOLDER / "bert-base-uncased")
 
 

@@ -101,7 +101,8 @@ class _Segment:
     Attributes:
         phrase: The text without list marker and negation sign; may be empty.
         separator: The separator that ends it; "" at the end of the prompt.
-        has_bullet: True if a dash followed by a space precedes it at the start of a line.
+        has_bullet: True if a dash followed by a space precedes it at the start of a line. Also
+            True for an exclamation mark, which is a negation sign even in a list of dashes.
         negative: True if a negation sign precedes it.
         listed: True if its line has a list marker of any kind.
     """
@@ -123,7 +124,7 @@ class _Segment:
             unmarked = part.lstrip(_DASH_BULLET + _OTHER_MARKER)
             signs = "".join(_NEGATION_SIGNS) + " "
             phrase = unmarked.lstrip(signs) if unmarked.startswith(_NEGATION_SIGNS) else unmarked
-            # A dash may turn out to be a bullet, see split_prompt. An exclamation mark never does.
+            # split_prompt may read a dash as a bullet, but never an exclamation mark.
             has_bullet = part.startswith(_DASH_BULLET) or unmarked.startswith("!")
             yield cls(
                 phrase,

@@ -1,6 +1,6 @@
-"""Task, labeling config, prompt sources and settings -> the plan of what to look for.
+"""Task, labeling config, prompt sources and settings -> the plan of the task's looks.
 
-`plan_task` is what the pipeline calls for each task. In: the task, its labeling config filled in,
+The pipeline calls `plan_task` for each task. In: the task, its labeling config filled in,
 and the sources of prompt and thresholds. Out: a `TaskPlan` with one look for each picture (address,
 phrases, the label of each phrase, thresholds), the prompt to echo, and the match of each phrase.
 `resolver` resolves the prompt and `targets` the searches of each picture.
@@ -51,6 +51,8 @@ def plan_task(
 
 @dataclass(frozen=True, slots=True)
 class _Planner:
+    """Plans the tasks of one labeling config."""
+
     config: LabelingConfig
     settings: PromptSettings
     vocabulary: Vocabulary
@@ -76,7 +78,7 @@ class _Planner:
         looks: list[LookPlan] = []
         missing_fields: list[str] = []
         for image in self.config.images:
-            # Checked first: a task need not have pictures that nothing is looked for on.
+            # Checked first, because a task need not have pictures on which nothing is searched for.
             if not targets.has_searches(image):
                 continue
             if uris := image.uris(task.data):
@@ -98,7 +100,7 @@ class _Planner:
         return looks
 
     def _effective_prompt(self, sources: PromptSources) -> ResolvedPrompt | None:
-        """Return the prompt that was just typed; else the strongest older one that is useful."""
+        """Return the prompt that was just typed; else the strongest older prompt that is useful."""
         if sources.context.prompt is not None:
             prompt = self._resolve(sources.context.prompt, typed=True)
             check_readable(prompt)
@@ -121,8 +123,8 @@ class _Planner:
     def _echo(self, prompt: str | None, sources: PromptSources) -> PromptEcho | None:
         """Return the prompt for the prediction, unless an annotator has just typed it.
 
-        Label Studio hides a text area that holds as many texts as it may. The prompt is not
-        echoed into one that takes a single text, because annotators could not type another.
+        Label Studio hides a text area that holds as many texts as it may. So the prompt is not
+        echoed into a text area for a single text, because annotators could not type another text.
         """
         area = self.config.prompt_area
         if prompt is None or area is None or not area.repeatable or sources.interactive:

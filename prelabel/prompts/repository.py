@@ -26,14 +26,15 @@ logger = logging.getLogger(__name__)
 Params = ParamSpec("Params")
 ResultT = TypeVar("ResultT")
 
-# A write for each prediction would wear out the disk; the storage drops what was unused for months.
+# A write for each prediction would wear out the disk. The time of the last use need not be exact,
+# because the storage drops records only after months without use.
 _USE_RECORDED_EVERY = timedelta(hours=1)
 
 
 class PromptPort(Protocol):
-    """Access to the remembered prompts, which may be kept by another process.
+    """Access to the remembered prompts, which another process may hold.
 
-    Every method raises PromptMemoryError where they cannot be read or written.
+    Every method raises PromptMemoryError if they cannot be read or written.
     """
 
     async def recall(self, project: str) -> ProjectPrompts:
@@ -49,21 +50,21 @@ class PromptPort(Protocol):
         """Remember the prompt of a submitted annotation."""
 
     async def find(self, project: str | None) -> dict[str, StoredPrompt]:
-        """Return what is stored, by project key."""
+        """Return the remembered prompts by project key."""
 
     async def forget(self, project: str) -> int:
-        """Forget the prompts of a project. Return the number of projects that had one."""
+        """Forget the prompts of a project. Return their number."""
 
 
 class PromptRepository:
     """Reads and changes remembered prompts in a storage. Thread-safe; blocks.
 
-    Every method raises PromptMemoryError where the storage cannot be used.
+    Every method raises PromptMemoryError if the storage cannot be used.
     """
 
     def __init__(self, storage: PromptStorage) -> None:
         self._storage = storage
-        self._lock = threading.Lock()  # each change reads first
+        self._lock = threading.Lock()  # a change is a read and a write
 
     def recall(self, project: str) -> ProjectPrompts:
         """Return the prompts of a project, which is known from now on."""
@@ -124,7 +125,7 @@ class PromptRepository:
         }
 
     def forget(self, project: str) -> int:
-        """Forget the prompts of a project, by its key or id. Return how many there were.
+        """Forget the prompts of a project, by its key or id. Return their number.
 
         The projects stay known, so that their next submit counts.
         """
@@ -176,15 +177,17 @@ class AsyncPromptRepository:
         return await self._run(self._repository.find, project)
 
     async def forget(self, project: str) -> int:
-        """Forget the prompts of a project. Return how many there were."""
+        """Forget the prompts of a project. Return their number."""
         try:
             return await self._run(self._repository.forget, project)
         finally:
             self._signal_change()  # some may be forgotten when the storage fails at another
 
     async def wait_for_change(self, seen: str | None, timeout_s: float) -> str:
-        """Return the current revision: at once where it is not the one `seen`, else after the next
-        change or `timeout_s` seconds, whichever comes first.
+        """Return the current revision of all prompts.
+
+        It is returned at once if it differs from `seen`, else after the next change or after
+        `timeout_s` seconds, whichever comes first.
         """
         if seen == self._revision:
             with suppress(TimeoutError):

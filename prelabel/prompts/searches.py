@@ -1,4 +1,4 @@
-"""Phrases -> searches: the words that the model is asked for, and the key that identifies them.
+"""Phrases -> searches: the words that the model searches for, and the key that identifies them.
 
 In: phrases of a prompt or of a labeling config. Out: `Search` values, which `resolver` attaches to
 the phrases of a prompt and `targets` to the labels of a picture. Searches with one key are one
@@ -19,7 +19,7 @@ from prelabel.phrases.vocabulary import Vocabulary
 
 
 class Search(NamedTuple):
-    """Words that the model is asked for, and the key under which they are deduplicated."""
+    """Words that the model searches for, and the key under which they are deduplicated."""
 
     key: str
     words: str

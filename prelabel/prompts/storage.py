@@ -1,4 +1,4 @@
-"""Storage of remembered prompts: a SQLite file, or Redis where several machines share them.
+"""Storage of remembered prompts: a SQLite file, or Redis if several machines share them.
 
 A project is identified by its key: its id and its creation time, so that two Label Studios that
 use one service do not share prompts.
@@ -62,7 +62,7 @@ class StoredPrompt:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> StoredPrompt:
-        """Parse what `to_json` wrote."""
+        """Parse the output of `to_json`."""
         fields = json.loads(text)
         times = {n: datetime.fromisoformat(fields.pop(n)) for n in ("submitted_at", "used_at")}
         extra = PromptRequest(**fields.pop("project", {}))  # older files lack it
@@ -87,10 +87,10 @@ class FileStorage:
 
     Args:
         path: The file, None to keep the records in memory only.
-        max_projects: Most projects that are kept.
+        max_projects: Most projects that are stored.
 
     Raises:
-        PromptMemoryError: The file cannot be opened, or not be written.
+        PromptMemoryError: The file cannot be opened or written.
     """
 
     def __init__(self, path: Path | None, max_projects: int = 10_000) -> None:
@@ -260,8 +260,9 @@ class ReopeningStorage:
 
 
 def _detail(cause: BaseException | None) -> str:
-    """Return the message of a file's error. Redis's errors quote the server, which may repeat the
-    password that it was sent.
+    """Return the message of a file's error for the log; empty for an error of Redis.
+
+    Redis's errors quote the server, which may repeat the password that it received.
     """
     return f" ({cause})" if isinstance(cause, OSError | sqlite3.Error) else ""
 

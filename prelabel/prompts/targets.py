@@ -1,8 +1,8 @@
 """Resolved prompt, or the labels alone -> the searches of each picture, with their targets.
 
 In: the labeling config, the resolved prompt if there is one, the thresholds' sources, the settings
-and the model's vocabulary. Out: for each Image tag the words that the model is asked for, each with
-the label that its boxes get, or None if they are dropped. `planner` makes look plans of them.
+and the model's vocabulary. Out: for each Image tag the words that the model searches for, each
+with the label that its boxes get, or None if they are dropped. `planner` makes look plans of them.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class PhraseTargets:
             label = label_target.label
             if label_target.control.negatives or (label and label.negatives):
                 dropped |= self._config_negatives(label_target)
-        # Labelled searches replace dropped ones with the same key, at the prompt's position of it.
+        # A labelled search replaces the dropped search of its key, at the same place in the order.
         return list((self._dropped | dropped | labelled).values()) if labelled else []
 
     def _config_negatives(self, target: LabelTarget) -> dict[str, PhraseTarget]:

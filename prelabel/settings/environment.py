@@ -242,7 +242,7 @@ class ServeEnvironment(BaseSettings):
 def read_environment() -> Environment:
     """Return the environment's variables.
 
-    Raises SettingsError where one is wrong or names certificates that cannot be read.
+    Raises SettingsError if one is wrong or names certificates that cannot be read.
     """
     try:
         environment = Environment()

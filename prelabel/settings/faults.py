@@ -8,7 +8,7 @@ from pydantic import ValidationError
 def own_sentence(error: ValidationError) -> str:
     """Return the sentence of a ValueError that one of this project's validators raised.
 
-    It is empty where pydantic itself found the fault.
+    The sentence is empty if pydantic itself found the fault.
     """
     cause = error.errors()[0].get("ctx", {}).get("error")
     return str(cause) if isinstance(cause, ValueError) else ""

@@ -21,7 +21,7 @@ class Setting(NamedTuple):
     """A declared setting with its value.
 
     path: the names of the group and of the field, such as `detection.box_threshold`;
-    changes_predictions: None where the field does not say it.
+    changes_predictions: None if the field's declaration does not say it.
     """
 
     path: str
@@ -44,7 +44,7 @@ def setting(
 
     Args:
         changes_predictions: True if another value can change a prediction. The value is then part
-            of the model version, so that Label Studio asks for the predictions again.
+            of the model version, so that Label Studio requests the predictions again.
         description: Text for docs/settings.md.
         ge, gt, le, max_length: Bounds, as for pydantic's Field.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-# The checkout; in an installed wheel the environment's site-packages, which nothing is written to.
+# The checkout; in an installed wheel site-packages, where nothing is written.
 PROJECT_ROOT: Final = Path(__file__).resolve().parents[2]
 # Only a wheel has this folder: pyproject.toml puts serve_app.py, deployments/ and so on there.
 _PACKAGED_APPLICATION: Final = PROJECT_ROOT / "prelabel" / "application"

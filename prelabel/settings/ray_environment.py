@@ -10,7 +10,7 @@ from prelabel.settings.paths import application_folder
 
 
 def prepare_ray_environment() -> None:
-    """Give this process, and so Ray's processes under it, what the application needs.
+    """Set the variables that the application needs, in this process, from which Ray's inherit them.
 
     The application's folder joins PYTHONPATH, because Ray's workers import `serve_app` by name.
     The variables of deploy/ray.env are set, unless the environment has them already.

@@ -1,4 +1,4 @@
-"""Faster forms of groundingdino's attention layers, with the weights and names of its own."""
+"""Faster forms of groundingdino's attention layers, with the library's weights and names."""
 
 from __future__ import annotations
 

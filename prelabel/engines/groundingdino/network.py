@@ -1,7 +1,7 @@
 """The Grounding DINO network, put together from modules of groundingdino-py.
 
-groundingdino-py is the code of the paper's authors. Its own model class is not used: that downloads
-BERT from the hub when it is built, and wraps it in a way that transformers 5 no longer supports.
+groundingdino-py is the code of the paper's authors. Its own model class is not used, because it
+downloads BERT from the hub and wraps it in a way that transformers 5 no longer supports.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class GroundingDinoNetwork(nn.Module):
             features, masks, None, positions, None, None, text
         )
         offsets = self.bbox_embed[-1](states[-1])
-        # The proposals come first, then the boxes of each layer: the last layer refined the [-2].
+        # The proposals come first, then the boxes after each layer. Offsets of the last layer refer
+        # to its input, which is [-2].
         boxes_cxcywh = (offsets + inverse_sigmoid(references[-2])).sigmoid()
         return self._token_logits(states[-1], text), boxes_cxcywh
 

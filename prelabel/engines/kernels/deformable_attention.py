@@ -17,7 +17,7 @@ from torch.nn import functional
 from prelabel.engines.device import Placement
 from prelabel.engines.kernels.library import kernels, pointers, sizes
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _TOLERANCE = 1e-3  # largest difference between two orders of summation
 _MAX_HEAD_WIDTH = 64  # channels, MAX_WIDTH in deformable_attention.c
 
@@ -164,7 +164,7 @@ def choose_sampler(placement: Placement, head_width: int) -> Sampler:
     if not on_cpu or placement.weights == torch.float64 or head_width > _MAX_HEAD_WIDTH:
         return sample_by_torch
     if kernels() is None:
-        _LOG.warning(
+        logger.warning(
             "The C kernels of this installation are missing, and detection takes two to three "
             "times as long. Install gcc (apt-get install gcc libc6-dev), and the project again."
         )
@@ -187,7 +187,7 @@ def _triton_if_correct(device: torch.device, head_width: int) -> Sampler:
         fault = f"it is off by {float(difference):.2g}"
     except Exception as error:  # noqa: BLE001  # the edge: compilers and drivers raise any type
         fault = f"{type(error).__name__}: {error}"
-    _LOG.warning(
+    logger.warning(
         "The GPU computes deformable attention in PyTorch, without Triton's kernel, which failed "
         "its test: %s",
         fault,

@@ -33,7 +33,7 @@ class LinearKernels:
 
 @cache
 def linear_kernels() -> LinearKernels | None:
-    """Return the linear layers that are faster than PyTorch's on this processor; None without."""
+    """Return the kernels of linear layers for this processor; None if PyTorch is faster on it."""
     library = kernels()
     for kind in ("amx", "avx2"):
         if library is not None and library[f"{kind}_is_available"]():

@@ -4,7 +4,7 @@ On processors with AMX each float is the sum of two bfloat16 numbers (linear_amx
 times as fast. On processors with AVX2 only, floats are multiplied in another order than PyTorch's
 (linear_avx2.c).
 
-Plain bfloat16 would be faster by another third with AMX, but moves boxes by pixels and changes
+Plain bfloat16 would take another quarter less time with AMX, but moves boxes by pixels and changes
 which boxes are found: the learned query of a proposal depends on its rank among hundreds of
 proposals with nearly equal scores.
 """

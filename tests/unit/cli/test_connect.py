@@ -106,7 +106,7 @@ def test_a_second_backend_at_the_address_is_named(service: str) -> None:
     twins = [{"id": n, "url": service, "title": "t", "is_interactive": False} for n in (1, 2)]
     done = connected(LabelStudio(backends=twins), service)
     assert done.duplicates == 1
-    assert any("1 more at this address" in line for line in done.report())
+    assert any("further backends at this address: 1." in line for line in done.report())
 
 
 def test_basic_auth_is_given_to_label_studio_and_taken_back() -> None:

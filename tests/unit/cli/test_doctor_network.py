@@ -122,7 +122,7 @@ def test_a_ca_is_named_and_missed_on_the_other_side(tmp_path: Path) -> None:
         )
     assert [f.status for f in (both, mine, its)] == [Status.OK, Status.WARNING, Status.OK]
     assert f"SSL_CERT_FILE ({path})" in both.sentence
-    assert "The service has none: set SSL_CERT_FILE" in mine.sentence
+    assert "The service has none. If a CA" in mine.sentence
     assert "none of its own. The service has some" in its.sentence
 
 

@@ -89,14 +89,23 @@ def test_prompts_that_another_ingress_stores_arrive(store: Store, runner: asynci
     runner.run(scenario())
 
 
-def end_replica() -> None:
-    """Kill the store's replica. Serve starts another one, which takes seconds."""
-    [name] = [
+def replicas() -> list[str]:
+    return [
         actor["name"]
         for actor in ray.util.list_named_actors(all_namespaces=True)
         if "prelabel#PromptStore#" in actor["name"]
     ]
+
+
+def end_replica() -> None:
+    """Kill the store's replica. Serve starts another one, which takes seconds."""
+    [name] = replicas()
     ray.kill(ray.get_actor(name, namespace="serve"), no_restart=True)
+    # The kill is asynchronous: until then, the replica may still answer, and take the prompt along.
+    deadline = time.monotonic() + PATIENCE_S
+    while name in replicas():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_only_the_first_request_waits_for_a_store_that_does_not_answer(
@@ -134,7 +143,10 @@ def test_a_replaced_store_is_asked_and_watched_again(store: Store, runner: async
         await call(store.remember, project, datetime.now(UTC), PromptRequest(prompt="a dog"))
 
         async def knows() -> bool:
-            return (await cache.recall(project)).submitted.prompt == "a dog"
+            try:
+                return (await cache.recall(project)).submitted.prompt == "a dog"
+            except PromptMemoryError:  # the replica that replaces it takes seconds to start
+                return False
 
         await until(knows)
         hits = cache.cache.hits

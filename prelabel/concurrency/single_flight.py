@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 ValueT = TypeVar("ValueT")
@@ -26,7 +26,7 @@ class _Entry(Generic[ValueT]):
 class _Flight(Generic[ValueT]):
     """A computation in progress, and the number of callers that await it."""
 
-    task: asyncio.Task[ValueT]
+    task: asyncio.Task[ValueT] = field(init=False)
     waiters: int = 0
 
 
@@ -89,8 +89,8 @@ class SingleFlightCache(Generic[ValueT]):
         flight = self._in_flight.get((key, rank))
         if flight is None:
             self.misses += 1
-            task = asyncio.create_task(self._compute(key, rank, work))
-            flight = self._in_flight[key, rank] = _Flight(task)
+            flight = self._in_flight[key, rank] = _Flight()
+            flight.task = asyncio.create_task(self._compute(key, rank, flight, work))
         else:
             self.hits += 1
         flight.waiters += 1
@@ -105,9 +105,12 @@ class SingleFlightCache(Generic[ValueT]):
                 self._forget(key, rank, flight)
 
     async def _compute(
-        self, key: Hashable, rank: Hashable, work: Callable[[], Awaitable[ValueT]]
+        self,
+        key: Hashable,
+        rank: Hashable,
+        flight: _Flight[ValueT],
+        work: Callable[[], Awaitable[ValueT]],
     ) -> ValueT:
-        flight = self._in_flight[key, rank]
         try:
             value = await work()
             # After clear(), this result may be older than the change behind that call.

@@ -252,3 +252,15 @@ async def test_the_size_counts_a_key_once_when_both_ranks_store_it(times: int) -
             worker.go.set()
         await asyncio.gather(*asking)
     assert results.bytes == ENTRY + 3
+
+
+@concurrent
+async def test_a_clearing_before_the_work_has_begun_fails_no_caller() -> None:
+    results, worker = cache(), Worker("result")
+    worker.go.set()
+    caller = asyncio.create_task(results.get("key", worker))
+    await asyncio.sleep(0)  # the caller has created the task of its work, which has not begun
+    assert not worker.begun
+    results.clear()
+    assert await caller == "result"
+    assert not await is_kept(results, "key")

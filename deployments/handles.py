@@ -10,10 +10,11 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+from prelabel.concurrency.background import BackgroundTasks
 from prelabel.errors import DetectionError, OverloadedError, PrelabelError
 
 _RETRY_PAUSES_S = (0.1, 0.5, 2.0)
-_draining: set[asyncio.Task[None]] = set()  # the event loop keeps no reference to tasks
+_background = BackgroundTasks()
 
 
 def streamed(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
@@ -83,6 +84,4 @@ def _drain(response: DeploymentResponseGenerator[Any]) -> None:
             async for _ in response:
                 pass
 
-    task = asyncio.create_task(drain())
-    _draining.add(task)
-    task.add_done_callback(_draining.discard)
+    _background.start(drain())

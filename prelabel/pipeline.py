@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from prelabel.concurrency.background import BackgroundTasks
 from prelabel.concurrency.fairness import FairSemaphore, gather_or_cancel
 from prelabel.errors import (
     DeadlineError,
@@ -134,8 +135,7 @@ class Predictor:
         self._model_version = model_version
         self._ports = ports
         self._bulk_slots = FairSemaphore(settings.limits.task_concurrency)  # of all bulk requests
-        # The event loop keeps no reference to tasks.
-        self._recalls: set[asyncio.Task[ProjectPrompts]] = set()
+        self._background = BackgroundTasks()
 
     async def predict(self, request: PredictRequest) -> list[Entry]:
         """Return one entry per task, in order: a prediction or an error.
@@ -219,9 +219,7 @@ class Predictor:
         config = parse_labeling_config(request.label_config, self._settings.prompts.max_labels)
         if project is None:
             return _Shared(config, ProjectPrompts())
-        recall = asyncio.create_task(self._recall(project))
-        self._recalls.add(recall)
-        recall.add_done_callback(self._recalls.discard)
+        recall = self._background.start(self._recall(project))
         # The recall continues after the wait, because it makes the project known: webhooks of
         # unknown projects are ignored.
         has_prompt = _has_prompt(request.context, config)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from prelabel.checkpoints.cards import ModelCard
+from prelabel.concurrency.background import BackgroundTasks
 from prelabel.errors import PrelabelError, PromptMemoryError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.images.source import ImageSource
@@ -166,7 +167,7 @@ class Service:
         self._journal = JournalWriter(ports.journal)
         self._tasks_in_progress = 0
         self._registered: dict[str, PromptRequest] = {}  # extra parameters, by project key
-        self._registrations: set[asyncio.Task[None]] = set()  # the event loop keeps no reference
+        self._background = BackgroundTasks()
         images = ImageSource(
             image_download(settings, environment, resolve, connect),
             max_cached_bytes=settings.cache.picture_bytes,
@@ -250,9 +251,7 @@ class Service:
                 logger.warning("project %s: %s", key, unreadable_message(unreadable))
         if key is None:
             return
-        registration = asyncio.create_task(self._register(key, request.prompt_request))
-        self._registrations.add(registration)
-        registration.add_done_callback(self._registrations.discard)
+        registration = self._background.start(self._register(key, request.prompt_request))
         if self._registered.get(key) != request.prompt_request:
             await asyncio.wait({registration}, timeout=_REGISTRATION_WAIT_S)
 

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from prelabel.concurrency.background import BackgroundTasks
 from prelabel.errors import JournalError
 
 logger = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class JournalWriter:
         self._retry_after_s = retry_after_s
         self._pending: list[Report] = []
         self._one_at_a_time = asyncio.Lock()
-        self._sending: set[asyncio.Task[None]] = set()  # the event loop keeps no reference to tasks
+        self._background = BackgroundTasks()
         self._timer: asyncio.Task[None] | None = None
         self._is_failing = False
 
@@ -152,10 +153,7 @@ class JournalWriter:
         """Send the buffered reports. Raises JournalError if the journal cannot be reached."""
         # In a task of its own, which the cancellation of a caller does not interrupt: otherwise it
         # would be unknown whether the journal has added the reports.
-        sending = asyncio.create_task(self._send())
-        self._sending.add(sending)
-        sending.add_done_callback(self._sending.discard)
-        await asyncio.shield(sending)
+        await asyncio.shield(self._background.start(self._send()))
 
     async def _send(self) -> None:
         async with self._one_at_a_time:

@@ -32,10 +32,10 @@ from prelabel.labelstudio.protocol import (
     WebhookRequest,
 )
 from prelabel.observability.request_context import current_request_id
+from prelabel.pipeline import failure_report
 from prelabel.service import Service
 
 Answer = dict[str, Any]
-ErrorHandler = Callable[[Request, Exception], Awaitable[JSONResponse]]
 
 _MAX_LOCATION_CHARS = 80  # of a fault in a body: Label Studio cuts long sentences
 _MAX_PATH_CHARS = 100
@@ -202,7 +202,8 @@ def _add_error_handlers(api: FastAPI, service: Service) -> None:
     """Answer every error in one form, and report it to the journal once it has been answered."""
 
     def answer(error: PrelabelError) -> JSONResponse:
-        return error_response(error, BackgroundTask(service.record_failure, error))
+        # The report is made now: of a defect, the request's context has ended when the task runs.
+        return error_response(error, BackgroundTask(service.record_failure, failure_report(error)))
 
     async def failed(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, PrelabelError)  # it is registered for no other
@@ -222,18 +223,16 @@ def _add_error_handlers(api: FastAPI, service: Service) -> None:
         # Starlette calls this handler outside of all middleware, after the request's context has
         # ended; the server logs the exception.
         with service.tracer.restore(request_context_of(request.scope)):
-            report = BackgroundTask(service.record_failure, _DEFECT)
-            return error_response(_DEFECT, report)
+            return answer(
+                PrelabelError(
+                    "The service failed on this request. Its log says why, under this request's id."
+                )
+            )
 
     api.add_exception_handler(RequestValidationError, malformed)
     api.add_exception_handler(PrelabelError, failed)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(Exception, defect)
-
-
-_DEFECT = PrelabelError(
-    "The service failed on this request. Its log says why, under this request's id."
-)
 
 
 def _location(loc: Sequence[object]) -> str:

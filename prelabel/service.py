@@ -14,7 +14,7 @@ from typing import Final, Literal, Protocol
 
 from prelabel.checkpoints.cards import ModelCard
 from prelabel.concurrency.background import BackgroundTasks
-from prelabel.errors import PrelabelError, PromptMemoryError
+from prelabel.errors import PromptMemoryError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.images.source import ImageSource
 from prelabel.labelstudio.image_locator import ImageLocator
@@ -38,7 +38,6 @@ from prelabel.pipeline import (
     Entry,
     PipelinePorts,
     Predictor,
-    failure_report,
     prediction_report,
 )
 from prelabel.prompts.messages import unreadable_message
@@ -213,9 +212,9 @@ class Service:
         logger.info("%d tasks, %d failed, %.2f s", len(entries), failed, seconds)
         self.report(report)
 
-    async def record_failure(self, error: PrelabelError) -> None:
+    async def record_failure(self, report: Report) -> None:
         """Report a request that failed as a whole."""
-        self.report(failure_report(error))
+        self.report(report)
 
     def report(self, report: Report) -> None:
         """Add a report to metrics and journal; does not block."""

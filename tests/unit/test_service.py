@@ -113,6 +113,19 @@ def test_a_request_is_reported_after_its_answer_has_been_sent(
     assert all(fault.request_id == "request-1" for fault in report.faults)
 
 
+def test_a_defect_is_reported_under_its_request_s_id(
+    service: LocalService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(service.service, "setup", broken)
+    answer = post(service, "/setup", {"project": PROJECT})
+    assert (answer.status_code, answer.json()["request_id"]) == (500, "request-1")
+    [fault] = service.ask("GET", "/errors").json()["errors"]
+    assert (fault["error_type"], fault["request_id"]) == ("PrelabelError", "request-1")
+
+
 def test_counts_and_errors_of_answered_requests_are_in_the_journal(service: LocalService) -> None:
     post(service, "/predict", predict_body())
     post(service, "/predict", predict_body("data:image/png;base64,AAAA", PROJECT))

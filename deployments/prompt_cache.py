@@ -65,12 +65,13 @@ class PromptCache:
             self._watcher = asyncio.create_task(self._watch(), context=Context())
         return await (self.cache.get(project, load) if self._is_watching else load())
 
-    async def register(self, project: str, extra: PromptRequest) -> bool:
-        """Make a project known, with its extra parameters. Return True if these are new."""
-        is_new = cast("bool", await self._call(self._store.register, project, extra))
-        if is_new:
-            self.cache.clear()
-        return is_new
+    async def register(self, project: str, extra: PromptRequest) -> None:
+        """Make a project known, with its extra parameters."""
+        await self._call(self._store.register, project, extra)
+
+    async def refresh(self) -> None:
+        """Recall all prompts again from now on."""
+        self.cache.clear()
 
     async def knows(self, project: str) -> bool:
         """Return True for a project that predictions or a set-up have named."""

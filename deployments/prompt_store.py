@@ -37,8 +37,8 @@ class PromptStore:
         """Return the prompts of a project, which is known from now on."""
         return await _or_error(self._repository.recall(project))
 
-    async def register(self, project: str, extra: PromptRequest) -> bool | PromptMemoryError:
-        """Make a project known, with its extra parameters. Return True if these are new."""
+    async def register(self, project: str, extra: PromptRequest) -> PromptMemoryError | None:
+        """Make a project known, with its extra parameters."""
         return await _or_error(self._repository.register(project, extra))
 
     async def knows(self, project: str) -> bool | PromptMemoryError:

@@ -296,6 +296,11 @@ class Service:
         except PromptMemoryError as error:
             logger.warning("project %s: its extra parameters are not stored. %s", key, error)
             return
+        if self._registered.get(key) == extra:
+            return
+        # Needed even if the store knew them: another replica may have registered them a moment ago,
+        # and this one not yet have noticed the change.
+        await self._ports.prompts.refresh()
         self._registered[key] = extra
         if len(self._registered) > _MAX_PROJECTS:
             del self._registered[next(iter(self._registered))]

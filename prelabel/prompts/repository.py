@@ -40,8 +40,11 @@ class PromptPort(Protocol):
     async def recall(self, project: str) -> ProjectPrompts:
         """Return the prompts of a project, which is known from now on."""
 
-    async def register(self, project: str, extra: PromptRequest) -> bool:
-        """Make a project known, with its extra parameters. Return True if these are new."""
+    async def register(self, project: str, extra: PromptRequest) -> None:
+        """Make a project known, with its extra parameters."""
+
+    async def refresh(self) -> None:
+        """Recall all prompts again from now on, where they are cached."""
 
     async def knows(self, project: str) -> bool:
         """Return True for a project that predictions or a set-up have named."""
@@ -154,12 +157,13 @@ class AsyncPromptRepository:
         """Return the prompts of a project, which is known from now on."""
         return await self._run(self._repository.recall, project)
 
-    async def register(self, project: str, extra: PromptRequest) -> bool:
-        """Make a project known, with its extra parameters. Return True if these are new."""
-        is_new = await self._run(self._repository.register, project, extra)
-        if is_new:
+    async def register(self, project: str, extra: PromptRequest) -> None:
+        """Make a project known, with its extra parameters."""
+        if await self._run(self._repository.register, project, extra):
             self._signal_change()
-        return is_new
+
+    async def refresh(self) -> None:
+        """Do nothing, because nothing is cached."""
 
     async def knows(self, project: str) -> bool:
         """Return True for a project that predictions or a set-up have named."""

@@ -13,6 +13,7 @@ import pytest
 from prelabel.errors import JournalError, PromptMemoryError
 from prelabel.observability.journal import Report
 from prelabel.settings import AppSettings, Environment, PromptSettings
+from prelabel.types import PromptRequest
 from tests.support.local_service import LocalService
 
 CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>
@@ -194,6 +195,23 @@ def test_the_labeling_config_of_a_webhook_is_parsed_outside_of_the_event_loop(
     asyncio.run(run())
     assert prompts(service) == ["thing 7"]
     assert turns > 100, "the loop ran on while the config was parsed"
+
+
+def test_prompts_are_recalled_again_after_a_registration_that_is_new_to_this_replica(
+    service: LocalService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if another replica has registered the same: its change may not have arrived here."""
+    refreshes: list[int] = []
+
+    async def refresh() -> None:
+        refreshes.append(1)
+
+    monkeypatch.setattr(service.prompts, "refresh", refresh)
+    extra = {"extra_params": '{"prompt": "cat"}'}
+    asyncio.run(service.prompts.register(PROJECT, PromptRequest("cat")))
+    for body, expected in ((extra, 1), (extra, 1), ({}, 2), (extra, 3)):
+        post(service, "/setup", {"project": PROJECT, "schema": CONFIG, **body})
+        assert len(refreshes) == expected
 
 
 def test_setup_succeeds_without_a_store_of_prompts(service: LocalService) -> None:

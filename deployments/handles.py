@@ -6,8 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
-from ray.serve.exceptions import BackPressureError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from prelabel.concurrency.background import BackgroundTasks
@@ -74,6 +74,28 @@ async def call(method: DeploymentHandle[Any], *args: object) -> Any:
             raise answer
         return answer
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+class NoAnswerError(Exception):
+    """A deployment did not answer. The message is the name of the cause's class."""
+
+
+async def call_within(timeout_s: float, method: DeploymentHandle[Any], *args: object) -> Any:
+    """Call a deployment as `call` does, for at most `timeout_s` seconds.
+
+    A PrelabelError that the deployment itself returns is raised unchanged.
+
+    Raises:
+        NoAnswerError: The deployment is starting, down, overloaded or too slow.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await call(method, *args)
+    except (
+        *(TimeoutError, RayError, RayServeException),
+        *(DetectionError, OverloadedError),  # `call` raises these
+    ) as error:
+        raise NoAnswerError(type(error).__name__) from error
 
 
 def _drain(response: DeploymentResponseGenerator[Any]) -> None:

@@ -5,17 +5,14 @@ The deployment has one replica, which adds up the counts of all ingress replicas
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, cast
 
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from deployments.handles import call
+from deployments.handles import NoAnswerError, call_within
 from deployments.logs import use_serve_log
-from prelabel.errors import DetectionError, JournalError, OverloadedError
+from prelabel.errors import JournalError
 from prelabel.observability.journal import Fault, Journal, Report
 
 _TIMEOUT_S = 5.0
@@ -66,12 +63,8 @@ class JournalClient:
 
     async def _call(self, method: DeploymentHandle[Any], *args: object) -> Any:
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                return await call(method, *args)
-        except (
-            *(TimeoutError, RayError, RayServeException),
-            *(DetectionError, OverloadedError),  # `call` raises these
-        ) as error:
+            return await call_within(_TIMEOUT_S, method, *args)
+        except NoAnswerError as error:
             raise JournalError(
                 "The journal of counts and errors does not answer. Try again in a minute; "
                 "`serve status` shows whether its replica runs, and the service's log says why "

@@ -13,9 +13,9 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from deployments.handles import call
+from deployments.handles import NoAnswerError, call_within
 from prelabel.concurrency.single_flight import SingleFlightCache
-from prelabel.errors import DetectionError, OverloadedError, PromptMemoryError
+from prelabel.errors import PromptMemoryError
 from prelabel.prompts.storage import StoredPrompt
 from prelabel.types import ProjectPrompts, PromptRequest
 
@@ -95,14 +95,11 @@ class PromptCache:
     async def _call(self, method: DeploymentHandle[Any], *args: object) -> Any:
         if time.monotonic() < self._unavailable_until:
             raise PromptMemoryError(_UNAVAILABLE)
+        timeout_s = _TIMEOUT_S if self._has_answered else _START_TIMEOUT_S
         try:
-            async with asyncio.timeout(_TIMEOUT_S if self._has_answered else _START_TIMEOUT_S):
-                return await call(method, *args)
-        except (
-            *(TimeoutError, RayError, RayServeException),
-            *(DetectionError, OverloadedError),  # `call` raises these
-        ) as error:
-            logger.error("The prompt store does not answer: %s", type(error).__name__)
+            return await call_within(timeout_s, method, *args)
+        except NoAnswerError as error:
+            logger.error("The prompt store does not answer: %s", error)
             self._unavailable_until = time.monotonic() + _UNAVAILABLE_S
             raise PromptMemoryError(_UNAVAILABLE) from error
 

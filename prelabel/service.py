@@ -321,7 +321,7 @@ def image_download(
     connect: Connect = connect_socket,
 ) -> Callable[[str, int | None], bytes]:
     """Return the blocking download of a picture by its address and the id of its task."""
-    egress = Egress.of(environment.trust, environment.proxies)
+    egress = Egress.of(environment)
     locator = ImageLocator(
         environment.label_studio_url,
         environment.label_studio_token,

@@ -110,7 +110,7 @@ def open_label_studio(environment: Environment, egress: Egress | None = None) ->
             f"This shell has no {missing}. Export Label Studio's address and a token of its "
             "Account & Settings page, here and where the service runs."
         )
-    return LabelStudioAPI(url, token, egress or Egress.of(environment.trust, environment.proxies))
+    return LabelStudioAPI(url, token, egress or Egress.of(environment))
 
 
 def name_missing(*, host: bool, access_token: bool) -> str:

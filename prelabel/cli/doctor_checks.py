@@ -66,7 +66,7 @@ class DoctorContext:
     @cached_property
     def egress(self) -> Egress:
         """Proxies and certificates of this shell. Raises TrustError if a CA cannot be read."""
-        return Egress.of(self.environment.trust, self.environment.proxies)
+        return Egress.of(self.environment)
 
     @cached_property
     def client(self) -> ServiceClient:

@@ -108,8 +108,7 @@ def predict(
         image, prompt, labels, output, json_output, box_threshold, text_threshold, wait
     )
     auth = (user or "", password or "") if user or password else None
-    environment = read_environment()
-    egress = Egress.of(environment.trust, environment.proxies)
+    egress = Egress.of(read_environment())
     predict_image(options, ServiceClient(url.rstrip("/"), auth, egress), _console)
 
 

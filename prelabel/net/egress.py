@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import requests
 
@@ -27,6 +28,18 @@ from prelabel.net.transport import (
 Watch = Callable[[socket.socket], socket.socket]
 
 
+class NetworkVariables(Protocol):
+    """The variables of the environment that concern the network."""
+
+    @property
+    def trust(self) -> Trust:
+        """The additional CA certificates."""
+
+    @property
+    def proxies(self) -> Proxies:
+        """The proxies of outgoing connections."""
+
+
 @dataclass(frozen=True, slots=True)
 class Egress:
     """TLS context and proxies of outgoing connections."""
@@ -35,9 +48,9 @@ class Egress:
     proxies: Proxies = DIRECT
 
     @classmethod
-    def of(cls, trust: Trust, proxies: Proxies) -> Egress:
+    def of(cls, variables: NetworkVariables) -> Egress:
         """Load the CA certificates. Raises TrustError if they cannot be read."""
-        return cls(tls_context(trust), proxies)
+        return cls(tls_context(variables.trust), variables.proxies)
 
     @classmethod
     def plain(cls) -> Egress:

@@ -37,10 +37,6 @@ HEALTH = {
 PRELABEL = Path(sys.executable).with_name("prelabel")
 
 
-def egress_of(environment: Environment) -> Egress:
-    return Egress.of(environment.trust, environment.proxies)
-
-
 Place = Callable[[Authority, Path], str]
 
 
@@ -117,7 +113,7 @@ def test_the_company_s_ca_is_believed_everywhere(
     variable: str, place: Place, authority: Authority, tmp_path: Path
 ) -> None:
     environment = Environment.model_validate({variable: place(authority, tmp_path)})
-    egress = egress_of(environment)
+    egress = Egress.of(environment)
     token = LabelStudio().token
     with serve(respond, authority.server("127.0.0.1")) as server:
         url = f"https://127.0.0.1:{server.port}"
@@ -141,7 +137,7 @@ def test_the_company_s_ca_is_believed_everywhere(
 def test_usual_certificates_are_believed_beside_it(authority: Authority) -> None:
     """certifi's and the system's, which a test cannot be signed by."""
     before = Egress.plain().tls.cert_store_stats()["x509_ca"]
-    own = egress_of(Environment.model_validate({"SSL_CERT_FILE": str(authority.path)}))
+    own = Egress.of(Environment.model_validate({"SSL_CERT_FILE": str(authority.path)}))
     assert before > 100
     assert own.tls.cert_store_stats()["x509_ca"] == before + 1
 
@@ -199,7 +195,7 @@ def test_an_unknown_issuer_names_the_variable(authority: Authority) -> None:
 def test_other_faults_of_a_certificate_are_told_apart(
     names: tuple[str, ...], begins: int, ends: int, sentence: str, authority: Authority
 ) -> None:
-    egress = egress_of(Environment.model_validate({"SSL_CERT_FILE": str(authority.path)}))
+    egress = Egress.of(Environment.model_validate({"SSL_CERT_FILE": str(authority.path)}))
     with serve(respond, authority.server(*names, begins=begins, ends=ends)) as server:
         for said in sentences(f"https://127.0.0.1:{server.port}", server, egress):
             assert sentence in said
@@ -226,7 +222,7 @@ def test_what_cannot_be_read_is_refused_at_start_by_its_variable(
         path.write_text(content)
     monkeypatch.setenv(variable, str(path))
     with pytest.raises(TrustError, match=rf"{variable} is {path}, .*Set it to a f"):
-        egress_of(Environment())
+        Egress.of(Environment())
     with pytest.raises(SettingsError, match=f"^{variable} is "):
         read_environment()
 
@@ -236,7 +232,7 @@ def test_invalid_certificates_are_refused(tmp_path: Path) -> None:
     broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         with pytest.raises(TrustError, match="holds no certificate"):
-            egress_of(Environment.model_validate({variable: str(broken)}))
+            Egress.of(Environment.model_validate({variable: str(broken)}))
 
 
 @pytest.mark.parametrize("value", ["false", "0", "False", "no", '"off"', "maybe"])

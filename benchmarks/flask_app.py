@@ -28,12 +28,7 @@ ENGINE = load_engine(CARD, model_folder(CARD, "models"), device="cpu", precision
 THRESHOLDS = Thresholds(DETECTION.box_threshold, DETECTION.text_threshold)
 TARGETS = tuple(Target("label", "image", phrase, 0.0) for phrase in PHRASES)
 LOOK = LookPlan("", None, PHRASES, TARGETS, THRESHOLDS)
-SUPPRESSION = Suppression(
-    iou_threshold=DETECTION.nms_iou_threshold,
-    class_agnostic=DETECTION.nms_class_agnostic,
-    max_boxes=DETECTION.max_boxes,
-    min_box_px=DETECTION.min_box_px,
-)
+SUPPRESSION = Suppression.of(DETECTION)
 
 app = Flask(__name__)
 

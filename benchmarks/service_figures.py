@@ -165,7 +165,7 @@ def overhead_parts(encoded: bytes) -> dict[str, Callable[[], object]]:
     look = plan().looks[0]
     boxes = np.array([[10, 10, 50, 50]] * 5, np.float64) + 60 * np.arange(5)[:, None]
     detections = Detections(boxes, np.linspace(0.9, 0.5, 5), np.arange(5) % 2, (640, 480))
-    suppression = Suppression(iou_threshold=0.7, class_agnostic=False, max_boxes=300, min_box_px=1)
+    suppression = Suppression.of(settings.detection)
 
     def postprocess() -> Prediction:
         return to_prediction(to_regions(look, detections, suppression), "version")

@@ -27,13 +27,7 @@ class Postprocessor:
     ) -> None:
         use_serve_log(log_level)
         self._tracer = open_tracer(traces, "postprocessor")
-        suppression = Suppression(
-            iou_threshold=settings.nms_iou_threshold,
-            class_agnostic=settings.nms_class_agnostic,
-            max_boxes=settings.max_boxes,
-            min_box_px=settings.min_box_px,
-        )
-        self._builder = PredictionBuilder(suppression, model_version)
+        self._builder = PredictionBuilder(Suppression.of(settings), model_version)
 
     async def __call__(
         self, plan: TaskPlan, detections: Sequence[Detections], context: RequestContext

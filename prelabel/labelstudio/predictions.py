@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from prelabel.labelstudio.responses import (
     TaskError,
     TextRegion,
 )
+from prelabel.settings import DetectionSettings
 from prelabel.types import (
     Detections,
     Floats,
@@ -54,6 +56,16 @@ class Suppression:
     class_agnostic: bool
     max_boxes: int
     min_box_px: float = 0
+
+    @classmethod
+    def of(cls, settings: DetectionSettings) -> Self:
+        """Return the limits that the settings give."""
+        return cls(
+            iou_threshold=settings.nms_iou_threshold,
+            class_agnostic=settings.nms_class_agnostic,
+            max_boxes=settings.max_boxes,
+            min_box_px=settings.min_box_px,
+        )
 
 
 def to_regions(look: LookPlan, detections: Detections, suppression: Suppression) -> list[Region]:

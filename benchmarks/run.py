@@ -24,6 +24,7 @@ from benchmarks.service_figures import (
 )
 from deployments.placement import CPU_ENVIRONMENT
 from prelabel.settings.paths import PROJECT_ROOT
+from prelabel.settings.ray_environment import ray_variables
 
 _RESULTS = PROJECT_ROOT / "benchmarks" / "results"
 _WORK = PROJECT_ROOT / "benchmarks" / "work"  # weights of 700 MB; ignored by git
@@ -80,15 +81,17 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def _adopt_detector_environment() -> None:
-    """Restart this process with a detector's environment variables, then unset them.
+def _adopt_environments() -> None:
+    """Restart this process with the variables of Ray and of a detector, then unset the latter.
 
-    The engines that run in this process need them, and glibc and OpenMP read them only when a
-    process starts. They are unset because child processes set their own.
+    Ray reads its variables when it is imported. The engines that run in this process need a
+    detector's, which glibc and OpenMP read only when a process starts; they are unset because child
+    processes set their own.
     """
-    if any(os.environ.get(name) != value for name, value in CPU_ENVIRONMENT.items()):
+    variables = ray_variables() | CPU_ENVIRONMENT
+    if any(os.environ.get(name) != value for name, value in variables.items()):
         command = [sys.executable, "-m", "benchmarks.run", *sys.argv[1:]]
-        os.execve(sys.executable, command, os.environ | CPU_ENVIRONMENT)
+        os.execve(sys.executable, command, os.environ | variables)
     for name in CPU_ENVIRONMENT:
         del os.environ[name]
 
@@ -125,5 +128,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    _adopt_detector_environment()
+    _adopt_environments()
     main()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
 
 from prelabel.settings.paths import application_folder
 
@@ -18,10 +16,12 @@ def prepare_ray_environment() -> None:
     folder = application_folder()
     paths = (os.environ.get("PYTHONPATH", ""), str(folder))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    for name, value in _read_variables(folder / "deploy" / "ray.env").items():
+    for name, value in ray_variables().items():
         os.environ.setdefault(name, value)
 
 
-def _read_variables(file: Path) -> Mapping[str, str]:
+def ray_variables() -> dict[str, str]:
+    """Return the variables of deploy/ray.env."""
+    file = application_folder() / "deploy" / "ray.env"
     lines = file.read_text(encoding="utf-8").splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.paths import ROOT
+from prelabel.settings.ray_environment import ray_variables
 from tests.support.processes import free_port
 
-RAY_ENV = dict(
-    line.split("=", 1)
-    for line in (ROOT / "deploy" / "ray.env").read_text().splitlines()
-    if line and not line.startswith("#")
-)
+RAY_ENV = ray_variables()
 _PORTS = ("FALLBACK_PROXY_HTTP", "HAPROXY_METRICS", "HAPROXY_STATS")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT, repository_files
+
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 MAPPED_IN_FULL = ("deployments", "prelabel")  # every module has a line; elsewhere the folder does
 ENTRY = re.compile(r"(?P<indent> *)(?P<name>\S+) +(?P<description>\S.*)")
@@ -39,12 +39,6 @@ def mapped_paths(lines: list[str]) -> list[str]:
     return paths
 
 
-def files_of_the_tree() -> set[str]:
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return {path for path in done.stdout.splitlines() if (ROOT / path).is_file()}
-
-
 def must_be_mapped(path: str) -> bool:
     """True for modules and C sources of the folders that are mapped in full."""
     in_full = path.split("/")[0] in MAPPED_IN_FULL
@@ -60,12 +54,12 @@ def test_parents_follow_from_the_indentation() -> None:
 
 
 def test_every_module_has_a_line() -> None:
-    missing = {path for path in files_of_the_tree() if must_be_mapped(path)} - set(MAPPED)
+    missing = {path for path in repository_files() if must_be_mapped(path)} - set(MAPPED)
     assert not missing, f"add to the map in docs/architecture.md: {sorted(missing)}"
 
 
 def test_every_package_and_every_folder_at_the_top_has_a_line() -> None:
-    files = files_of_the_tree()
+    files = repository_files()
     packages = {
         f"{path.rpartition('/')[0]}/"
         for path in files

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +6,9 @@ from PIL import Image
 
 from prelabel.images.decode import decode_image
 from prelabel.prompts.parser import split_prompt
+from tests.support.paths import ROOT
 
-DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo"
+DEMO = ROOT / "examples" / "demo"
 CASES = json.loads((DEMO / "cases.json").read_text())
 
 

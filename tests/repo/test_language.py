@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import io
 import re
-import subprocess
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT, repository_files
+
 # Generated tables of figures, and credits in the words of their authors.
 LEFT_OUT = ("benchmarks/results/", "examples/demo/ATTRIBUTION.md")
 
@@ -202,10 +202,8 @@ def blank(match: re.Match[str]) -> str:
 
 def checked_files() -> list[str]:
     """Python files and pages of the repository."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.py", "*.md"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    paths = [path for path in done.stdout.splitlines() if (ROOT / path).is_file()]
-    return sorted(path for path in set(paths) if not path.startswith(LEFT_OUT))
+    paths = repository_files("*.py", "*.md")
+    return sorted(path for path in paths if not path.startswith(LEFT_OUT))
 
 
 def package_of(path: str) -> str:

@@ -1,15 +1,15 @@
 """The examples of docs/prompts.md, run."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prelabel.phrases.matching import Step
+from tests.support.paths import ROOT
 from tests.support.plans import looked_for, plan_of
 
-PAGE = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "prompts.md").read_text(encoding="utf-8")
 EXAMPLES = [
     [cell.strip() for cell in line.strip("|").split(" | ")]
     for line in PAGE.partition("## Examples")[2].partition("\n## ")[0].splitlines()

@@ -18,7 +18,6 @@ from tests.support.service_client import CONFIG, Service
 LOG = logging.getLogger(__name__)
 TASKS = 1000
 BATCH = 8  # detection.max_batch_size
-DEADLINE_S = 90  # limits.request_deadline_s; Label Studio waits for 100
 GROWTH_MIB = 500  # of a replica, for full batches; the decoded pictures are 900 MiB
 
 

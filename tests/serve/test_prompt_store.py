@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 import requests
 
 from tests.support.processes import free_port
+from tests.support.result_entries import submitted, typed
 from tests.support.scenes import SCENE
 from tests.support.serve_process import serving, shipped_config
 from tests.support.service_client import CONFIG, Service
@@ -52,24 +52,9 @@ def labels(entry: dict[str, Any]) -> set[str]:
     return {label for r in entry["result"] for label in r["value"].get("rectanglelabels", ())}
 
 
-def typed(text: str) -> list[dict[str, Any]]:
-    value = {"text": [text]}
-    return [{"from_name": "prompt", "to_name": "image", "type": "textarea", "value": value}]
-
-
 def submit(text: str) -> dict[str, Any]:
-    """Send the webhook of a submitted annotation."""
-    number, created = PROJECT.split(".")
-    return {
-        "action": "ANNOTATION_CREATED",
-        "project": {
-            "id": int(number),
-            "created_at": datetime.fromtimestamp(int(created), UTC).isoformat(),
-            "label_config": CONFIG,
-        },
-        "annotation": {"result": typed(text), "updated_at": datetime.now(UTC).isoformat()},
-        "task": {"data": {"image": SCENE}},
-    }
+    """The webhook of a submitted annotation."""
+    return submitted(PROJECT, text, CONFIG, SCENE)
 
 
 def faults(service: Service) -> list[dict[str, Any]]:
@@ -80,7 +65,7 @@ def faults(service: Service) -> list[dict[str, Any]]:
 def test_predictions_are_made_without_what_is_remembered(running: Service) -> None:
     """A typed prompt and the labels of the config give boxes; each request is one fault."""
     [entry] = running.predict(
-        SCENE, context=typed("red circle"), project=PROJECT, config=WITHOUT_NUMBER
+        SCENE, context=[typed("red circle")], project=PROJECT, config=WITHOUT_NUMBER
     )
     assert labels(entry) == {"red circle"}
     for entry in running.predict(SCENE, SCENE, project=PROJECT):

@@ -1,5 +1,6 @@
-"""Entries of an annotation's result, as Label Studio's page sends them."""
+"""Entries of an annotation's result, and the webhook of its submit, as Label Studio sends them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 
@@ -12,3 +13,18 @@ def typed(text: str, name: str = "prompt") -> dict[str, Any]:
 def number(value: float, name: str = "box_threshold") -> dict[str, Any]:
     """A number in a Number control."""
     return {"type": "number", "from_name": name, "to_name": "image", "value": {"number": value}}
+
+
+def submitted(project: str, prompt: str, label_config: str, image: str) -> dict[str, Any]:
+    """The webhook of an annotation with a typed prompt. project: its key, `ID.CREATED`."""
+    number, created = project.split(".")
+    return {
+        "action": "ANNOTATION_CREATED",
+        "project": {
+            "id": int(number),
+            "created_at": datetime.fromtimestamp(int(created), UTC).isoformat(),
+            "label_config": label_config,
+        },
+        "annotation": {"result": [typed(prompt)], "updated_at": datetime.now(UTC).isoformat()},
+        "task": {"data": {"image": image}},
+    }

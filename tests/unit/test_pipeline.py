@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from prelabel.errors import ImageFetchError, PayloadTooLargeError, PromptMemoryError
-from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
+from prelabel.labelstudio.prediction_builder import PredictionBuilder
+from prelabel.labelstudio.predictions import Suppression
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.observability.journal import Report
 from prelabel.observability.request_context import (
@@ -81,12 +82,7 @@ class World:
         )
 
     async def postprocess(self, plan: TaskPlan, found: Any) -> Any:
-        regions = [
-            region
-            for look, detections in zip(plan.looks, found, strict=True)
-            for region in to_regions(look, detections, Suppression(0.5, False, 10))
-        ]
-        return to_prediction(regions, "v1", plan.echo)
+        return PredictionBuilder(Suppression(0.5, False, 10), "v1").build(plan, found)
 
 
 def predict(body: PredictRequest, **settings: Any) -> tuple[Any, World]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.paths import ROOT
+
 SOURCES = (
     ROOT / "serve_app.py",
     *sorted((ROOT / "deployments").rglob("*.py")),

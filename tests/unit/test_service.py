@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from prelabel.observability.journal import Report
 from prelabel.settings import AppSettings, Environment, PromptSettings
 from prelabel.types import PromptRequest
 from tests.support.local_service import LocalService
+from tests.support.result_entries import submitted
 
 CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>
   <RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels></View>"""
@@ -44,19 +44,7 @@ def predict_body(image: str = PICTURE, project: str | None = None) -> dict[str, 
 
 
 def submit(prompt: str, label_config: str = CONFIG) -> dict[str, Any]:
-    value = {"text": [prompt]}
-    result = [{"from_name": "prompt", "to_name": "image", "type": "textarea", "value": value}]
-    number, created = PROJECT.split(".")
-    return {
-        "action": "ANNOTATION_CREATED",
-        "project": {
-            "id": int(number),
-            "created_at": datetime.fromtimestamp(int(created), UTC).isoformat(),
-            "label_config": label_config,
-        },
-        "annotation": {"result": result, "updated_at": datetime.now(UTC).isoformat()},
-        "task": {"data": {"image": PICTURE}},
-    }
+    return submitted(PROJECT, prompt, label_config, PICTURE)
 
 
 def prompts(service: LocalService) -> list[str]:

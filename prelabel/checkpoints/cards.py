@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from prelabel.checkpoints.file_faults import fault_of
 from prelabel.errors import ModelError
+from prelabel.settings.faults import first_fault
 from prelabel.settings.paths import resolve_path
 
 CARDS_FOLDER = Path(__file__).resolve().parent
@@ -251,8 +252,6 @@ def _read_card(path: Path) -> ModelCard:
     except yaml.YAMLError as error:
         raise ModelError(f"The model card {path.name} is not valid YAML. Correct it.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ModelError(
-            f"The model card {path.name} is wrong at {where}: {first['msg']}. Correct it."
+            f"The model card {path.name} is wrong at {first_fault(error)}. Correct it."
         ) from error

@@ -153,12 +153,9 @@ def preflight(
     config: ServeConfig = None,
 ) -> None:
     """Check settings, model, prompt store and ports without starting the service."""
-    from prelabel.cli.application import config_or_default
-    from prelabel.cli.preflight import preflight as check
-    from prelabel.settings.ray_environment import prepare_ray_environment
+    from prelabel.cli.application import checked_config
 
-    prepare_ray_environment()
-    check(config_or_default(config))
+    checked_config(config)
 
 
 @app.command()
@@ -170,14 +167,9 @@ def serve(
     Runs the checks of `preflight`, then `serve run`. Ctrl-C or SIGTERM ends the service with all
     its processes.
     """
-    from prelabel.cli.application import config_or_default, run_application
-    from prelabel.cli.preflight import preflight as check
-    from prelabel.settings.ray_environment import prepare_ray_environment
+    from prelabel.cli.application import checked_config, run_application
 
-    prepare_ray_environment()
-    config = config_or_default(config)
-    check(config)
-    raise typer.Exit(run_application(config))
+    raise typer.Exit(run_application(checked_config(config)))
 
 
 @app.command()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 ImageRGB = NDArray[np.uint8]  # [H, W, 3], upright
+Masks = NDArray[np.bool_]  # [N, H, W], or [H, W] for one
 
 
 @dataclass(frozen=True)
@@ -218,3 +219,49 @@ class Detections:
     scores: Floats
     phrase_index: Ints
     image_wh: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MaskPrompt:
+    """One object to segment: a box, points, or both, in pixels of the picture.
+
+    Attributes:
+        box_xyxy: The box around the object, None without one.
+        points_xy: Points on the object and beside it.
+        points_inside: `points_inside[i]` is True if `points_xy[i]` is on the object.
+        clip_xyxy: The mask ends at this box; None for the whole picture.
+    """
+
+    box_xyxy: tuple[float, float, float, float] | None = None
+    points_xy: tuple[tuple[float, float], ...] = ()
+    points_inside: tuple[bool, ...] = ()
+    clip_xyxy: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class MaskLogits:
+    """The mask of one object as low-resolution logits, cropped.
+
+    A segmenter sees a part of the picture (`view_xyxy`), and answers on a grid of cells over it.
+    The logit at the picture's pixel (x, y) is the bilinear interpolation between the centres of
+    cells, at column `(x - left + 0.5) * cells_wh[0] / view width - 0.5` of the grid, and likewise
+    for rows; beyond the outermost centres of the grid it is constant. Cells outside of the crop are
+    negative.
+
+    Attributes:
+        logits: float16 [h, w]; the object is where the interpolated logit is positive.
+        origin_xy: Column and row of the crop's first cell in the grid.
+        cells_wh: Number of columns and rows over the view; may be fractional, because a model pads
+            its input.
+        view_xyxy: The part of the picture, in whole pixels.
+        clip_xyxy: Pixels whose centres lie outside of this box do not belong to the mask; None for
+            no limit.
+        quality: IoU with the object as the model estimates it, 0..1.
+    """
+
+    logits: Floats
+    origin_xy: tuple[int, int]
+    cells_wh: tuple[float, float]
+    view_xyxy: tuple[int, int, int, int]
+    clip_xyxy: tuple[float, float, float, float] | None
+    quality: float

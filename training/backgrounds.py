@@ -122,6 +122,71 @@ def patchwork(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
     return np.asarray(colours[distance.argmin(-1)])
 
 
-# HELD_OUT is for measuring only: no training scene has these.
+def dots(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """Paint dotted cloth."""
+    step = rng.uniform(0.06, 0.2) * min(hw)
+    radius = step * rng.uniform(0.15, 0.4)
+    y, x = np.mgrid[0 : hw[0], 0 : hw[1]].astype(np.float32)
+    x = x + (y // step % 2) * step / 2
+    distance = np.hypot(x % step - step / 2, y % step - step / 2)
+    return _mixed(_muted(rng), _muted(rng), np.clip(radius - distance + 0.5, 0, 1))
+
+
+def ruled(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """Paint thin lines in one or two directions, as on paper or a fence."""
+    picture = gradient(rng, hw)
+    angle, step = rng.uniform(0, math.pi), rng.uniform(0.05, 0.2) * min(hw)
+    width = rng.uniform(0.6, 2.5)
+    y, x = np.mgrid[0 : hw[0], 0 : hw[1]].astype(np.float32)
+    for turn in (0, math.pi / 2)[: int(rng.integers(1, 3))]:
+        along = (x * math.cos(angle + turn) + y * math.sin(angle + turn)) % step
+        picture = _mixed(picture, _muted(rng), np.clip(width - along, 0, 1))
+    return picture
+
+
+def shards(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """Paint many overlapping sharp polygons and ellipses: leaves, gravel, a heap of papers."""
+    picture = Image.fromarray(clouds(rng, hw).clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    longest = rng.uniform(0.05, 0.5) * min(hw)
+    for _ in range(int(rng.integers(8, 60))):
+        x, y = rng.uniform(0, hw[1]), rng.uniform(0, hw[0])
+        colour = tuple(int(c) for c in _muted(rng))
+        if rng.random() < 0.4:
+            w, h = rng.uniform(0.2, 1, 2) * longest / 2
+            draw.ellipse((x - w, y - h, x + w, y + h), fill=colour)
+        else:
+            angles = np.sort(rng.uniform(0, 2 * math.pi, int(rng.integers(3, 7))))
+            radii = rng.uniform(0.3, 1, len(angles)) * longest / 2
+            corners = np.stack((x + radii * np.cos(angles), y + radii * np.sin(angles)), 1)
+            draw.polygon([tuple(corner) for corner in corners.tolist()], fill=colour)
+    return np.asarray(picture, dtype=np.float32)
+
+
+def scribbles(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """Paint winding strokes: grass, cables, handwriting."""
+    picture = Image.fromarray(gradient(rng, hw).clip(0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    for _ in range(int(rng.integers(4, 30))):
+        turns = rng.normal(0, 0.5, 20).cumsum() + rng.uniform(0, 2 * math.pi)
+        step = rng.uniform(0.01, 0.06) * min(hw)
+        x = rng.uniform(0, hw[1]) + (np.cos(turns) * step).cumsum()
+        y = rng.uniform(0, hw[0]) + (np.sin(turns) * step).cumsum()
+        points = [(float(a), float(b)) for a, b in zip(x, y, strict=True)]
+        draw.line(points, fill=tuple(int(c) for c in _muted(rng)), width=int(rng.integers(1, 5)))
+    return np.asarray(picture, dtype=np.float32)
+
+
+def marble(rng: np.random.Generator, hw: tuple[int, int]) -> Floats:
+    """Paint bent bands with soft or hard edges: wood, marble, water, dunes."""
+    bend = _value_noise(rng, hw, int(rng.integers(3, 9))) * rng.uniform(2, 9)
+    wave = np.sin(_ramp(rng, hw) * rng.uniform(8, 60) + bend)
+    share = np.clip(wave * math.exp(rng.uniform(0, 3)) / 2 + 0.5, 0, 1)
+    return _mixed(gradient(rng, hw), gradient(rng, hw), share)
+
+
+# HELD_OUT is for measuring only: no training scene has these. The detector was trained on TRAINED;
+# the segmenter, which must find the edges of unknown objects, on MORE as well.
 TRAINED: tuple[Background, ...] = (plain, gradient, grain, clouds, bokeh)
+MORE: tuple[Background, ...] = (dots, ruled, shards, scribbles, marble)
 HELD_OUT: tuple[Background, ...] = (stripes, tiles, hills, patchwork)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageFilter
 
-from prelabel.types import Floats, ImageRGB, Ints
+from prelabel.types import Floats, ImageRGB, Ints, Masks
 from training import backgrounds
 from training.icons import Drawing, Sprites, opaque_box
 from training.shapes import RGB, shape_mask
@@ -32,6 +32,7 @@ _MAX_LOOK_ALIKES = 12
 _COLOUR_JITTER = 18  # of each RGB channel, 0..255, in both directions
 _MIN_CONTRAST = 60  # between a shape and the background under it, Euclidean in RGB
 _SMOOTHING = 2  # factor by which shapes are drawn larger, then reduced
+_OPAQUE = 128  # alpha from which a pixel belongs to the mask: half covered
 _INK_SETS = ("fluent-emoji-high-contrast",)  # one-coloured drawings, which get a random colour
 
 
@@ -46,12 +47,14 @@ class Scene:
         phrases: The prompt.
         boxes: float32 [N, 4], xyxy in pixels.
         labels: int64 [N], the index of each box's phrase.
+        masks: bool [N, H, W], the visible pixels of each box's object; empty unless asked for.
     """
 
     image: ImageRGB
     phrases: tuple[str, ...]
     boxes: Floats
     labels: Ints
+    masks: Masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +104,19 @@ class SceneMaker:
         sprites: The drawings of things.
         kind: The distribution of scenes.
         unknown_words: Words that the model should learn to ignore.
+        masks: Return the mask of each box, too.
     """
 
     def __init__(
-        self, world: World, sprites: Sprites, kind: SceneKind, unknown_words: Sequence[str] = ()
+        self,
+        world: World,
+        sprites: Sprites,
+        kind: SceneKind,
+        unknown_words: Sequence[str] = (),
+        masks: bool = False,
     ) -> None:
         self._world = world
+        self._with_masks = masks
         self._kind = kind if kind.pairs else replace(kind, pairs=world.seen_pairs)
         self._nameable = self._kind.pairs + self._kind.distractors
         self._sprites = sprites.drawings
@@ -141,6 +151,7 @@ class SceneMaker:
             phrases=self._phrases(painter.rng, prompted),
             boxes=np.array([painter.boxes[i] for i in named], np.float32).reshape(-1, 4),
             labels=np.array([phrase_of[drawn[i]] for i in named], np.int64),
+            masks=painter.masks()[named] if self._with_masks else np.zeros((0, *hw), bool),
         )
 
     def _bare(self, concept: Concept) -> Concept:
@@ -219,6 +230,7 @@ class _Painter:
         self._picture = Image.fromarray(ground.clip(0, 255).astype(np.uint8))
         self.boxes: list[tuple[int, int, int, int]] = []
         self.concepts: list[Concept] = []
+        self._alphas: list[Image.Image] = []
 
     def add(self, concept: Concept, count: int) -> None:
         """Draw an object at a free place, one of `count`; skip it if no place is found."""
@@ -241,6 +253,20 @@ class _Painter:
         self._picture.paste(drawing, (x, y), drawing)
         self.boxes.append(box)
         self.concepts.append(concept)
+        self._alphas.append(drawing.getchannel("A"))
+
+    def masks(self) -> Masks:
+        """Return the visible pixels of each object, bool [N, H, W]; later objects cover earlier."""
+        width, height = self._picture.size
+        masks = np.zeros((len(self.boxes), height, width), bool)
+        covered = np.zeros((height, width), bool)
+        for mask, (x0, y0, x1, y1), alpha in zip(
+            masks[::-1], self.boxes[::-1], self._alphas[::-1], strict=True
+        ):
+            mask[y0:y1, x0:x1] = np.asarray(alpha) >= _OPAQUE
+            mask &= ~covered
+            covered |= mask
+        return masks
 
     def finished(self) -> ImageRGB:
         """Return the picture, uint8 [H, W, 3]."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from prelabel.types import ImageRGB, RawDetections
+from prelabel.types import ImageRGB, MaskLogits, MaskPrompt, RawDetections
 
 
 class PreparedItem(Protocol):
@@ -63,3 +63,43 @@ def warm_up(engine: AnyEngine) -> None:
     """
     for hw in USUAL_PICTURES_HW:
         engine.detect(engine.prepare(np.zeros((*hw, 3), dtype=np.uint8), ("object",)))
+
+
+class Encoding(Protocol):
+    """A picture as a segmenter's image encoder sees it, from which any number of masks follow."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes, on the device."""
+
+
+class SegmenterEngine(Protocol):
+    """A loaded segmenter: a picture is encoded once and then prompted any number of times.
+
+    Thread-safe for one call of `encode` or `decode` beside any number of calls of `prepare`. An
+    engine can have an attribute `runs_on`, a string with device and number format for the log.
+    """
+
+    def prepare(self, image: ImageRGB) -> PreparedItem:
+        """Resize a picture, or a part of one, to the model's input."""
+
+    def encode(self, items: Sequence[PreparedItem]) -> list[Encoding]:
+        """Encode pictures of one bucket: one encoding per item, in order.
+
+        Raises:
+            DetectionError: The model computed NaN or infinite numbers.
+            DeviceMemoryError: The batch does not fit the GPU's memory.
+        """
+
+    def decode(
+        self, jobs: Sequence[tuple[Encoding, Sequence[MaskPrompt]]]
+    ) -> list[tuple[MaskLogits, ...]]:
+        """Return the mask of each prompt, for several pictures at once.
+
+        Prompts and results are in pixels of the prepared picture, whose view is the whole of it.
+        The result of a prompt depends neither on the other prompts nor on the other pictures.
+
+        Raises:
+            DetectionError: The model computed NaN or infinite numbers.
+            DeviceMemoryError: The batch does not fit the GPU's memory.
+        """

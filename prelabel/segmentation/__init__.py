@@ -1,0 +1,1 @@
+"""Segmentation: the masks of objects in a picture."""

@@ -1,0 +1,1 @@
+"""Training of the embedded demo segmenter, on the scenes of the demo model."""

@@ -1,7 +1,8 @@
 """Model cards: description and source of a checkpoint, and checks of its files on disk.
 
-A card is a YAML file; those that `prelabel models` lists lie beside this module. A path to a YAML
-file is a valid name, too: a fine-tuned checkpoint is a card of its own beside its weights.
+A card is a YAML file; those that `prelabel models` lists lie beside this module, those of segmenters
+in a folder of their own. A path to a YAML file is a valid name, too: a fine-tuned checkpoint is a
+card of its own beside its weights.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +21,7 @@ from prelabel.settings.faults import first_fault
 from prelabel.settings.paths import resolve_path
 
 CARDS_FOLDER = Path(__file__).resolve().parent
+SEGMENTERS_FOLDER = CARDS_FOLDER / "segmenters"
 TEXT_ENCODERS_FOLDER = CARDS_FOLDER / "text_encoders"
 LOCK_NAME = "checkpoint.lock.json"
 _CHUNK_BYTES = 1 << 20
@@ -57,15 +59,14 @@ class ImageSize(_Frozen):
     longest_edge: int = Field(ge=32, description="Limit of the longer side; it takes precedence.")
 
 
-class ModelCard(_Frozen):
-    """Everything that is specific to one checkpoint; engines hold no facts about checkpoints."""
+class Card(_Frozen):
+    """The facts about a checkpoint that do not depend on what its model does."""
+
+    shipped_in: ClassVar[Path]  # folder of the shipped cards, and of the embedded checkpoints
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="Also its folder's name.")
     title: str = Field(description="One line for `prelabel models` and the docs.")
-    engine: Literal["groundingdino", "huggingface"] = Field(
-        description="`groundingdino`: model code of groundingdino-py, checkpoints of the paper's "
-        "authors (.pth); `huggingface`: transformers, also MM-Grounding-DINO and LLMDet."
-    )
+    engine: str
     source: str = Field(
         description="Repository on the hub, `embedded` (part of this project) or `local` (the "
         "card's own folder)."
@@ -75,20 +76,6 @@ class ModelCard(_Frozen):
     )
     files: tuple[ModelFile, ...] = Field(min_length=1)
     weights: str = Field(description="The file of the list that holds the weights.")
-    config: str | None = Field(
-        None,
-        description="For groundingdino: a file in the model's folder, or one of the "
-        "library's own configs; null: config.json in transformers' format.",
-    )
-    text_encoder: str = Field(
-        "checkpoint",
-        description="Source of tokenizer and BERT config: `checkpoint`, or a folder in "
-        "prelabel/checkpoints/text_encoders.",
-    )
-    image_size: ImageSize
-    max_text_tokens: int = Field(
-        256, ge=8, le=512, description="Longest caption, in tokens, [CLS] included."
-    )
     licence: str
     limits: str = Field("", description="Limits of the model that users should know.")
     folder: Path | None = Field(None, description="Folder of a card that was named by a path.")
@@ -103,6 +90,47 @@ class ModelCard(_Frozen):
     def downloadable(self) -> bool:
         """True if the checkpoint comes from the hub."""
         return self.source not in ("embedded", "local")
+
+
+class ModelCard(Card):
+    """Everything that is specific to one detector; engines hold no facts about checkpoints."""
+
+    shipped_in = CARDS_FOLDER
+
+    engine: Literal["groundingdino", "huggingface"] = Field(
+        description="`groundingdino`: model code of groundingdino-py, checkpoints of the paper's "
+        "authors (.pth); `huggingface`: transformers, also MM-Grounding-DINO and LLMDet."
+    )
+    config: str | None = Field(
+        None,
+        description="For groundingdino: a file in the model's folder, or one of the "
+        "library's own configs; null: config.json in transformers' format.",
+    )
+    text_encoder: str = Field(
+        "checkpoint",
+        description="Source of tokenizer and BERT config: `checkpoint`, or a folder in "
+        "prelabel/checkpoints/text_encoders.",
+    )
+    image_size: ImageSize
+    max_text_tokens: int = Field(
+        256, ge=8, le=512, description="Longest caption, in tokens, [CLS] included."
+    )
+
+
+class SegmenterCard(Card):
+    """Everything that is specific to one segmenter. Its config.json has the model's sizes."""
+
+    shipped_in = SEGMENTERS_FOLDER
+
+    engine: Literal["segment_anything"] = Field(
+        description="SAM or SAM 2 in transformers' format; config.json says which."
+    )
+    weights: str = Field(
+        pattern=r"\.safetensors$", description="The file of the list that holds the weights."
+    )
+
+
+CardT = TypeVar("CardT", bound=Card)
 
 
 class LockedFile(_Frozen):
@@ -121,36 +149,52 @@ class CheckpointLock(_Frozen):
 
 
 def list_cards() -> list[ModelCard]:
-    """Return the shipped cards, sorted by name."""
-    return [_read_card(path) for path in sorted(CARDS_FOLDER.glob("*.yaml"))]
+    """Return the shipped cards of detectors, sorted by name."""
+    return _list(ModelCard)
+
+
+def list_segmenter_cards() -> list[SegmenterCard]:
+    """Return the shipped cards of segmenters, sorted by name."""
+    return _list(SegmenterCard)
 
 
 def load_card(name: str) -> ModelCard:
-    """Return the card of that name, or the card in that YAML file.
+    """Return the detector's card of that name, or the card in that YAML file.
 
     Raises ModelError for an unknown name, and for a file that is not a valid card.
     """
-    shipped = CARDS_FOLDER / f"{name}.yaml"
-    if shipped.parent == CARDS_FOLDER and shipped.is_file():
-        return _read_card(shipped)
-    if name.endswith((".yaml", ".yml")):
-        path = resolve_path(name).resolve()
-        return _read_card(path).model_copy(update={"folder": path.parent})
-    known = ", ".join(path.stem for path in sorted(CARDS_FOLDER.glob("*.yaml")))
-    raise ModelError(
-        f"There is no model named {name!r}. Known are {known}; the path of another card (.yaml) "
-        "works, too."
-    )
+    return _load(ModelCard, "model", name)
 
 
-def model_folder(card: ModelCard, models_dir: str | Path) -> Path:
+def load_segmenter_card(name: str) -> SegmenterCard:
+    """Return the segmenter's card of that name, or the card in that YAML file.
+
+    Raises ModelError for an unknown name, and for a file that is not a valid card.
+    """
+    return _load(SegmenterCard, "segmenter", name)
+
+
+def load_any_card(name: str) -> Card:
+    """Return the card of that name, of a detector or a segmenter, or the card in that YAML file.
+
+    Raises ModelError for an unknown name, and for a file that is not a valid card.
+    """
+    if name in _names(SegmenterCard) or (_is_path(name) and _is_segmenters(name)):
+        return load_segmenter_card(name)
+    if name in _names(ModelCard) or _is_path(name):
+        return load_card(name)
+    known = ", ".join(_names(ModelCard) + _names(SegmenterCard))
+    raise _unknown("model", name, known)
+
+
+def model_folder(card: Card, models_dir: str | Path) -> Path:
     """Return the folder of the card's files, existing or not.
 
     The embedded model is part of the package; a relative models_dir is resolved like a setting.
     """
     if card.source == "local" and card.folder is not None:
         return card.folder
-    root = CARDS_FOLDER if card.source == "embedded" else resolve_path(models_dir)
+    root = card.shipped_in if card.source == "embedded" else resolve_path(models_dir)
     return root / card.name
 
 
@@ -170,7 +214,7 @@ def text_encoder_folder(card: ModelCard, folder: Path) -> Path:
     return TEXT_ENCODERS_FOLDER / card.text_encoder
 
 
-def check_installed(card: ModelCard, folder: Path) -> None:
+def check_installed(card: Card, folder: Path) -> None:
     """Raise ModelError unless every file exists, has its full size and the format of its name.
 
     Reads only the beginning of each file, because it runs at every start of the service.
@@ -189,7 +233,7 @@ def check_installed(card: ModelCard, folder: Path) -> None:
             raise ModelError(f"{card.name}: {file.path} {fault}. {_remedy(card)}")
 
 
-def verify(card: ModelCard, folder: Path) -> None:
+def verify(card: Card, folder: Path) -> None:
     """Raise ModelError unless every file exists and has the SHA-256 on record. Reads all bytes."""
     check_installed(card, folder)
     locked = read_lock(folder)
@@ -208,7 +252,7 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _remedy(card: ModelCard) -> str:
+def _remedy(card: Card) -> str:
     if card.downloadable:
         return f"Run `prelabel download {card.name}`."
     if card.source == "embedded":
@@ -244,14 +288,52 @@ def read_lock(folder: Path) -> CheckpointLock | None:
         ) from error
 
 
-def _read_card(path: Path) -> ModelCard:
+def _list(kind: type[CardT]) -> list[CardT]:
+    return [_read_card(kind, kind.shipped_in / f"{name}.yaml") for name in _names(kind)]
+
+
+def _names(kind: type[Card]) -> list[str]:
+    return sorted(path.stem for path in kind.shipped_in.glob("*.yaml"))
+
+
+def _load(kind: type[CardT], noun: str, name: str) -> CardT:
+    if name in _names(kind):
+        return _read_card(kind, kind.shipped_in / f"{name}.yaml")
+    if _is_path(name):
+        path = resolve_path(name).resolve()
+        return _read_card(kind, path).model_copy(update={"folder": path.parent})
+    raise _unknown(noun, name, ", ".join(_names(kind)))
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _is_segmenters(path: str) -> bool:
+    content = _read_yaml(resolve_path(path).resolve())
+    return isinstance(content, dict) and content.get("engine") == "segment_anything"
+
+
+def _unknown(noun: str, name: str, known: str) -> ModelError:
+    return ModelError(
+        f"There is no {noun} named {name!r}. Known are {known}; the path of another card (.yaml) "
+        "works, too."
+    )
+
+
+def _read_card(kind: type[CardT], path: Path) -> CardT:
     try:
-        return ModelCard.model_validate(yaml.safe_load(path.read_text()))
-    except FileNotFoundError as error:
-        raise ModelError(f"There is no model card {path.name}. Check its path.") from error
-    except yaml.YAMLError as error:
-        raise ModelError(f"The model card {path.name} is not valid YAML. Correct it.") from error
+        return kind.model_validate(_read_yaml(path))
     except ValidationError as error:
         raise ModelError(
             f"The model card {path.name} is wrong at {first_fault(error)}. Correct it."
         ) from error
+
+
+def _read_yaml(path: Path) -> object:
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise ModelError(f"There is no model card {path.name}. Check its path.") from error
+    except yaml.YAMLError as error:
+        raise ModelError(f"The model card {path.name} is not valid YAML. Correct it.") from error

@@ -31,9 +31,9 @@ from huggingface_hub.utils import build_hf_headers, disable_progress_bars
 
 from prelabel.checkpoints.cards import (
     LOCK_NAME,
+    Card,
     CheckpointLock,
     LockedFile,
-    ModelCard,
     ModelFile,
     model_folder,
     read_lock,
@@ -47,7 +47,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
 
 
-def download(card: ModelCard, models_dir: str | Path, *, progress: bool = True) -> Path:
+def download(card: Card, models_dir: str | Path, *, progress: bool = True) -> Path:
     """Install the card's files in a folder below `models_dir`; return that folder.
 
     A complete checkpoint is left as it is. Raises ModelError, whose sentence says what to do; the
@@ -73,7 +73,7 @@ def download(card: ModelCard, models_dir: str | Path, *, progress: bool = True) 
     return folder
 
 
-def _is_complete(card: ModelCard, folder: Path) -> bool:
+def _is_complete(card: Card, folder: Path) -> bool:
     """Return True if every file has its hash on record and belongs to the card's commit.
 
     Without a record, the origin of a file is unknown, so it is downloaded again.
@@ -89,7 +89,7 @@ def _is_complete(card: ModelCard, folder: Path) -> bool:
     return True
 
 
-def _fetch_all(card: ModelCard, staging: Path) -> CheckpointLock:
+def _fetch_all(card: Card, staging: Path) -> CheckpointLock:
     """Download and verify every file, all of the same commit."""
     revision = card.revision
     locked: dict[str, LockedFile] = {}
@@ -114,7 +114,7 @@ def _fetch_all(card: ModelCard, staging: Path) -> CheckpointLock:
     return CheckpointLock(source=card.source, revision=revision or "", files=locked)
 
 
-def _fetch_metadata(card: ModelCard, file: ModelFile, revision: str | None) -> HfFileMetadata:
+def _fetch_metadata(card: Card, file: ModelFile, revision: str | None) -> HfFileMetadata:
     url = hf_hub_url(card.source, file.path, revision=revision)
     try:
         return get_hf_file_metadata(url, retry_on_errors=False)
@@ -137,7 +137,7 @@ def _fetch_metadata(card: ModelCard, file: ModelFile, revision: str | None) -> H
         raise _unreachable(card) from error
 
 
-def _transfer(card: ModelCard, url: str, remote: HfFileMetadata, part: Path) -> None:
+def _transfer(card: Card, url: str, remote: HfFileMetadata, part: Path) -> None:
     """Append the missing bytes to the partial file."""
     try:
         with part.open("ab") as file:
@@ -158,7 +158,7 @@ def _transfer(card: ModelCard, url: str, remote: HfFileMetadata, part: Path) -> 
         ) from error
 
 
-def _verify_file(card: ModelCard, file: ModelFile, etag: str, path: Path) -> LockedFile:
+def _verify_file(card: Card, file: ModelFile, etag: str, path: Path) -> LockedFile:
     """Check a file against the card's hash, or else the hub's; delete it if it does not match."""
     sha256 = sha256_of(path)
     # The hub's ETag is the SHA-256 of a file in LFS, and git's hash of any other file.
@@ -193,7 +193,7 @@ def _replace_folder(staging: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _unreachable(card: ModelCard) -> ModelError:
+def _unreachable(card: Card) -> ModelError:
     return ModelError(
         f"The hub cannot be reached for {card.name}. Check the network, proxies and HF_ENDPOINT, "
         "then run the command again: it resumes the download."

@@ -7,6 +7,7 @@ Pillow or torch.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -114,18 +115,28 @@ def predict(
 
 @app.command()
 def models(models_dir: ModelsDir = Path("models")) -> None:
-    """List the available models and which of them are installed."""
-    from prelabel.checkpoints.cards import check_installed, list_cards, model_folder
+    """List the available detectors and segmenters, and which of them are installed."""
+    from prelabel.checkpoints.cards import (
+        Card,
+        check_installed,
+        list_cards,
+        list_segmenter_cards,
+        model_folder,
+    )
 
-    table = Table(Column("name", no_wrap=True), "model", "engine", "licence", "installed")
-    for card in list_cards():
-        try:
-            check_installed(card, model_folder(card, models_dir))
-            installed = "yes"
-        except ModelError:
-            installed = "no"
-        table.add_row(card.name, card.title, card.engine, card.licence, installed)
-    _console.print(table)
+    def table(kind: str, cards: Sequence[Card]) -> Table:
+        columns = Table(Column(kind, no_wrap=True), "model", "engine", "licence", "installed")
+        for card in cards:
+            try:
+                check_installed(card, model_folder(card, models_dir))
+                installed = "yes"
+            except ModelError:
+                installed = "no"
+            columns.add_row(card.name, card.title, card.engine, card.licence, installed)
+        return columns
+
+    _console.print(table("detector", list_cards()))
+    _console.print(table("segmenter", list_segmenter_cards()))
 
 
 @app.command()
@@ -133,16 +144,18 @@ def download(
     name: Annotated[str, typer.Argument(help="Name of a model, as `prelabel models` lists it.")],
     models_dir: ModelsDir = Path("models"),
 ) -> None:
-    """Download a model and verify its checksums.
+    """Download a detector or a segmenter and verify its checksums.
 
     Run the command again to resume an interrupted download.
     """
-    from prelabel.checkpoints.cards import load_card
+    from prelabel.checkpoints.cards import SegmenterCard, load_any_card
     from prelabel.checkpoints.download import download as fetch
 
-    folder = fetch(load_card(name), models_dir)
+    card = load_any_card(name)
+    folder = fetch(card, models_dir)
+    group = "segmenter" if isinstance(card, SegmenterCard) else "model"
     _console.print(
-        f"{name} is in {folder}. In serve_config.yaml, under args, set `model: {{name: {name}}}`.",
+        f"{name} is in {folder}. In serve_config.yaml, under args, set `{group}: {{name: {name}}}`.",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,4 +1,4 @@
-"""The engines: loaded checkpoints that turn pictures and phrases into boxes.
+"""The engines: loaded checkpoints that turn pictures and phrases into boxes, and boxes into masks.
 
 torch is imported in this package only.
 """
@@ -6,10 +6,13 @@ torch is imported in this package only.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from prelabel.checkpoints.cards import ModelCard, check_installed
-from prelabel.engines.base import AnyEngine, warm_up
+from prelabel.checkpoints.cards import Card, ModelCard, SegmenterCard, check_installed
+from prelabel.engines.base import AnyEngine, SegmenterEngine, warm_up, warm_up_segmenter
+
+if TYPE_CHECKING:
+    from prelabel.engines.device import Placement
 
 
 class EngineLoader(Protocol):
@@ -45,16 +48,7 @@ def load_engine(
         ModelError: Files are missing, damaged or do not fit each other.
         DeviceError: The device is missing, or its name or the precision is unknown.
     """
-    check_installed(card, folder)
-    # Imported late because torch takes seconds to import, and processes that only need the types
-    # of the engines, such as the ingress, never load one.
-    from prelabel.engines.device import keep_freed_memory, resolve_placement, use_cpu_threads
-
-    placement = resolve_placement(device, precision)
-    if placement.device.type == "cpu":
-        keep_freed_memory()
-    if cpu_threads is not None:
-        use_cpu_threads(cpu_threads)
+    placement = _place(card, folder, device, precision, cpu_threads)
     engine: AnyEngine
     if card.engine == "groundingdino":
         from prelabel.engines.groundingdino.engine import load as load_groundingdino
@@ -67,3 +61,67 @@ def load_engine(
     if placement.device.type == "cuda":
         warm_up(engine)
     return engine
+
+
+class SegmenterLoader(Protocol):
+    """The signature of `load_segmenter`; tests and benchmarks pass loaders of their own."""
+
+    def __call__(
+        self,
+        card: SegmenterCard,
+        folder: Path,
+        *,
+        device: str,
+        precision: str,
+        cpu_threads: int | None = None,
+    ) -> SegmenterEngine:
+        """Load the card's checkpoint."""
+
+
+def load_segmenter(
+    card: SegmenterCard,
+    folder: Path,
+    *,
+    device: str,
+    precision: str,
+    cpu_threads: int | None = None,
+) -> SegmenterEngine:
+    """Load a segmenter from the local disk. Never touches the network.
+
+    On a GPU the engine is warmed up before it is returned.
+
+    Args:
+        card: The segmenter's card.
+        folder: Folder of the checkpoint's files.
+        device: `auto`, `cpu` or `cuda`.
+        precision: `auto`, `float32`, `bfloat16`, or `float64` (for tests).
+        cpu_threads: Threads of torch in the whole process; None leaves the number as it is.
+
+    Raises:
+        ModelError: Files are missing, damaged or do not fit each other.
+        DeviceError: The device is missing, or its name or the precision is unknown.
+    """
+    placement = _place(card, folder, device, precision, cpu_threads)
+    from prelabel.engines.segment_anything.engine import load as load_segment_anything
+
+    engine: SegmenterEngine = load_segment_anything(card, folder, placement)
+    if placement.device.type == "cuda":
+        warm_up_segmenter(engine)
+    return engine
+
+
+def _place(
+    card: Card, folder: Path, device: str, precision: str, cpu_threads: int | None
+) -> Placement:
+    """Check the files of a checkpoint, choose its placement and apply settings of the process."""
+    check_installed(card, folder)
+    # Imported late because torch takes seconds to import, and processes that only need the types
+    # of the engines, such as the ingress, never load one.
+    from prelabel.engines.device import keep_freed_memory, resolve_placement, use_cpu_threads
+
+    placement = resolve_placement(device, precision)
+    if placement.device.type == "cpu":
+        keep_freed_memory()
+    if cpu_threads is not None:
+        use_cpu_threads(cpu_threads)
+    return placement

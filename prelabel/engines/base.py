@@ -103,3 +103,16 @@ class SegmenterEngine(Protocol):
             DetectionError: The model computed NaN or infinite numbers.
             DeviceMemoryError: The batch does not fit the GPU's memory.
         """
+
+
+def warm_up_segmenter(engine: SegmenterEngine) -> None:
+    """Run one picture with each layout of prompts that is usual: a box, and one or two clicks."""
+    image = np.zeros((*USUAL_PICTURES_HW[0], 3), dtype=np.uint8)
+    [encoding] = engine.encode([engine.prepare(image)])
+    click = (160.0, 120.0)
+    prompts = (
+        MaskPrompt(box_xyxy=(80.0, 60.0, 320.0, 240.0)),
+        MaskPrompt(points_xy=(click,), points_inside=(True,)),
+        MaskPrompt(points_xy=(click, click), points_inside=(True, False)),
+    )
+    engine.decode([(encoding, prompts)])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 
-from prelabel.errors import DeviceError
+from prelabel.errors import DeviceError, DeviceMemoryError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # options of mallopt in glibc's malloc.h
 _AMPERE = 8  # CUDA major capability from which bfloat16 runs on tensor cores
@@ -47,6 +48,19 @@ class Placement:
     def forward_context(self) -> torch.autocast:
         """Return the autocast context for a forward pass."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
+
+
+@contextmanager
+def device_memory_errors() -> Iterator[None]:
+    """Raise DeviceMemoryError for a pass that does not fit the GPU's memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()  # for the halves of the batch, which the gate runs next
+        raise DeviceMemoryError(
+            "The picture does not fit the GPU's memory. Use a GPU with more memory, or a "
+            "smaller model; see `prelabel models`."
+        ) from error
 
 
 def at_least_float32(numbers: torch.Tensor) -> torch.Tensor:

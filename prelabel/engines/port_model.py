@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
@@ -29,7 +28,8 @@ from prelabel.engines.checkpoint_layouts import (
     layout_of,
 )
 from prelabel.engines.mmdetection import config_of, to_port
-from prelabel.engines.weights import read_weights, require_keys
+from prelabel.engines.pretrained import CONFIG_ERRORS, CONFIG_NAME, build_model
+from prelabel.engines.weights import read_weights
 from prelabel.errors import ModelError
 
 SPECIAL_TOKENS: Final = tuple(_SPECIAL_TOKENS)
@@ -39,15 +39,6 @@ _CONFIGS: Final[dict[str, type[_Config]]] = {
     "grounding-dino": GroundingDinoConfig,
     "mm-grounding-dino": MMGroundingDinoConfig,
 }
-_CONFIG_NAME = "config.json"
-_CONFIG_ERRORS: Final = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    StrictDataclassError,
-)
 
 
 def load_port_model(card: ModelCard, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
@@ -64,7 +55,7 @@ def load_port_model(card: ModelCard, folder: Path, dtype: torch.dtype) -> PreTra
     """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     weights = read_weights(folder / card.weights)
-    config_path = folder / _CONFIG_NAME
+    config_path = folder / CONFIG_NAME
     layout = layout_of(weights)
     if layout is Layout.ORIGINAL:
         raise ModelError(
@@ -92,12 +83,12 @@ def read_config(name: str, path: Path) -> _Config:
         config = _CONFIGS[content["model_type"]].from_dict(content)
     except FileNotFoundError as error:
         raise ModelError(
-            f"The model {name} has no {_CONFIG_NAME}. Put the file that was saved with its weights "
+            f"The model {name} has no {CONFIG_NAME}. Put the file that was saved with its weights "
             "beside them."
         ) from error
-    except _CONFIG_ERRORS as error:
+    except CONFIG_ERRORS as error:
         raise ModelError(
-            f"The {_CONFIG_NAME} of {name} is damaged, or not that of a Grounding DINO "
+            f"The {CONFIG_NAME} of {name} is damaged, or not that of a Grounding DINO "
             f"(model_type {' or '.join(_CONFIGS)}). Put the file that was saved with its weights "
             "beside them."
         ) from error
@@ -110,20 +101,8 @@ def _build(
     _set_separate_heads(config, weights)
     config.disable_custom_kernels = True
     is_mm = isinstance(config, MMGroundingDinoConfig)
-    kind: Any = MMGroundingDinoForObjectDetection if is_mm else GroundingDinoForObjectDetection
-    model: PreTrainedModel
-    try:
-        # No path: config and weights are passed in, so that transformers reads no file.
-        model, report = kind.from_pretrained(
-            None, config=config, state_dict=dict(weights), dtype=dtype, output_loading_info=True
-        )
-    except (ValueError, RuntimeError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"The weights of {card.name} have other sizes than its {_CONFIG_NAME} says. "
-            "Check that they belong together."
-        ) from error
-    require_keys(card.name, missing=report["missing_keys"], unexpected=report["unexpected_keys"])
-    return model
+    kind = MMGroundingDinoForObjectDetection if is_mm else GroundingDinoForObjectDetection
+    return build_model(card.name, kind, config, weights, dtype)
 
 
 def _set_separate_heads(config: _Config, weights: Weights) -> None:

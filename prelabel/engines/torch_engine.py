@@ -11,10 +11,10 @@ import torch
 
 from prelabel.boxes import cxcywh_to_xyxy
 from prelabel.checkpoints.cards import ImageSize
-from prelabel.engines.device import Placement
+from prelabel.engines.device import Placement, device_memory_errors
 from prelabel.engines.preprocess import normalised, resized_hw, to_pixels
 from prelabel.engines.tokenizer import CaptionTokenizer, TokenisedCaption, phrase_max_mean
-from prelabel.errors import DetectionError, DeviceMemoryError
+from prelabel.errors import DetectionError
 from prelabel.types import Floats, ImageRGB, RawDetections
 
 PAD_ID = 0  # the padding token of BERT's vocabularies; masked, so that its value does not matter
@@ -119,18 +119,11 @@ class TorchEngine:
 
     def _forward(self, batch: Batch) -> tuple[Floats, Floats]:
         """Return token probabilities [B, Q, T] and boxes [B, Q, 4], cxcywh in 0..1."""
-        try:
-            with torch.inference_mode():
-                with self._placement.forward_context():
-                    logits, boxes = self._network(batch)
-                probs = logits.to(self._placement.weights).sigmoid()
-                return probs.cpu().numpy(), boxes.to(self._placement.weights).cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()  # for the halves of the batch, which the gate runs next
-            raise DeviceMemoryError(
-                "The picture does not fit the GPU's memory. Use a GPU with more memory, or a "
-                "smaller model; see `prelabel models`."
-            ) from error
+        with device_memory_errors(), torch.inference_mode():
+            with self._placement.forward_context():
+                logits, boxes = self._network(batch)
+            probs = logits.to(self._placement.weights).sigmoid()
+            return probs.cpu().numpy(), boxes.to(self._placement.weights).cpu().numpy()
 
 
 def _collate(items: Sequence[Item], placement: Placement) -> Batch:

@@ -13,7 +13,13 @@ from deployments.journal import JournalDeployment
 from deployments.placement import place_detector
 from deployments.postprocessor import Postprocessor
 from deployments.prompt_store import PromptStore
-from prelabel.checkpoints.cards import check_installed, load_card, model_folder, text_encoder_folder
+from prelabel.checkpoints.cards import (
+    check_installed,
+    load_card,
+    load_segmenter_card,
+    model_folder,
+    text_encoder_folder,
+)
 from prelabel.checkpoints.version import model_version
 from prelabel.engines import EngineLoader, load_engine
 from prelabel.phrases.vocabulary import Vocabulary
@@ -45,7 +51,11 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
     card = load_card(settings.model.name)
     folder = model_folder(card, settings.model.folder)
     check_installed(card, folder)
-    version = model_version(card, folder, settings)
+    segmenter = None
+    if settings.segmenter_name:
+        segmenter = load_segmenter_card(settings.segmenter_name)
+        check_installed(segmenter, model_folder(segmenter, settings.model.folder))
+    version = model_version(card, folder, settings, segmenter)
     vocabulary = Vocabulary.from_folder(text_encoder_folder(card, folder))
     model = ServedModel(card, version, vocabulary)
     place = place_detector(settings.model.device, ray.nodes())  # type: ignore[no-untyped-call]
@@ -58,8 +68,8 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
         settings,
         environment,
         model,
-        detector.bind(settings, card, place, load, traces=traces),
-        postprocessor.bind(settings.detection, version, settings.log_level, traces),
+        detector.bind(settings, card, place, load, segmenter, traces=traces),
+        postprocessor.bind(settings, version, traces),
         prompt_store.bind(settings.prompts, environment, settings.log_level),
         journal.bind(settings.log_level),
     )

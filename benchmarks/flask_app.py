@@ -14,9 +14,10 @@ from flask import Flask, jsonify, request
 from benchmarks.models import PHRASES
 from prelabel.checkpoints.cards import load_card, model_folder
 from prelabel.detection.scoring import select_detections
+from prelabel.detection.suppression import Suppression
 from prelabel.engines import load_engine
 from prelabel.images.decode import decode_image
-from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
+from prelabel.labelstudio.predictions import to_prediction, to_regions
 from prelabel.settings import AppSettings
 from prelabel.types import LookPlan, Target, Thresholds
 

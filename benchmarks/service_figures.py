@@ -18,10 +18,11 @@ from benchmarks.load_generator import Client, Load, closed_loop, open_loop
 from benchmarks.measurement import interleaved, percentile, seconds
 from benchmarks.models import write_full_size
 from benchmarks.payloads import client_bodies, picture, predict_body, unique_copy
+from prelabel.detection.suppression import Suppression
 from prelabel.images.decode import decode_image
 from prelabel.labelstudio.image_locator import ImageLocator
 from prelabel.labelstudio.labeling_config import parse_labeling_config
-from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
+from prelabel.labelstudio.predictions import to_prediction, to_regions
 from prelabel.labelstudio.protocol import PredictRequest, Task
 from prelabel.labelstudio.responses import Prediction
 from prelabel.prompts.planner import plan_task

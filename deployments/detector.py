@@ -1,27 +1,34 @@
-"""The deployment that holds the model: Serve's batch entry, then the batch gate."""
+"""The deployment that holds the models: Serve's batch entry, then the batch gates."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+from prelabel.segmentation.smoke_test import check_segmenter
 from ray import serve
 
 from deployments.logs import use_serve_log
 from deployments.metrics import DetectorMetrics
 from deployments.placement import DetectorPlace, threads_here
-from prelabel.checkpoints.cards import ModelCard, model_folder
+from prelabel.checkpoints.cards import ModelCard, SegmenterCard, model_folder
 from prelabel.detection.batching import BatchGate, device_thread
-from prelabel.detection.detector import DetectionOutcome, PictureDetector
+from prelabel.detection.detector import PictureDetector
+from prelabel.detection.pictures import PictureReader
 from prelabel.detection.smoke_test import check_engine
-from prelabel.engines import EngineLoader
+from prelabel.detection.suppression import Suppression
+from prelabel.engines import EngineLoader, load_segmenter
 from prelabel.engines.base import PreparedItem
 from prelabel.observability.request_context import RequestContext
 from prelabel.observability.spans import TraceSettings
 from prelabel.observability.tracing import open_tracer
+from prelabel.segmentation.grounded import DetectionOutcome, GroundedSegmenter
+from prelabel.segmentation.segmenter import DecodeGate, EncodeGate, PictureSegmenter
 from prelabel.settings import AppSettings
-from prelabel.types import DetectionQuery, RawDetections
+from prelabel.types import DetectionQuery, RawDetections, SegmentationQuery
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +39,10 @@ _PREPARE_THREADS = {"cpu": 2, "cuda": 4}
 
 
 class Detector:
-    """Runs one checkpoint on one device.
+    """Runs one detector, and one segmenter beside it, on one device.
 
-    The engine is loaded in the constructor, and an exception there keeps the replica from
-    starting.
+    Both share the device's thread and the decoded picture; docs/adr/0009 has the reasons. They are
+    loaded in the constructor, and an exception there keeps the replica from starting.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class Detector:
         card: ModelCard,
         place: DetectorPlace,
         load: EngineLoader,
+        segmenter: SegmenterCard | None = None,
         cpu_threads: Callable[[], int] = threads_here,
         traces: TraceSettings | None = None,
     ) -> None:
@@ -60,6 +68,7 @@ class Detector:
         ).result()
         verdict = device.submit(check_engine, engine, card.name).result()
         self._metrics = DetectorMetrics()
+        observe = self._tracer.beside(self._metrics.observe)
         self._gate: BatchGate[PreparedItem, RawDetections] = BatchGate(
             engine.detect,
             max_batch_size=settings.detection.max_batch_size,
@@ -68,17 +77,55 @@ class Detector:
             trace=self._tracer.stage,
             device=device,
         )
-        threads = _PREPARE_THREADS[place.device]
-        self.pictures = PictureDetector(
-            settings.detection,
+        self._gates: list[BatchGate[Any, Any]] = [self._gate]
+        reader = PictureReader(
             settings.cache,
-            engine,
-            self._gate,
             max_pixels=settings.images.max_pixels,
-            preparing_threads=threads,
-            observe=self._tracer.beside(self._metrics.observe),
+            threads=_PREPARE_THREADS[place.device],
+            observe=observe,
+        )
+        self.pictures = GroundedSegmenter(
+            reader,
+            PictureDetector(
+                settings.detection, settings.cache, engine, self._gate, reader, observe
+            ),
+            self._segmenter(settings, segmenter, place, device, reader) if segmenter else None,
+            Suppression.of(settings.detection),
+            settings.masks.max_masks,
         )
         logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
+
+    def _segmenter(
+        self,
+        settings: AppSettings,
+        card: SegmenterCard,
+        place: DetectorPlace,
+        device: ThreadPoolExecutor,
+        reader: PictureReader,
+    ) -> PictureSegmenter:
+        engine = device.submit(
+            load_segmenter,
+            card,
+            model_folder(card, settings.model.folder),
+            device=place.device,
+            precision=settings.model.precision,
+        ).result()
+        verdict = device.submit(check_segmenter, engine, card.name).result()
+        logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
+        most = settings.detection.max_batch_size
+        encoder: EncodeGate = BatchGate(engine.encode, max_batch_size=most, device=device)
+        decoder: DecodeGate = BatchGate(engine.decode, max_batch_size=most, device=device)
+        self._gates += [encoder, decoder]
+        return PictureSegmenter(
+            settings.detection,
+            settings.masks.box_margin,
+            settings.cache,
+            engine,
+            encoder,
+            decoder,
+            reader,
+            self._tracer.beside(self._metrics.observe),
+        )
 
     async def __call__(
         self, query: DetectionQuery, context: RequestContext
@@ -94,8 +141,18 @@ class Detector:
             yield await admitted
         finally:
             self._metrics.waiting(self._gate.waiting)
-            self._metrics.cache("results", self.pictures.results)
-            self._metrics.cache("decoded", self.pictures.decoded)
+            self._count_lookups()
+
+    async def segment(
+        self, query: SegmentationQuery, context: RequestContext
+    ) -> AsyncIterator[DetectionOutcome]:
+        """Yield the one outcome of a query: masks of marked objects, or a PrelabelError."""
+        try:
+            with self._tracer.restore(context):
+                outcome = await self.pictures.segment(query)
+            yield outcome
+        finally:
+            self._count_lookups()
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0, max_concurrent_batches=1)
     async def _admit(
@@ -117,8 +174,14 @@ class Detector:
             return await self.pictures.detect(query)
 
     def check_health(self) -> None:
-        """Raise RuntimeError if the model hangs or fails, so that Serve replaces the replica."""
-        if self._gate.busy_s > _STUCK_AFTER_S:
+        """Raise RuntimeError if a model hangs or fails, so that Serve replaces the replica."""
+        if any(gate.busy_s > _STUCK_AFTER_S for gate in self._gates):
             raise RuntimeError(f"the model has been busy with one batch for {_STUCK_AFTER_S} s")
-        if self._gate.failures_in_a_row >= _BROKEN_AFTER_FAILURES:
+        if any(gate.failures_in_a_row >= _BROKEN_AFTER_FAILURES for gate in self._gates):
             raise RuntimeError(f"the model failed on {_BROKEN_AFTER_FAILURES} batches in a row")
+
+    def _count_lookups(self) -> None:
+        self._metrics.cache("results", self.pictures.detector.results)
+        self._metrics.cache("decoded", self.pictures.reader.decoded)
+        if self.pictures.segmenter is not None:
+            self._metrics.cache("encodings", self.pictures.segmenter.encodings)

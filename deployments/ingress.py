@@ -20,7 +20,7 @@ from prelabel.labelstudio.responses import Prediction
 from prelabel.observability.tracing import open_tracer
 from prelabel.service import ServedModel, Service, ServicePorts
 from prelabel.settings import AppSettings, Environment
-from prelabel.types import DetectionQuery, Detections, TaskPlan
+from prelabel.types import DetectionQuery, Detections, SegmentationQuery, TaskPlan
 
 
 @serve.ingress()
@@ -43,6 +43,7 @@ class Ingress:
         self._postprocessor = streamed(postprocessor)
         ports = ServicePorts(
             detect=self._detect,
+            segment=self._segment,
             postprocess=self._postprocess,
             readiness=DetectorWatch(self._detector),
             prompts=PromptCache(prompt_store),
@@ -58,6 +59,10 @@ class Ingress:
 
     async def _detect(self, query: DetectionQuery) -> Detections:
         found = await call(self._detector, query, self._tracer.capture())
+        return cast("Detections", found)
+
+    async def _segment(self, query: SegmentationQuery) -> Detections:
+        found = await call(self._detector.segment, query, self._tracer.capture())
         return cast("Detections", found)
 
     async def _postprocess(self, plan: TaskPlan, detections: Sequence[Detections]) -> Prediction:

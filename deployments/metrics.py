@@ -78,8 +78,8 @@ class DetectorMetrics(StageMetrics):
         )
         self._lookups = Counter(
             "prelabel_cache_lookups",
-            description="Lookups in the caches of results and of decoded pictures. A lookup of "
-            "work in progress is a hit.",
+            description="Lookups in the caches of results, decoded pictures and encodings. A "
+            "lookup of work in progress is a hit.",
             tag_keys=("cache", "outcome"),  # type: ignore[arg-type]  # Ray's annotation allows one
         )
         self._counted: dict[tuple[str, str], int] = {}

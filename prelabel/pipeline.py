@@ -39,11 +39,18 @@ from prelabel.observability.journal import Fault, Report
 from prelabel.observability.request_context import current_request_id
 from prelabel.observability.spans import Tracer
 from prelabel.phrases.vocabulary import Vocabulary
-from prelabel.prompts.messages import unreadable_message
+from prelabel.prompts.messages import NO_SEGMENTER, unreadable_message
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings import AppSettings
-from prelabel.types import DetectionQuery, Detections, LookPlan, ProjectPrompts, TaskPlan
+from prelabel.types import (
+    DetectionQuery,
+    Detections,
+    LookPlan,
+    ProjectPrompts,
+    SegmentationQuery,
+    TaskPlan,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +72,7 @@ class PipelinePorts:
         recall: Returns the remembered prompts of a project, by its key.
         fetch: Returns the encoded bytes of a picture, by its address and the id of its task.
         detect: Returns the detections of one picture.
+        segment: Returns the masks of objects in one picture.
         postprocess: Returns the prediction of one task.
         report: Adds a report to the journal; does not block.
     """
@@ -72,6 +80,7 @@ class PipelinePorts:
     recall: Callable[[str], Awaitable[ProjectPrompts]]
     fetch: Callable[[str, int | None], Awaitable[bytes]]
     detect: Callable[[DetectionQuery], Awaitable[Detections]]
+    segment: Callable[[SegmentationQuery], Awaitable[Detections]]
     postprocess: Callable[[TaskPlan, Sequence[Detections]], Awaitable[Prediction]]
     report: Callable[[Report], None] = lambda _: None
 
@@ -98,6 +107,7 @@ class _Run:
             other requests run between two plans.
         pictures: Number of pictures of all tasks planned so far.
         unreadable: Names that the model cannot read and that were reported.
+        noted: Sentences about what was left out that were reported.
     """
 
     request: PredictRequest
@@ -108,6 +118,7 @@ class _Run:
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     pictures: int = 0
     unreadable: set[str] = field(default_factory=set)
+    noted: set[str] = field(default_factory=set)
 
 
 class Predictor:
@@ -212,11 +223,17 @@ class Predictor:
         detections = await gather_or_cancel(self._detect(look, task.id, run) for look in plan.looks)
         # Addresses stay here: a data: URL holds the whole picture.
         looks = tuple(replace(look, uri="") for look in plan.looks)
-        return await self._ports.postprocess(replace(plan, looks=looks), detections)
+        prediction = await self._ports.postprocess(replace(plan, looks=looks), detections)
+        self._report_notes(prediction, task.id, run)
+        return prediction
 
     async def _load_shared(self, request: PredictRequest) -> _Shared:
         project = project_key(request.project)
-        config = parse_labeling_config(request.label_config, self._settings.prompts.max_labels)
+        config = parse_labeling_config(
+            request.label_config,
+            self._settings.prompts.max_labels,
+            masks=bool(self._settings.segmenter_name),
+        )
         if project is None:
             return _Shared(config, ProjectPrompts())
         recall = self._background.start(self._recall(project))
@@ -265,11 +282,27 @@ class Predictor:
             project = project_key(run.request.project)
             self._ports.report(_fault_report(project, task_id, PromptError.__name__, sentence))
 
+    def _report_notes(self, prediction: Prediction, task_id: int | None, run: _Run) -> None:
+        """Report what was left out of a prediction, each sentence once a request."""
+        project = project_key(run.request.project)
+        for note in prediction.get("notes", ()):
+            if note not in run.noted and len(run.noted) < _MAX_FAULTS_REPORTED:
+                run.noted.add(note)
+                logger.warning("task %s: %s", task_id, note)
+                self._ports.report(_fault_report(project, task_id, "LeftOut", note))
+
     async def _detect(self, look: LookPlan, task_id: int | None, run: _Run) -> Detections:
+        if look.objects and not self._settings.segmenter_name:
+            raise PromptError(NO_SEGMENTER)
         async with run.slots.turn(run):
             image = await self._ports.fetch(look.uri, task_id)
+            if look.objects:
+                with self._tracer.span("segment"):
+                    prompts = tuple(each.prompt_pct for each in look.objects)
+                    return await self._ports.segment(SegmentationQuery(image, prompts, run.urgent))
             with self._tracer.span("detect"):
-                query = DetectionQuery(image, look.phrases, look.thresholds, run.urgent)
+                with_masks = replace(look, uri="") if look.wants_masks else None
+                query = DetectionQuery(image, look.phrases, look.thresholds, run.urgent, with_masks)
                 return await self._ports.detect(query)
 
 

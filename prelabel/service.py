@@ -40,13 +40,19 @@ from prelabel.pipeline import (
     Predictor,
     prediction_report,
 )
-from prelabel.prompts.messages import unreadable_message
+from prelabel.prompts.messages import NO_SEGMENTER, unreadable_message
 from prelabel.prompts.repository import PromptPort
 from prelabel.prompts.searches import unreadable_labels
 from prelabel.prompts.storage import StoredPrompt
 from prelabel.prompts.submitted import submitted_prompt
 from prelabel.settings import AppSettings, Environment
-from prelabel.types import DetectionQuery, Detections, PromptRequest, TaskPlan
+from prelabel.types import (
+    DetectionQuery,
+    Detections,
+    PromptRequest,
+    SegmentationQuery,
+    TaskPlan,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +97,7 @@ class ServicePorts:
 
     Attributes:
         detect: Returns the detections of one picture.
+        segment: Returns the masks of objects in one picture.
         postprocess: Returns the prediction of one task.
         readiness: Returns whether a predict would be answered now.
         prompts: The remembered prompts.
@@ -98,6 +105,7 @@ class ServicePorts:
     """
 
     detect: Callable[[DetectionQuery], Awaitable[Detections]]
+    segment: Callable[[SegmentationQuery], Awaitable[Detections]]
     postprocess: Callable[[TaskPlan, Sequence[Detections]], Awaitable[Prediction]]
     readiness: Callable[[], Awaitable[Readiness]]
     prompts: PromptPort
@@ -177,6 +185,7 @@ class Service:
             recall=ports.prompts.recall,
             fetch=images.fetch,
             detect=ports.detect,
+            segment=ports.segment,
             postprocess=self._postprocess,
             report=self.report,
         )
@@ -245,7 +254,13 @@ class Service:
         """
         key = project_key(request.project)
         if request.label_config is not None:
-            config = parse_labeling_config(request.label_config, self.settings.prompts.max_labels)
+            config = parse_labeling_config(
+                request.label_config,
+                self.settings.prompts.max_labels,
+                masks=bool(self.settings.segmenter_name),
+            )
+            if config.lacks_segmenter:
+                logger.warning("project %s: %s", key, NO_SEGMENTER)
             if unreadable := unreadable_labels(config, self.model.vocabulary):
                 logger.warning("project %s: %s", key, unreadable_message(unreadable))
         if key is None:

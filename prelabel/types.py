@@ -10,6 +10,7 @@ The classes have no slots, because Python pickles classes with slots field by fi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +56,31 @@ class PromptRequest:
         )
 
 
+MaskShape = Literal["brush", "polygon", "bitmask", "vector"]
+
+
+@dataclass(frozen=True)
+class MaskTarget:
+    """The label and the control tag of a mask.
+
+    Attributes:
+        shape: The form of the mask in the annotation.
+        from_name: Name of the control tag that has the label.
+        label: Value of the label in that tag, None for masks without a label.
+        min_score: Lowest score of a box whose mask is drawn.
+        shape_name: Name of the control tag that draws the mask, if it differs from the label's.
+    """
+
+    shape: MaskShape
+    from_name: str
+    label: str | None
+    min_score: float
+    shape_name: str | None = None
+
+
 @dataclass(frozen=True)
 class Target:
-    """The label and the control tag of a phrase's boxes.
+    """The label and the control tags of a phrase's regions: a box, masks, or both.
 
     Attributes:
         from_name: Name of the control tag that has the label.
@@ -65,6 +88,8 @@ class Target:
         label: Value of the label, None for boxes without a label.
         min_score: Lowest score of the label's boxes.
         rectangle_name: Name of the control tag of the rectangle, if it differs from the label's.
+        draws_box: False if no control tag draws boxes with this label.
+        masks: The masks that are drawn of each object, at most one of each shape.
     """
 
     from_name: str
@@ -72,6 +97,56 @@ class Target:
     label: str | None
     min_score: float
     rectangle_name: str | None = None
+    draws_box: bool = True
+    masks: tuple[MaskTarget, ...] = ()
+
+
+@dataclass(frozen=True)
+class MaskPrompt:
+    """One object to segment: a box, points, or both.
+
+    Coordinates are in pixels of the picture, or in percent of it where a name says so.
+
+    Attributes:
+        box_xyxy: The box around the object, None without one.
+        points_xy: Points on the object and beside it.
+        points_inside: `points_inside[i]` is True if `points_xy[i]` is on the object.
+        clip_xyxy: The mask ends at this box; None for the whole picture.
+    """
+
+    box_xyxy: tuple[float, float, float, float] | None = None
+    points_xy: tuple[tuple[float, float], ...] = ()
+    points_inside: tuple[bool, ...] = ()
+    clip_xyxy: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class MaskLogits:
+    """The mask of one object as low-resolution logits, cropped.
+
+    A segmenter sees a part of the picture (`view_xyxy`), and answers on a grid of cells over it.
+    The logit at the picture's pixel (x, y) is the bilinear interpolation between the centres of
+    cells, at column `(x - left + 0.5) * cells_wh[0] / view width - 0.5` of the grid, and likewise
+    for rows; beyond the outermost centres of the grid it is constant. Cells outside of the crop are
+    negative.
+
+    Attributes:
+        logits: float16 [h, w]; the object is where the interpolated logit is positive.
+        origin_xy: Column and row of the crop's first cell in the grid.
+        cells_wh: Number of columns and rows over the view; may be fractional, because a model pads
+            its input.
+        view_xyxy: The part of the picture, in whole pixels.
+        clip_xyxy: Pixels whose centres lie outside of this box do not belong to the mask; None for
+            no limit.
+        quality: IoU with the object as the model estimates it, 0..1.
+    """
+
+    logits: Floats
+    origin_xy: tuple[int, int]
+    cells_wh: tuple[float, float]
+    view_xyxy: tuple[int, int, int, int]
+    clip_xyxy: tuple[float, float, float, float] | None
+    quality: float
 
 
 @dataclass(frozen=True)
@@ -119,8 +194,21 @@ class PresentRegion:
 
 
 @dataclass(frozen=True)
+class PromptedObject:
+    """An object that an annotator clicked on or drew a box around, to be segmented.
+
+    Attributes:
+        prompt_pct: The clicks or the box, in percent of the upright picture.
+        target: The label and the control tags of its regions.
+    """
+
+    prompt_pct: MaskPrompt
+    target: Target
+
+
+@dataclass(frozen=True)
 class LookPlan:
-    """One picture with the phrases to search for.
+    """One picture with the phrases to search for, or with the objects to segment.
 
     Attributes:
         uri: Address of the picture, or a data: URL.
@@ -129,6 +217,7 @@ class LookPlan:
         targets: `targets[i]` belongs to `phrases[i]`; None if boxes of the phrase are dropped.
         thresholds: Thresholds of the boxes.
         present: Boxes that the annotation already has; they are not suggested again.
+        objects: Objects that an annotator pointed at; nothing is searched for then.
     """
 
     uri: str
@@ -137,6 +226,12 @@ class LookPlan:
     targets: tuple[Target | None, ...]
     thresholds: Thresholds
     present: tuple[PresentRegion, ...] = ()
+    objects: tuple[PromptedObject, ...] = ()
+
+    @property
+    def wants_masks(self) -> bool:
+        """True if masks of boxes are to be drawn."""
+        return any(target is not None and target.masks for target in self.targets)
 
 
 @dataclass(frozen=True)
@@ -148,12 +243,14 @@ class TaskPlan:
         echo: The prompt, if the prediction shows it.
         matches: The matching of the prompt's phrases.
         unreadable: Labels and phrases that were left out because the model cannot read them.
+        notes: What the plan leaves out, as sentences.
     """
 
     looks: tuple[LookPlan, ...]
     echo: PromptEcho | None = None
     matches: tuple[PhraseMatch, ...] = ()
     unreadable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,11 +275,29 @@ class DetectionQuery:
         phrases: The phrases in plain words, without duplicates.
         thresholds: Thresholds of the boxes.
         urgent: True if an annotator waits for the answer.
+        look: The plan of the picture if masks are wanted. Its boxes are then suppressed before
+            they are segmented, so that a dropped box costs no mask.
     """
 
     image: bytes
     phrases: tuple[str, ...]
     thresholds: Thresholds
+    urgent: bool = False
+    look: LookPlan | None = None
+
+
+@dataclass(frozen=True)
+class SegmentationQuery:
+    """One picture and the objects in it to segment.
+
+    Attributes:
+        image: Encoded bytes (JPEG, PNG, ...).
+        prompts_pct: The prompts, in percent of the upright picture.
+        urgent: True if an annotator waits for the answer.
+    """
+
+    image: bytes
+    prompts_pct: tuple[MaskPrompt, ...]
     urgent: bool = False
 
 
@@ -206,62 +321,32 @@ class RawDetections:
 
 @dataclass(frozen=True)
 class Detections:
-    """The boxes of a query over its thresholds, best score first, not yet suppressed.
+    """The boxes of a query over its thresholds, best score first.
+
+    They are not yet suppressed unless masks were wanted. For objects that an annotator pointed at,
+    the boxes are those of the prompts (empty for clicks), the scores the qualities of the masks,
+    and `phrase_index` counts the objects.
 
     Attributes:
         boxes_xyxy: [N, 4] pixels.
         scores: [N].
         phrase_index: [N] index into the query's phrases.
         image_wh: Width and height of the upright picture in pixels.
+        masks: The mask of each box, None for a box without one; None without any masks.
     """
 
     boxes_xyxy: Floats
     scores: Floats
     phrase_index: Ints
     image_wh: tuple[int, int]
+    masks: tuple[MaskLogits | None, ...] | None = None
 
-
-@dataclass(frozen=True)
-class MaskPrompt:
-    """One object to segment: a box, points, or both, in pixels of the picture.
-
-    Attributes:
-        box_xyxy: The box around the object, None without one.
-        points_xy: Points on the object and beside it.
-        points_inside: `points_inside[i]` is True if `points_xy[i]` is on the object.
-        clip_xyxy: The mask ends at this box; None for the whole picture.
-    """
-
-    box_xyxy: tuple[float, float, float, float] | None = None
-    points_xy: tuple[tuple[float, float], ...] = ()
-    points_inside: tuple[bool, ...] = ()
-    clip_xyxy: tuple[float, float, float, float] | None = None
-
-
-@dataclass(frozen=True)
-class MaskLogits:
-    """The mask of one object as low-resolution logits, cropped.
-
-    A segmenter sees a part of the picture (`view_xyxy`), and answers on a grid of cells over it.
-    The logit at the picture's pixel (x, y) is the bilinear interpolation between the centres of
-    cells, at column `(x - left + 0.5) * cells_wh[0] / view width - 0.5` of the grid, and likewise
-    for rows; beyond the outermost centres of the grid it is constant. Cells outside of the crop are
-    negative.
-
-    Attributes:
-        logits: float16 [h, w]; the object is where the interpolated logit is positive.
-        origin_xy: Column and row of the crop's first cell in the grid.
-        cells_wh: Number of columns and rows over the view; may be fractional, because a model pads
-            its input.
-        view_xyxy: The part of the picture, in whole pixels.
-        clip_xyxy: Pixels whose centres lie outside of this box do not belong to the mask; None for
-            no limit.
-        quality: IoU with the object as the model estimates it, 0..1.
-    """
-
-    logits: Floats
-    origin_xy: tuple[int, int]
-    cells_wh: tuple[float, float]
-    view_xyxy: tuple[int, int, int, int]
-    clip_xyxy: tuple[float, float, float, float] | None
-    quality: float
+    def take(self, rows: Ints) -> Detections:
+        """Return some of the boxes, with their masks."""
+        return Detections(
+            self.boxes_xyxy[rows],
+            self.scores[rows],
+            self.phrase_index[rows],
+            self.image_wh,
+            None if self.masks is None else tuple(self.masks[row] for row in rows),
+        )

@@ -1,4 +1,4 @@
-"""Draws predicted boxes onto an image."""
+"""Draws predicted boxes and masks onto an image."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from prelabel.labelstudio.responses import Region
+from prelabel.masks.rle import decode_rle
+from prelabel.types import Masks
 
 RGB = tuple[int, int, int]
 
@@ -17,41 +19,74 @@ _FIRST_HUE = 0.92  # pink
 _DARK_LUMA = 140  # of 255; text on a darker colour is white
 _TEXT_LINES_PER_EDGE = 28  # text height: the image's shorter edge / 28
 _MIN_TEXT_PX = 10
+_TRANSLUCENT, _OPAQUE = 110, 255  # opacity of masks inside and along their outline, of 255
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnBox:
-    """A box in pixels of the image, its label (which picks the colour) and the text of its tag."""
+    """A box of a prediction.
+
+    Attributes:
+        xyxy: Its corners in pixels of the image.
+        label: Its label, which picks the colour.
+        text: The text of its tag.
+        mask: bool [H, W], the mask of its object; None without one.
+    """
 
     xyxy: tuple[float, float, float, float]
     label: str
     text: str
+    mask: Masks | None = None
 
     @classmethod
-    def of(cls, region: Region) -> DrawnBox:
-        """Convert a rectangle region, whose coordinates are percentages of the image."""
+    def of(cls, region: Region, brush: Region | None = None) -> DrawnBox:
+        """Convert a rectangle region, whose coordinates are percentages of the image, and its mask.
+
+        Raises:
+            ValueError: The mask is not of the picture's size.
+        """
         value, width, height = region["value"], region["original_width"], region["original_height"]
         left, top = value["x"] * width / 100, value["y"] * height / 100
         right, bottom = left + value["width"] * width / 100, top + value["height"] * height / 100
         [label] = value["rectanglelabels"]
-        return cls((left, top, right, bottom), label, f"{label} {region['score']:.2f}")
+        text = f"{label} {region['score']:.2f}"
+        mask = None
+        if brush is not None:
+            values = decode_rle(bytes(brush["value"]["rle"]), 4 * width * height)
+            mask = values[::4].reshape(height, width) > 0
+        return cls((left, top, right, bottom), label, text, mask)
 
 
 def draw_boxes(image: Image.Image, boxes: Sequence[DrawnBox]) -> Image.Image:
-    """Return an RGB copy with the boxes drawn, one colour per label.
+    """Return an RGB copy with the boxes and masks drawn, one colour per label.
 
     Line width and text size follow the image's size. boxes: best first; drawn last, hence on top.
     """
     canvas = image.convert("RGB")
-    draw = ImageDraw.Draw(canvas)
     text_px = max(round(min(canvas.size) / _TEXT_LINES_PER_EDGE), _MIN_TEXT_PX)
     colours = _colours([box.label for box in boxes])
+    for box in reversed(boxes):
+        if box.mask is not None:
+            _draw_mask(canvas, box.mask, colours[box.label], max(round(text_px / 8), 2))
+    draw = ImageDraw.Draw(canvas)
     for box in reversed(boxes):
         draw.rectangle(box.xyxy, outline=colours[box.label], width=max(round(text_px / 6), 2))
     # All tags after all outlines, so that no outline crosses a tag.
     for box in reversed(boxes):
         _draw_tag(draw, box, colours[box.label], text_px, canvas.size)
     return canvas
+
+
+def _draw_mask(canvas: Image.Image, mask: Masks, colour: RGB, line_px: int) -> None:
+    """Tint the pixels of a mask, and draw its outline inside of them."""
+    inside = Image.fromarray(mask)
+    # Padded, so that the outline also follows the picture's edge.
+    padded = ImageOps.expand(inside.convert("L"), line_px)
+    core = padded.filter(ImageFilter.MinFilter(2 * line_px - 1))
+    core = ImageOps.crop(core, line_px)
+    opacity = core.point([_OPAQUE if value == 0 else _TRANSLUCENT for value in range(256)])
+    opacity.paste(0, mask=ImageChops.invert(inside.convert("L")))
+    canvas.paste(colour, mask=opacity)
 
 
 def _draw_tag(

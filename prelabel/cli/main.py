@@ -85,6 +85,7 @@ def predict(
         float | None,
         typer.Option(min=0, max=1, help="Lowest mean score of a phrase. Default: the service's."),
     ] = None,
+    masks: Annotated[bool, typer.Option(help="Draw the objects' masks, too.")] = False,
     user: Annotated[
         str | None, typer.Option(envvar="BASIC_AUTH_USER", help="User name of basic auth.")
     ] = None,
@@ -95,7 +96,7 @@ def predict(
         float, typer.Option(min=0, help="Seconds to wait for a service that is starting.")
     ] = 60,
 ) -> None:
-    """Detect objects in one picture and draw their boxes.
+    """Detect objects in one picture and draw their boxes, and masks if asked for.
 
     Needs the running service. Writes the drawn picture, and the prediction as JSON.
     """
@@ -106,7 +107,7 @@ def predict(
     from prelabel.settings import read_environment
 
     options = PredictOptions(
-        image, prompt, labels, output, json_output, box_threshold, text_threshold, wait
+        image, prompt, labels, output, json_output, box_threshold, text_threshold, masks, wait
     )
     auth = (user or "", password or "") if user or password else None
     egress = Egress.of(read_environment())

@@ -35,6 +35,7 @@ class PredictOptions:
         json_output: File of the prediction; None for IMAGE_prelabel.json.
         box_threshold: None for the service's setting.
         text_threshold: None for the service's setting.
+        masks: Draw the masks of the boxes, too.
         wait_s: Longest wait for a service that is starting, seconds; 0 for none.
     """
 
@@ -45,6 +46,7 @@ class PredictOptions:
     json_output: Path | None = None
     box_threshold: float | None = None
     text_threshold: float | None = None
+    masks: bool = False
     wait_s: float = 0
 
     @property
@@ -85,13 +87,18 @@ def predict(options: PredictOptions, client: ServiceClient, console: Console) ->
             "box_threshold": options.box_threshold,
             "text_threshold": options.text_threshold,
         },
+        masks=options.masks,
     )
     boxes = _keep_boxes(prediction, kept_labels)
     draw_boxes(Image.fromarray(upright), boxes).save(options.drawing_path)
     text = json.dumps(prediction, indent=2, ensure_ascii=False) + "\n"
     options.json_path.write_text(text)
     _print_boxes(boxes, console)
-    summary = f"{len(boxes)} boxes: {options.drawing_path}, {options.json_path}"
+    for note in prediction.get("notes", ()):
+        console.print(note, highlight=False, soft_wrap=True)
+    masks = sum(box.mask is not None for box in boxes)
+    counted = f"{len(boxes)} boxes, {masks} masks" if options.masks else f"{len(boxes)} boxes"
+    summary = f"{counted}: {options.drawing_path}, {options.json_path}"
     console.print(summary, highlight=False, soft_wrap=True)
 
 
@@ -128,10 +135,17 @@ def _wait_for_service(client: ServiceClient, timeout_s: float) -> None:
 
 def _keep_boxes(prediction: Prediction, labels: dict[str, None]) -> list[DrawnBox]:
     """Drop the regions without a kept label from the prediction; return the rest as boxes."""
-    regions = [region for region in prediction["result"] if region["type"] == "rectanglelabels"]
-    regions = [r for r in regions if r["value"].get("rectanglelabels", [""])[0] in labels]
-    prediction["result"] = [*regions]
-    return [DrawnBox.of(region) for region in regions]
+    regions = [region for region in prediction["result"] if region["type"] != "textarea"]
+    boxes = [
+        region
+        for region in regions
+        if region["value"].get("rectanglelabels", [""])[0] in labels
+        and region["type"] == "rectanglelabels"
+    ]
+    kept = {region["id"] for region in boxes}
+    masks = {region["parentID"]: region for region in regions if region.get("parentID") in kept}
+    prediction["result"] = [r for r in regions if r["id"] in kept or r.get("parentID") in kept]
+    return [DrawnBox.of(region, masks.get(region["id"])) for region in boxes]
 
 
 def _print_boxes(boxes: list[DrawnBox], console: Console) -> None:

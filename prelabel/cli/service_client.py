@@ -131,6 +131,7 @@ class ServiceClient:
         *,
         labels: Sequence[str],
         thresholds: Mapping[str, float | None],
+        masks: bool = False,
     ) -> Prediction:
         """Return the prediction for an encoded image.
 
@@ -139,8 +140,9 @@ class ServiceClient:
             prompt: The user's prompt.
             labels: Labels of the labeling config that is sent along.
             thresholds: `box_threshold` and `text_threshold`; None for the service's own.
+            masks: Request masks beside the boxes.
         """
-        return self.predict_task(prompt_request(image, prompt, labels, thresholds))
+        return self.predict_task(prompt_request(image, prompt, labels, thresholds, masks=masks))
 
     def predict_task(self, body: Mapping[str, JsonValue]) -> Prediction:
         """Return the prediction for a request body of one task."""

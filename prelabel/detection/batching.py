@@ -115,6 +115,7 @@ class BatchGate(Generic[ItemT, ResultT]):
         self._device = device or device_thread()
         self._worker: asyncio.Task[None] | None = None
         self._busy_since: float | None = None
+        self._run_s = 0.0  # seconds of the last batch
         self._item_s: float | None = None  # seconds per item in the last batch
         self._memory_limit = max_batch_size  # items that fit the device's memory, as far as known
         self._batches_since_limit = 0  # successful batches since `_memory_limit` changed
@@ -234,7 +235,7 @@ class BatchGate(Generic[ItemT, ResultT]):
             if self._on_batch is not None:
                 self._on_batch(len(items))
             results = await asyncio.get_running_loop().run_in_executor(
-                self._device, self._run, items
+                self._device, self._timed_run, items
             )
             if len(results) != len(items):
                 raise RuntimeError(f"{len(items)} items in, {len(results)} results out")
@@ -254,9 +255,20 @@ class BatchGate(Generic[ItemT, ResultT]):
                 "picture, or report this one."
             )
         finally:
-            self._observe("forward", self.busy_s)
+            self._observe("forward", self._run_s)
             for queued in batch:
-                self._trace_stage(queued, "forward", self.busy_s)
-            self._item_s = self.busy_s / len(items)
+                self._trace_stage(queued, "forward", self._run_s)
+            self._item_s = self._run_s / len(items)
             self._busy_since = None
         return results
+
+    def _timed_run(self, items: Sequence[ItemT]) -> Sequence[ResultT]:
+        """Run the model, and record its seconds without the wait for the device's thread.
+
+        Several gates may share a device.
+        """
+        started = time.monotonic()
+        try:
+            return self._run(items)
+        finally:
+            self._run_s = time.monotonic() - started

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prelabel.boxes import best_of_rivals
-from prelabel.types import Detections, Floats, Ints
+from prelabel.settings import DetectionSettings
+from prelabel.types import Detections, Floats, ImageRGB, Ints
 
 _EDGE_MARGIN = 0.01  # of a tile's side: a box that ends closer to the edge counts as cut off
 _SAME_OBJECT_IOU = 0.5  # from this overlap on, boxes of different views are the same object
@@ -37,6 +39,10 @@ class Tile:
         """Width and height in pixels."""
         return self.right - self.left, self.bottom - self.top
 
+    def of(self, image: ImageRGB) -> ImageRGB:
+        """Return the rectangle's part of a picture, without copying it."""
+        return image[self.top : self.bottom, self.left : self.right]
+
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
@@ -53,6 +59,11 @@ class Tiling:
     size: int
     overlap: float
     max_tiles: int
+
+    @classmethod
+    def of(cls, settings: DetectionSettings) -> Self:
+        """Return the rule that the settings give."""
+        return cls(settings.tile_size, settings.tile_overlap, settings.max_tiles)
 
     def views(self, image_wh: tuple[int, int]) -> tuple[Tile, ...]:
         """Return the whole picture as the first view, then its tiles if it is larger than one."""

@@ -1,4 +1,4 @@
-"""The error messages about labeling configs that draw no labelled boxes on a picture."""
+"""The error messages about labeling configs that draw nothing with a label on a picture."""
 
 from __future__ import annotations
 
@@ -6,19 +6,13 @@ from collections.abc import Collection, Sequence
 from xml.etree.ElementTree import Element
 
 from prelabel.labelstudio.config_tree import to_names
+from prelabel.labelstudio.shapes import DRAWING_TAGS, LABEL_TAGS
 
 _HOW_TO_ADD_BOXES = (
     'Add <Image name="image" value="$image"/> and '
     '<RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels>.'
 )
-_OTHER_CONTROL_TAGS = (
-    "BrushLabels",
-    "PolygonLabels",
-    "EllipseLabels",
-    "KeyPointLabels",
-    "BitmaskLabels",
-    "VectorLabels",
-)
+_OTHER_CONTROL_TAGS = ("EllipseLabels", "KeyPointLabels")
 _OTHER_OBJECT_TAGS = (
     "Text",
     "HyperText",
@@ -32,7 +26,7 @@ _OTHER_OBJECT_TAGS = (
 
 
 def describe_fault(tags: Sequence[Element], images: Collection[str]) -> str:
-    """Return why a config draws no labelled boxes, and what to add to it.
+    """Return why a config draws neither labelled boxes nor masks, and what to add to it.
 
     Args:
         tags: All tags of the config.
@@ -52,23 +46,23 @@ def describe_fault(tags: Sequence[Element], images: Collection[str]) -> str:
         shows = f" (it shows {shown})" if shown else ""
         return f"has no Image{shows}, and boxes need a picture. {_HOW_TO_ADD_BOXES}"
     for tag in tags:
-        if tag.tag == "RectangleLabels":
+        if LABEL_TAGS.get(tag.tag):
             return _describe_control(tag, images)
-    rectangles = [tag for tag in tags if tag.tag == "Rectangle"]
-    if any(not tag.get("name") for tag in rectangles):
-        return 'has a Rectangle without a name. Write <Rectangle name="box" ...>.'
-    # Labels draw boxes only beside a Rectangle on the same Image.
-    with_rectangle = {name for tag in rectangles for name in to_names(tag)}
+    drawing = [tag for tag in tags if tag.tag in DRAWING_TAGS]
+    if unnamed := next((tag.tag for tag in drawing if not tag.get("name")), None):
+        return f'has a {unnamed} without a name. Write <{unnamed} name="region" ...>.'
+    # Labels label only regions that a Rectangle or a Brush draws on the same Image.
+    drawn_on = {name for tag in drawing for name in to_names(tag)}
     for tag in tags:
         if tag.tag == "Labels" and any(
-            name in images for name in with_rectangle.intersection(to_names(tag))
+            name in images for name in drawn_on.intersection(to_names(tag))
         ):
             return _describe_control(tag, images)
     if repeater is not None:
         return _describe_repeater(repeater)
-    if with_rectangle:
+    if drawn_on:
         return (
-            "has a Rectangle, but no Labels for the same Image. Add "
+            f"has a {drawing[0].tag}, but no Labels for the same Image. Add "
             f'<Labels name="label" toName="{next(iter(images))}"><Label value="cat"/></Labels>.'
         )
     other = next((tag.tag for tag in tags if tag.tag in _OTHER_CONTROL_TAGS), None)
@@ -89,7 +83,7 @@ def _describe_repeater(repeater: Element) -> str:
 
 
 def _describe_control(tag: Element, images: Collection[str]) -> str:
-    """Return why a control tag draws no labelled boxes."""
+    """Return why a control tag draws nothing with a label."""
     kind, name = tag.tag, tag.get("name")
     if not name:
         return f'has {kind} without a name. Write <{kind} name="label" ...>.'

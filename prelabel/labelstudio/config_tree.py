@@ -11,6 +11,7 @@ from defusedxml.ElementTree import fromstring
 from pydantic import JsonValue
 
 from prelabel.errors import LabelingConfigError
+from prelabel.labelstudio.shapes import LABEL_TAGS
 from prelabel.labelstudio.task_variables import resolve
 
 MAX_CONFIG_CHARS = 1_000_000
@@ -117,7 +118,7 @@ class _SizeBudget:
 
 
 def _has_task_labels(tag: Element) -> bool:
-    names_field = tag.tag in ("RectangleLabels", "Labels") and "$" in tag.get("value", "")
+    names_field = tag.tag in LABEL_TAGS and "$" in tag.get("value", "")
     # If a tag has Label tags, Label Studio's validation accepts no labels of the task.
     return names_field and next(tag.iter("Label"), None) is None
 

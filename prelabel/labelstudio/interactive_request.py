@@ -9,20 +9,30 @@ from xml.sax.saxutils import quoteattr
 from pydantic import JsonValue
 
 
-def labeling_config(labels: Sequence[str]) -> str:
-    """Return a labeling config with a prompt, both thresholds, and one rectangle label per word."""
+def labeling_config(labels: Sequence[str], *, masks: bool = False) -> str:
+    """Return a labeling config with a prompt, both thresholds, and one rectangle label per word.
+
+    With `masks`, it has the same labels for brushes, too.
+    """
     tags = "".join(f"<Label value={quoteattr(label)}/>" for label in labels)
     return (
         '<View><TextArea name="prompt" toName="image"/>'
         '<Number name="box_threshold" toName="image"/>'
         '<Number name="text_threshold" toName="image"/>'
         '<Image name="image" value="$image"/>'
-        f'<RectangleLabels name="label" toName="image">{tags}</RectangleLabels></View>'
+        f'<RectangleLabels name="label" toName="image">{tags}</RectangleLabels>'
+        + (f'<BrushLabels name="mask" toName="image">{tags}</BrushLabels>' if masks else "")
+        + "</View>"
     )
 
 
 def prompt_request(
-    image: bytes, prompt: str, labels: Sequence[str], thresholds: Mapping[str, float | None]
+    image: bytes,
+    prompt: str,
+    labels: Sequence[str],
+    thresholds: Mapping[str, float | None],
+    *,
+    masks: bool = False,
 ) -> dict[str, JsonValue]:
     """Return the body of POST /predict for one picture, which is inside of the request.
 
@@ -31,6 +41,7 @@ def prompt_request(
         prompt: The text prompt.
         labels: The labels of the labeling config.
         thresholds: `box_threshold` and `text_threshold`; with None, the service's own apply.
+        masks: Request masks beside the boxes.
     """
     numbers: list[JsonValue] = [
         _entry("number", name, {"number": value})
@@ -40,7 +51,7 @@ def prompt_request(
     uri = f"data:image/*;base64,{base64.b64encode(image).decode()}"
     return {
         "tasks": [{"id": 1, "data": {"image": uri}}],
-        "label_config": labeling_config(labels),
+        "label_config": labeling_config(labels, masks=masks),
         "params": {
             "context": {"result": [*numbers, _entry("textarea", "prompt", {"text": [prompt]})]}
         },

@@ -15,11 +15,11 @@ from xml.etree.ElementTree import Element
 from pydantic import JsonValue
 
 from prelabel.errors import LabelingConfigError, RequestError
-from prelabel.labelstudio.box_controls import box_controls
 from prelabel.labelstudio.config_faults import describe_fault
 from prelabel.labelstudio.config_tree import depends_on_task, fill_in, fraction_of, parse_tree
-from prelabel.labelstudio.labels import BoxControl, LabelNames
+from prelabel.labelstudio.labels import LabelNames, RegionControl, boxes_only, has_masks
 from prelabel.labelstudio.prompt_tags import PromptArea, find_prompt_area, find_threshold_tags
+from prelabel.labelstudio.region_controls import region_controls
 from prelabel.labelstudio.result_entries import PromptControls
 from prelabel.labelstudio.task_variables import resolve
 from prelabel.types import PromptRequest
@@ -66,7 +66,8 @@ class LabelingConfig:
     """A parsed labeling config.
 
     Attributes:
-        controls: The controls that draw labelled boxes, in the order of the config.
+        controls: The controls that draw labelled boxes or masks, in the order of the config, but
+            those for boxes first: a label that both have belongs to the one for boxes.
         images: The Image tags that have controls.
         by_image: The controls of each Image tag, by its name.
         names: The names by which a prompt can refer to the labels.
@@ -74,20 +75,24 @@ class LabelingConfig:
         prompt_area: The text area of the prompt, if there is one.
         thresholds: The default values of the Number tags for thresholds.
         max_labels: The most labels for one picture.
+        masks: False if control tags of masks are left out.
+        lacks_segmenter: True if there are such tags.
         template: The config's root tag if a task's data adds tags to it; else None.
     """
 
-    controls: tuple[BoxControl, ...]
+    controls: tuple[RegionControl, ...]
     images: tuple[ImageObject, ...]
-    by_image: Mapping[str, Sequence[BoxControl]] = field(repr=False, compare=False)
+    by_image: Mapping[str, Sequence[RegionControl]] = field(repr=False, compare=False)
     names: LabelNames = field(repr=False, compare=False)
     prompt_controls: PromptControls
     prompt_area: PromptArea | None
     thresholds: PromptRequest
     max_labels: int
+    masks: bool
+    lacks_segmenter: bool
     template: Element | None = field(repr=False, compare=False)
 
-    def controls_of(self, image: ImageObject) -> Sequence[BoxControl]:
+    def controls_of(self, image: ImageObject) -> Sequence[RegionControl]:
         """Return the controls that draw on this picture."""
         return self.by_image[image.name]
 
@@ -99,7 +104,7 @@ class LabelingConfig:
         """
         if self.template is None:
             return self
-        return _build(fill_in(self.template, data), self.max_labels, filled_in=True)
+        return _build(fill_in(self.template, data), self.max_labels, self.masks, filled_in=True)
 
     def prompt_of(self, data: Mapping[str, JsonValue]) -> str | None:
         """Return the prompt that a task's data fills into the text area, if any."""
@@ -108,24 +113,38 @@ class LabelingConfig:
 
 
 @lru_cache(maxsize=32)
-def parse_labeling_config(xml: str, max_labels: int) -> LabelingConfig:
+def parse_labeling_config(xml: str, max_labels: int, *, masks: bool = True) -> LabelingConfig:
     """Parse a labeling config.
 
+    Args:
+        xml: The config.
+        max_labels: The most labels for one picture.
+        masks: False leaves out the control tags of masks, because there is no segmenter.
+
     Raises:
-        LabelingConfigError: It is not XML, is too large, or draws no labelled boxes on an Image.
+        LabelingConfigError: It is not XML, is too large, or draws nothing with a label on an Image.
     """
-    return _build(parse_tree(xml), max_labels, filled_in=False)
+    return _build(parse_tree(xml), max_labels, masks, filled_in=False)
 
 
-def _build(tree: Element, max_labels: int, *, filled_in: bool) -> LabelingConfig:
+def _build(tree: Element, max_labels: int, masks: bool, *, filled_in: bool) -> LabelingConfig:
     tags = list(tree.iter())
     _check_names(tags)
     images = _images(tags)
-    by_tag = list(box_controls(tags, images, max_labels, filled_in=filled_in))
+    by_tag = list(region_controls(tags, images, max_labels, filled_in=filled_in))
+    mask_tags = [of_tag for of_tag in by_tag if any(has_masks(control) for control in of_tag)]
+    if not masks:
+        by_tag = [boxes for of_tag in by_tag if (boxes := boxes_only(of_tag))]
+        if mask_tags and not by_tag:
+            raise LabelingConfigError(
+                "The labeling config draws masks only, and the service has no segmenter. Set "
+                "model.segmenter, such as slimsam-77, or add RectangleLabels for boxes."
+            )
+    by_tag.sort(key=lambda of_tag: not any(control.draws_boxes for control in of_tag))
     if not by_tag:
         raise LabelingConfigError(f"The labeling config {describe_fault(tags, images)}")
     controls = tuple(control for tag_controls in by_tag for control in tag_controls)
-    by_image: dict[str, list[BoxControl]] = {}
+    by_image: dict[str, list[RegionControl]] = {}
     for control in controls:
         by_image.setdefault(control.to_name, []).append(control)
     area = find_prompt_area(tags, images)
@@ -145,6 +164,8 @@ def _build(tree: Element, max_labels: int, *, filled_in: bool) -> LabelingConfig
             None, fraction_of(box, "defaultValue"), fraction_of(text, "defaultValue")
         ),
         max_labels=max_labels,
+        masks=masks,
+        lacks_segmenter=bool(mask_tags) and not masks,
         template=tree if not filled_in and depends_on_task(tree) else None,
     )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
+from prelabel.labelstudio.shapes import Shape
 from prelabel.phrases.matching import NameIndex, Step
 
 
@@ -14,6 +16,7 @@ class Label:
 
     Attributes:
         value: The label in regions; the alias if there is one, as in Label Studio.
+        word: The label as the page shows it, without spaces around it.
         phrases: Phrases to look for without a prompt: its `predicted_values`, or its value.
         names: The tidy names by which a prompt can refer to it, each with the step that an equal
             spelling is reported as.
@@ -22,6 +25,7 @@ class Label:
     """
 
     value: str
+    word: str
     phrases: tuple[str, ...]
     names: Mapping[str, Step] = field(hash=False)  # a dict is not hashable
     negatives: tuple[str, ...] = ()
@@ -31,6 +35,7 @@ class Label:
         """Return one label for two that have the same value."""
         return Label(
             self.value,
+            self.word,
             tuple(dict.fromkeys(self.phrases + other.phrases)),
             {**other.names, **self.names},
             tuple(dict.fromkeys(self.negatives + other.negatives)),
@@ -39,16 +44,16 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
-class BoxControl:
-    """A control tag that draws labelled boxes on one object tag.
+class RegionControl:
+    """A control tag that draws labelled boxes or masks on one object tag.
 
     Attributes:
-        from_name: Name of the RectangleLabels or Labels tag.
+        from_name: Name of the tag that has the labels: RectangleLabels, BrushLabels, Labels, ...
         to_name: Name of the Image tag.
         labels: The labels in it.
         score_threshold: Its `model_score_threshold`.
-        rectangle_name: Name of the Rectangle tag that draws the boxes of a Labels tag; None for
-            RectangleLabels.
+        shapes: The shapes of its regions. For a Labels tag, each with the name of the tag that
+            draws it, such as a Rectangle; None for tags that draw their regions themselves.
         negatives: Its `negative_values`.
     """
 
@@ -56,8 +61,37 @@ class BoxControl:
     to_name: str
     labels: tuple[Label, ...]
     score_threshold: float | None = None
-    rectangle_name: str | None = None
+    shapes: Mapping[Shape, str | None] = field(
+        default_factory=lambda: MappingProxyType({"rectangle": None}), hash=False
+    )
     negatives: tuple[str, ...] = ()
+
+    @property
+    def draws_boxes(self) -> bool:
+        """True if the tag draws boxes, alone or beside masks."""
+        return "rectangle" in self.shapes
+
+    def labels_by_name(self) -> Mapping[str, Label]:
+        """Return the labels by value, and by word where no label has it as its value.
+
+        Two tags may have one label under different aliases.
+        """
+        words = {label.word: label for label in self.labels}
+        return words | {label.value: label for label in self.labels}
+
+
+def has_masks(control: RegionControl) -> bool:
+    """Return True if a control tag draws masks."""
+    return any(shape != "rectangle" for shape in control.shapes)
+
+
+def boxes_only(controls: Sequence[RegionControl]) -> tuple[RegionControl, ...]:
+    """Return the controls that draw boxes, without their masks."""
+    return tuple(
+        replace(control, shapes=MappingProxyType({"rectangle": control.shapes["rectangle"]}))
+        for control in controls
+        if control.draws_boxes
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +104,7 @@ class LabelTarget:
         name: The name of the label that the phrase matched; "" if the phrase is not its name.
     """
 
-    control: BoxControl
+    control: RegionControl
     label: Label | None
     name: str = ""
 
@@ -98,7 +132,7 @@ class LabelNames:
         values: The distinct values of the labels, in the order of the config.
     """
 
-    def __init__(self, tags: Sequence[Sequence[BoxControl]]) -> None:
+    def __init__(self, tags: Sequence[Sequence[RegionControl]]) -> None:
         """Index the labels of control tags.
 
         Args:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
+from prelabel.detection.suppression import Suppression
+from prelabel.labelstudio.mask_regions import MaskPen
+from prelabel.labelstudio.predictions import to_prediction, to_regions
 from prelabel.labelstudio.responses import Prediction
+from prelabel.settings import MaskSettings
 from prelabel.types import Detections, TaskPlan
 
 
@@ -14,18 +17,22 @@ class PredictionBuilder:
 
     Args:
         suppression: Limits on boxes.
+        masks: What is drawn of masks.
         model_version: Version that every prediction carries.
     """
 
-    def __init__(self, suppression: Suppression, model_version: str) -> None:
+    def __init__(self, suppression: Suppression, masks: MaskSettings, model_version: str) -> None:
         self._suppression = suppression
+        self._masks = masks
         self._model_version = model_version
 
     def build(self, plan: TaskPlan, detections: Sequence[Detections]) -> Prediction:
         """Return the prediction; `detections[i]` belongs to `plan.looks[i]`."""
+        pen = MaskPen(self._masks)
         regions = [
             region
             for look, found in zip(plan.looks, detections, strict=True)
-            for region in to_regions(look, found, self._suppression)
+            for region in to_regions(look, found, self._suppression, pen)
         ]
-        return to_prediction(regions, self._model_version, plan.echo, plan.matches)
+        notes = (*plan.notes, *pen.notes())
+        return to_prediction(regions, self._model_version, plan.echo, plan.matches, notes)

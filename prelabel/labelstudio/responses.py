@@ -9,9 +9,37 @@ from typing_extensions import TypedDict  # pydantic reads typing's from Python 3
 _BOX_TYPES = ("rectanglelabels", "rectangle")  # without "labels", which repeats its rectangle's box
 
 
-class RegionValue(TypedDict):
-    """A box in percent of the upright picture; rotation in degrees.
+RegionType = Literal[
+    "rectanglelabels",
+    "rectangle",
+    "brushlabels",
+    "brush",
+    "polygonlabels",
+    "polygon",
+    "bitmasklabels",
+    "bitmask",
+    "vectorlabels",
+    "vector",
+    "labels",
+]
 
+
+class Vertex(TypedDict):
+    """A corner of a vector in percent of the upright picture, linked to the one before."""
+
+    x: float
+    y: float
+    id: str
+    isBezier: bool
+    prevPointId: str | None
+
+
+class RegionValue(TypedDict, total=False):
+    """The form of a region, in percent of the upright picture, and its label.
+
+    A box has `x`, `y`, `width`, `height` and `rotation` (degrees); a brush `format` and `rle`, the
+    bytes of thi.ng's rle-pack; a polygon `points` [x, y]; a bitmask `imageDataURL`, a PNG of the
+    picture's size, black on transparent; a vector `vertices`. Polygons and vectors are `closed`.
     The key of the labels depends on the type of the control tag.
     """
 
@@ -20,27 +48,41 @@ class RegionValue(TypedDict):
     width: float
     height: float
     rotation: int
-    rectanglelabels: NotRequired[list[str]]
-    labels: NotRequired[list[str]]
+    format: Literal["rle"]
+    rle: list[int]
+    points: list[list[float]]
+    imageDataURL: str
+    vertices: list[Vertex]
+    closed: bool
+    rectanglelabels: list[str]
+    brushlabels: list[str]
+    polygonlabels: list[str]
+    bitmasklabels: list[str]
+    vectorlabels: list[str]
+    labels: list[str]
 
 
 class RegionMeta(TypedDict):
-    """Notes on a region; Label Studio's page shows them with it."""
+    """Notes on a region. Label Studio's page shows `text` with it.
 
-    text: list[str]
+    mask_quality: the mask's IoU with the object as the model estimates it.
+    """
+
+    text: NotRequired[list[str]]
+    mask_quality: NotRequired[float]
 
 
 class Region(TypedDict):
-    """A box: one entry, or two entries with one id (a `rectangle` and its `labels`).
+    """A box or a mask: one entry, or two with one id (such as a `rectangle` and its `labels`).
 
     A box without a label has no `rectanglelabels` or `labels`. Its `meta` notes the phrase that was
-    looked for, and Label Studio's page shows it grey.
+    looked for, and Label Studio's page shows it grey. The masks of a box have its id as `parentID`.
     """
 
     id: str
     from_name: str
     to_name: str
-    type: Literal["rectanglelabels", "rectangle", "labels"]
+    type: RegionType
     origin: NotRequired[str]
     original_width: int
     original_height: int
@@ -49,6 +91,7 @@ class Region(TypedDict):
     score: float
     value: RegionValue
     meta: NotRequired[RegionMeta]
+    parentID: NotRequired[str]
 
 
 class TextRegion(TypedDict):
@@ -79,12 +122,14 @@ class Prediction(TypedDict):
         score: The mean of the boxes' scores; 0 without boxes.
         model_version: The checkpoint and the settings that the prediction depends on.
         matches: The phrases of the prompt with their labels, if there is a prompt.
+        notes: What was left out, as sentences. Label Studio ignores them.
     """
 
     result: list[Region | TextRegion]
     score: float
     model_version: str
     matches: NotRequired[list[Match]]
+    notes: NotRequired[list[str]]
 
 
 @final

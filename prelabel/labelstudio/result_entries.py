@@ -10,10 +10,11 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, JsonValue
 
 from prelabel.errors import RequestError
-from prelabel.types import PresentRegion, PromptRequest
+from prelabel.types import MaskPrompt, PresentRegion, PromptRequest
 
 _MOST_ENTRIES = 100_000
 _MOST_PIXELS = 1_000_000  # of a picture's width or height
+_POINTING_TYPES = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle")
 _MOST_PCT = 10_000  # of the picture's size; a region beyond that is outside of every picture
 
 
@@ -38,12 +39,17 @@ def _text_or_none(value: object) -> object:
     return value if isinstance(value, str) else None
 
 
+def _true_unless_false(value: object) -> object:
+    return value is not False
+
+
 class ResultEntry(WireModel):
     """One entry of an annotation's result: a region, a text or a number.
 
     Attributes:
         origin: "prediction" if the entry was copied from a prediction and not changed since.
         item_index: The picture's index in a list of pictures.
+        is_positive: False for a click beside the object, with which the annotator corrects a mask.
     """
 
     id: Annotated[str | None, BeforeValidator(_text_or_none)] = None
@@ -53,6 +59,7 @@ class ResultEntry(WireModel):
     value: dict[str, JsonValue] | None = None
     origin: Annotated[str | None, BeforeValidator(_text_or_none)] = None
     item_index: Annotated[int | None, BeforeValidator(int_or_none)] = None
+    is_positive: Annotated[bool, BeforeValidator(_true_unless_false)] = True
     original_width: Annotated[int | None, BeforeValidator(int_or_none)] = None
     original_height: Annotated[int | None, BeforeValidator(int_or_none)] = None
 
@@ -128,6 +135,61 @@ def threshold_or_none(name: str, number: JsonValue, *, strict: bool) -> float | 
     if strict:
         raise RequestError(f"{name} is {number!r}. Use a number from 0 to 1.")
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class PointedObject:
+    """An object that an annotator clicked on, or drew a box around, with a smart tool.
+
+    Attributes:
+        to_name: Name of the object tag.
+        item_index: Index of the picture in a list of pictures, None for a single picture.
+        label: The label that was selected, None without one.
+        prompt_pct: The clicks or the box, in percent of the upright picture.
+    """
+
+    to_name: str
+    item_index: int | None
+    label: str | None
+    prompt_pct: MaskPrompt
+
+
+def pointed_objects(entries: Sequence[ResultEntry]) -> list[PointedObject]:
+    """Return the objects that an annotator pointed at with smart tools.
+
+    Label Studio sends all clicks that are not accepted yet: those with one label are one object.
+    Of rectangles each one is an object. Key points and rectangles never come together.
+    """
+    labels = {entry.id: _label_of(entry) for entry in entries if entry.type == "labels"}
+    clicks: dict[tuple[str, int | None, str | None], list[tuple[tuple[float, float], bool]]] = {}
+    objects: list[PointedObject] = []
+    for entry in entries:
+        if entry.type not in _POINTING_TYPES:
+            continue
+        label = _label_of(entry) or labels.get(entry.id)
+        if entry.type in ("keypointlabels", "keypoint"):
+            if (point := _point_pct(entry)) is not None:
+                key = (entry.to_name or "", entry.item_index, label)
+                clicks.setdefault(key, []).append((point, entry.is_positive))
+        elif (box := _box_pct(entry)) is not None:
+            prompt = MaskPrompt(box_xyxy=box)
+            objects.append(PointedObject(entry.to_name or "", entry.item_index, label, prompt))
+    for (to_name, item_index, label), points in clicks.items():
+        xy, inside = zip(*points, strict=True)
+        objects.append(PointedObject(to_name, item_index, label, MaskPrompt(None, xy, inside)))
+    return objects
+
+
+def _point_pct(entry: ResultEntry) -> tuple[float, float] | None:
+    x, y = ((entry.value or {}).get(name) for name in ("x", "y"))
+    if not all(_is_pct(number) for number in (x, y)):
+        return None
+    return float(x), float(y)  # type: ignore[arg-type]
+
+
+def _is_pct(number: JsonValue) -> bool:
+    # Comparisons are False for NaN.
+    return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 100
 
 
 def _request_of_entry(entry: ResultEntry, controls: PromptControls, strict: bool) -> PromptRequest:

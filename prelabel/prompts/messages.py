@@ -19,6 +19,10 @@ _MOST_NAME_CHARS = 60
 _MOST_EXAMPLE_CHARS = 80
 _MOST_COMPARED = 3  # names for which similar labels are looked up: each costs a scan of all labels
 
+NO_SEGMENTER = (
+    "The service draws no masks, because it has no segmenter. Set model.segmenter, such as "
+    "slimsam-77; `prelabel models` lists them."
+)
 ONLY_NEGATIVES = (
     'The prompt excludes everything that it could look for. Remove a minus sign or "not:".'
 )

@@ -14,15 +14,25 @@ from dataclasses import dataclass
 from prelabel.errors import PromptError, RequestError
 from prelabel.labelstudio.labeling_config import ImageObject, LabelingConfig
 from prelabel.labelstudio.protocol import Task
+from prelabel.labelstudio.result_entries import PointedObject
 from prelabel.phrases.vocabulary import Vocabulary, shipped_vocabulary
-from prelabel.prompts.messages import ONLY_NEGATIVES, quoted_names, unreadable_message
+from prelabel.prompts.clicks import are_segmented, prompted_objects
+from prelabel.prompts.messages import NO_SEGMENTER, ONLY_NEGATIVES, quoted_names, unreadable_message
 from prelabel.prompts.resolver import ResolvedPrompt, check_known, check_readable, resolve_prompt
 from prelabel.prompts.sources import PromptSources
 from prelabel.prompts.targets import PhraseTarget, PhraseTargets
 from prelabel.settings import AppSettings, DetectionSettings, PromptSettings
-from prelabel.types import LookPlan, PresentRegion, PromptEcho, TaskPlan, Thresholds
+from prelabel.types import (
+    LookPlan,
+    PresentRegion,
+    PromptEcho,
+    PromptedObject,
+    TaskPlan,
+    Thresholds,
+)
 
 _MOST_PICTURES = 1_000  # of one task
+_NO_THRESHOLDS = Thresholds(0.0, 0.0)
 
 
 def plan_task(
@@ -58,6 +68,8 @@ class _Planner:
     vocabulary: Vocabulary
 
     def plan(self, task: Task, sources: PromptSources, detection: DetectionSettings) -> TaskPlan:
+        if sources.context.prompt is None and are_segmented(self.config, sources.pointed):
+            return TaskPlan(tuple(self._looks_at_objects(task, sources.pointed)))
         prompt = self._effective_prompt(sources)
         targets = PhraseTargets(self.config, prompt, sources, detection, self.vocabulary)
         looks = self._looks(task, sources, targets, sources.thresholds(detection).text)
@@ -70,7 +82,24 @@ class _Planner:
             self._echo(prompt.text if prompt else None, sources),
             prompt.matches if prompt else (),
             unreadable,
+            (NO_SEGMENTER,) if self.config.lacks_segmenter else (),
         )
+
+    def _looks_at_objects(self, task: Task, pointed: Sequence[PointedObject]) -> Iterator[LookPlan]:
+        """Yield a look for each picture that has objects to segment."""
+        for image in self.config.images:
+            by_picture: dict[int, list[PromptedObject]] = {}
+            for index, each in prompted_objects(self.config, pointed, image):
+                by_picture.setdefault(index or 0, []).append(each)
+            uris = image.uris(task.data) if by_picture else ()
+            for number, objects in sorted(by_picture.items()):
+                if number >= len(uris):
+                    raise RequestError(
+                        f"The click is on picture {number + 1} of {image.name!r}, of which the "
+                        f"task has {len(uris)}. Reload the task."
+                    )
+                index = number if image.is_list else None
+                yield LookPlan(uris[number], index, (), (), _NO_THRESHOLDS, objects=tuple(objects))
 
     def _looks(
         self, task: Task, sources: PromptSources, targets: PhraseTargets, text_threshold: float

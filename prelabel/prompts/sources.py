@@ -13,7 +13,12 @@ from functools import reduce
 
 from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.protocol import Context, Task
-from prelabel.labelstudio.result_entries import present_regions, prompt_request_of
+from prelabel.labelstudio.result_entries import (
+    PointedObject,
+    pointed_objects,
+    present_regions,
+    prompt_request_of,
+)
 from prelabel.settings import DetectionSettings
 from prelabel.types import PresentRegion, ProjectPrompts, PromptRequest, Thresholds
 
@@ -35,6 +40,7 @@ class PromptSources:
         config: The default values in the labeling config.
         interactive: True if an annotator waits for the answer.
         present: The boxes that the annotation already has.
+        pointed: The objects that the annotator has just pointed at with a smart tool.
     """
 
     context: PromptRequest
@@ -45,6 +51,7 @@ class PromptSources:
     config: PromptRequest = _EMPTY
     interactive: bool = False
     present: tuple[PresentRegion, ...] = ()
+    pointed: tuple[PointedObject, ...] = ()
 
     @classmethod
     def of(
@@ -71,6 +78,7 @@ class PromptSources:
             config.thresholds,
             interactive=context is not None,
             present=present_regions(entries),
+            pointed=tuple(pointed_objects(entries)),
         )
 
     def older_prompts(self) -> Iterator[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from prelabel.labelstudio.labeling_config import ImageObject, LabelingConfig
-from prelabel.labelstudio.labels import BoxControl, Label, LabelTarget
+from prelabel.labelstudio.labels import Label, LabelTarget, RegionControl
 from prelabel.phrases.inflection import singular_plural_key
 from prelabel.phrases.matching import Step
 from prelabel.phrases.vocabulary import Vocabulary
@@ -19,7 +19,7 @@ from prelabel.prompts.resolver import ResolvedPhrase, ResolvedPrompt
 from prelabel.prompts.searches import Search, config_searches, label_searches
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings import DetectionSettings
-from prelabel.types import Target
+from prelabel.types import MaskShape, MaskTarget, Target
 
 PhraseTarget = tuple[str, Target | None]  # the words of a search, and the target of its boxes
 _PhraseGroup = tuple[Mapping[str, LabelTarget], Sequence[ResolvedPhrase]]
@@ -50,6 +50,7 @@ class PhraseTargets:
         self._settings = settings
         self._vocabulary = vocabulary
         self._targets: dict[tuple[str, str, str | None], Target] = {}
+        self._names: dict[tuple[str, str], Mapping[str, Label]] = {}  # by control tag
         phrases = prompt.phrases if prompt else ()
         self._excluded_labels = prompt.excluded_labels if prompt else frozenset()
         self._negative_keys = {
@@ -121,16 +122,58 @@ class PhraseTargets:
                 else:
                     self.unreadable[label.value] = None
 
-    def _target(self, control: BoxControl, label: Label | None) -> Target:
+    def _target(self, control: RegionControl, label: Label | None) -> Target:
         """Return the target of a label; the same object for all of its phrases."""
         key = (control.from_name, control.to_name, label.value if label else None)
         if key not in self._targets:
-            score_threshold = label.score_threshold if label else None
-            if score_threshold is None:
-                score_threshold = control.score_threshold
-            thresholds = self._sources.thresholds(self._settings, score_threshold)
-            self._targets[key] = Target(*key, thresholds.box, control.rectangle_name)
+            self._targets[key] = Target(
+                *key,
+                min_score=self._min_score(control, label),
+                rectangle_name=control.shapes.get("rectangle"),
+                draws_box=control.draws_boxes,
+                masks=tuple(self._mask_targets(control, label)),
+            )
         return self._targets[key]
+
+    def _mask_targets(self, control: RegionControl, label: Label | None) -> Iterator[MaskTarget]:
+        """Yield one target for each shape of masks: the first control tag that has the label.
+
+        Boxes without a label get no masks, unless the control tag draws nothing else: an annotator
+        would have to give both of them the same label.
+        """
+        if label is None and control.draws_boxes:
+            return
+        controls = self._config.by_image[control.to_name] if label else [control]
+        seen: set[MaskShape] = set()
+        for own in controls:
+            own_label = self._label_of(own, label) if label else None
+            if label is not None and own_label is None:
+                continue
+            for shape, shape_name in own.shapes.items():
+                if shape != "rectangle" and shape not in seen:
+                    seen.add(shape)
+                    yield MaskTarget(
+                        shape,
+                        own.from_name,
+                        own_label.value if own_label else None,
+                        self._min_score(own, own_label),
+                        shape_name,
+                    )
+
+    def _label_of(self, control: RegionControl, label: Label) -> Label | None:
+        """Return a control tag's own label for the same thing as another tag's label."""
+        key = (control.from_name, control.to_name)
+        names = self._names.get(key)
+        if names is None:
+            names = self._names[key] = control.labels_by_name()
+        return names.get(label.value) or names.get(label.word)
+
+    def _min_score(self, control: RegionControl, label: Label | None) -> float:
+        """Return the box threshold of a label: its own, its control tag's, or the request's."""
+        score_threshold = label.score_threshold if label else None
+        if score_threshold is None:
+            score_threshold = control.score_threshold
+        return self._sources.thresholds(self._settings, score_threshold).box
 
 
 def _has_precedence(target: Target, present: PhraseTarget | None) -> bool:

@@ -8,6 +8,7 @@ from prelabel.settings.application import (
     DetectionSettings,
     ImageSettings,
     LimitSettings,
+    MaskSettings,
     ModelSettings,
     PromptSettings,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Environment",
     "ImageSettings",
     "LimitSettings",
+    "MaskSettings",
     "ModelSettings",
     "PromptSettings",
     "ServeEnvironment",

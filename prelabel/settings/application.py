@@ -28,6 +28,13 @@ class ModelSettings(SettingsGroup):
     folder: str = setting(
         "models", changes_predictions=False, description="Folder of the downloaded models."
     )
+    segmenter: str = setting(
+        "auto",
+        changes_predictions=True,
+        description="Name of the segmenter's card, as `prelabel models` lists it, or the path of a "
+        "card of your own. It draws masks where a labeling config asks for them. `auto`: the "
+        "embedded segmenter beside the embedded detector, else none; empty: none.",
+    )
     device: Literal["auto", "cpu", "cuda"] = setting(
         "auto",
         changes_predictions=True,
@@ -115,6 +122,68 @@ class DetectionSettings(SettingsGroup):
         "made larger.",
         ge=1,
         le=1024,
+    )
+
+
+class MaskSettings(SettingsGroup):
+    """Masks: what of them is drawn, and how much."""
+
+    min_island_px: int = setting(
+        16,
+        changes_predictions=True,
+        description="Parts of a mask with fewer pixels than this are left out, but for the largest "
+        "part. In pixels of the original picture.",
+        ge=0,
+    )
+    min_hole_px: int = setting(
+        16,
+        changes_predictions=True,
+        description="Holes in a mask with fewer pixels than this are filled.",
+        ge=0,
+    )
+    box_margin: float = setting(
+        0.05,
+        changes_predictions=True,
+        description="How far a mask may reach beyond its box, as a share of the box's width and "
+        "height.",
+        ge=0,
+        le=1,
+    )
+    overlaps: Literal["keep", "best_score"] = setting(
+        "keep",
+        changes_predictions=True,
+        description="Pixels that several masks of a picture claim. `keep`: all of them get the "
+        "pixel; `best_score`: the mask with the highest score gets it.",
+    )
+    polygon_tolerance_px: float | None = setting(
+        None,
+        changes_predictions=True,
+        description="How far the outline of a PolygonLabels or VectorLabels region may be from the "
+        "mask's edge, in pixels of the original picture. Empty: about a quarter of the distance "
+        "that the model resolves.",
+        ge=0,
+        le=1_000,
+    )
+    polygon_parts: Literal["all", "largest"] = setting(
+        "all",
+        changes_predictions=True,
+        description="Outlines of a mask that falls into several parts: one region for each part, "
+        "or the largest part alone.",
+    )
+    max_masks: int = setting(
+        100,
+        changes_predictions=True,
+        description="Most masks per picture, those of the boxes with the highest scores. Browsers "
+        "become slow with hundreds of brushes.",
+        ge=1,
+        le=10_000,
+    )
+    max_answer_bytes: int = setting(
+        16 * MIB,
+        changes_predictions=True,
+        description="Most bytes of all masks of a task, in JSON. Masks beyond it are left out; "
+        "their boxes and polygons stay.",
+        ge=0,
     )
 
 
@@ -232,6 +301,14 @@ class CacheSettings(SettingsGroup):
         "second pass.",
         ge=0,
     )
+    encoding_bytes: int = setting(
+        512 * MIB,
+        changes_predictions=False,
+        description="Size of the cache of encoded pictures for masks, in bytes for each detector. "
+        "With it, a click costs no second pass through the image encoder. A picture takes 1 MB "
+        "with the embedded segmenter, and 4 to 16 MB with the others.",
+        ge=0,
+    )
     picture_bytes: int = setting(
         128 * MIB,
         changes_predictions=False,
@@ -249,11 +326,16 @@ class CacheSettings(SettingsGroup):
     )
 
 
+_EMBEDDED_MODEL: Final = "demo"
+_EMBEDDED_SEGMENTER: Final = "demo-segmenter"
+
+
 class AppSettings(SettingsGroup):
     """Values under `args:` in serve_config.yaml. Unknown names and wrong values are refused."""
 
     model: ModelSettings = ModelSettings()
     detection: DetectionSettings = DetectionSettings()
+    masks: MaskSettings = MaskSettings()
     prompts: PromptSettings = PromptSettings()
     images: ImageSettings = ImageSettings()
     limits: LimitSettings = LimitSettings()
@@ -269,6 +351,13 @@ class AppSettings(SettingsGroup):
         "the code.",
         max_length=200,
     )
+
+    @property
+    def segmenter_name(self) -> str:
+        """Name of the segmenter's card; "" if the service draws no masks."""
+        if self.model.segmenter != "auto":
+            return self.model.segmenter.strip()
+        return _EMBEDDED_SEGMENTER if self.model.name == _EMBEDDED_MODEL else ""
 
     @model_validator(mode="before")
     @classmethod

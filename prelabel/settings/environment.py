@@ -29,6 +29,7 @@ from prelabel.observability.spans import TraceSettings
 from prelabel.settings.application import AppSettings
 from prelabel.settings.faults import first_fault, own_sentence
 from prelabel.settings.values import (
+    to_flag,
     to_label_studio_url,
     to_log_level,
     to_path,
@@ -88,6 +89,24 @@ class Environment(BaseSettings):
         None,
         validation_alias="TEXT_THRESHOLD",
         description="Overrides `detection.text_threshold`.",
+    )
+    use_sam: Annotated[bool | None, BeforeValidator(to_flag)] = Field(
+        None,
+        validation_alias="USE_SAM",
+        description="HumanSignal's switch for masks by SAM. A false value turns masks off, and a "
+        "true one needs a segmenter in `model.segmenter`.",
+    )
+    use_mobile_sam: Annotated[bool | None, BeforeValidator(to_flag)] = Field(
+        None,
+        validation_alias="USE_MOBILE_SAM",
+        description="The same for MobileSAM, which this service does not run: slimsam-77 is of its "
+        "size.",
+    )
+    sam_checkpoint: str | None = Field(
+        None,
+        validation_alias=AliasChoices("SAM_CHECKPOINT", "MOBILESAM_CHECKPOINT"),
+        description="HumanSignal's file of SAM's weights. It is not read: `model.segmenter` names "
+        "the segmenter, such as sam-vit-base for sam_vit_b_01ec64.pth.",
     )
     allowed_image_hosts: Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(to_hosts)] = (
         Field(
@@ -214,17 +233,36 @@ class Environment(BaseSettings):
         return Trust(tuple((n.upper(), getattr(self, n)) for n in names if getattr(self, n)))
 
     def override(self, settings: AppSettings) -> AppSettings:
-        """Return the settings with the values that the environment gives in place of theirs."""
+        """Return the settings with the values that the environment gives in place of theirs.
+
+        Raises SettingsError if the environment asks for masks that no segmenter draws.
+        """
+        model = _given(segmenter=self._segmenter(settings))
         detection = _given(box_threshold=self.box_threshold, text_threshold=self.text_threshold)
         images = _given(allowed_hosts=self.allowed_image_hosts)
         # model_copy does not validate: all values have passed this class's validators.
         return settings.model_copy(
             update={
+                "model": settings.model.model_copy(update=model),
                 "detection": settings.detection.model_copy(update=detection),
                 "images": settings.images.model_copy(update=images),
                 **_given(log_level=self.log_level),
             }
         )
+
+    def _segmenter(self, settings: AppSettings) -> str | None:
+        """Return "" if HumanSignal's variables turn masks off, else None."""
+        switches = [each for each in (self.use_sam, self.use_mobile_sam) if each is not None]
+        if switches and not any(switches):
+            return ""
+        if any(switches) and not settings.segmenter_name:
+            file = f" for {self.sam_checkpoint}" if self.sam_checkpoint else ""
+            raise SettingsError(
+                "USE_SAM asks for masks, and the service has no segmenter. Set model.segmenter in "
+                f"serve_config.yaml{file}: sam-vit-base, or slimsam-77 in place of MobileSAM; "
+                "`prelabel models` lists all."
+            )
+        return None
 
 
 class ServeEnvironment(BaseSettings):

@@ -14,6 +14,7 @@ from pydantic import ValidationInfo
 from prelabel.net.origin import Origin
 from prelabel.net.pasted_text import named, unquoted
 
+_TRUE: Final = (True, "1", "true", "yes", "on", "t", "y")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 # Pages of Label Studio's user interface, as copied from a browser's address bar. Other paths stay,
 # because they may be the prefix under which Label Studio is served.
@@ -66,12 +67,26 @@ def to_path(value: object) -> object:
     return unquoted(value) or None if isinstance(value, str) else value
 
 
+def to_flag(value: object, field: ValidationInfo) -> object:
+    """Return True or False for a word that says so, and None for an empty text."""
+    text = unquoted(value).lower() if isinstance(value, str) else value
+    if text in ("", None):
+        return None
+    if text in _TRUE:
+        return True
+    if text in (False, "0", "false", "no", "off", "f", "n"):
+        return False
+    raise ValueError(
+        f"{named(field)} is {str(value)[:40]!r}. Set it to true or false, or unset it."
+    )
+
+
 def to_true(value: object, field: ValidationInfo) -> object:
     """Return True for a true value and None for an empty text. Raise ValueError for any other."""
     text = unquoted(value).lower() if isinstance(value, str) else value
     if text in ("", None):
         return None
-    if text in (True, "1", "true", "yes", "on", "t", "y"):
+    if text in _TRUE:
         return True
     raise ValueError(
         f"{named(field)} would switch off the verification of certificates, which this service "

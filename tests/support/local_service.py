@@ -19,10 +19,10 @@ import uvicorn
 
 from deployments.routes import build_api
 from prelabel.checkpoints.cards import load_card
+from prelabel.detection.suppression import Suppression
 from prelabel.errors import PrelabelError
 from prelabel.images.decode import decode_image
 from prelabel.labelstudio.prediction_builder import PredictionBuilder
-from prelabel.labelstudio.predictions import Suppression
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.responses import Prediction
 from prelabel.observability.journal import Fault, Journal, Report
@@ -32,7 +32,13 @@ from prelabel.prompts.repository import AsyncPromptRepository
 from prelabel.prompts.storage import PromptStorage, ReopeningStorage, open_storage
 from prelabel.service import Readiness, ServedModel, Service, ServicePorts
 from prelabel.settings import AppSettings, Environment, ImageSettings, PromptSettings
-from prelabel.types import DetectionQuery, Detections, TaskPlan
+from prelabel.types import (
+    DetectionQuery,
+    Detections,
+    MaskLogits,
+    SegmentationQuery,
+    TaskPlan,
+)
 from tests.support.http_server import Network
 
 VERSION = "demo-0123456789"
@@ -99,7 +105,7 @@ class LocalService:
         self.failure: PrelabelError | None = None
         self.state = UP
         self.journal = LocalJournal()
-        builder = PredictionBuilder(Suppression(0.7, False, 300), VERSION)
+        builder = PredictionBuilder(Suppression(0.7, False, 300), settings.masks, VERSION)
 
         async def postprocess(plan: TaskPlan, detections: Sequence[Detections]) -> Prediction:
             return builder.build(plan, detections)
@@ -110,6 +116,7 @@ class LocalService:
         self.prompts = AsyncPromptRepository(ReopeningStorage(lambda: self.open_storage()))
         ports = ServicePorts(
             detect=self._detect,
+            segment=self._segment,
             postprocess=postprocess,
             readiness=self.readiness,
             prompts=self.prompts,
@@ -132,11 +139,24 @@ class LocalService:
             raise self.failure
         height, width, _ = decode_image(query.image, max_pixels=1_000_000).shape
         count = 0 if self.finds_nothing else len(query.phrases)
+        boxes = np.tile(np.array([0, 0, width, height], np.float32), (count, 1))
+        masks = None if query.look is None else tuple(_filled(box) for box in boxes.tolist())
         return Detections(
-            np.tile(np.array([0, 0, width, height], np.float32), (count, 1)),
+            boxes, np.full(count, 0.9, np.float32), np.arange(count), (width, height), masks
+        )
+
+    async def _segment(self, query: SegmentationQuery) -> Detections:
+        if self.failure:
+            raise self.failure
+        height, width, _ = decode_image(query.image, max_pixels=1_000_000).shape
+        count = len(query.prompts_pct)
+        boxes = np.tile(np.array([0, 0, width, height], np.float32), (count, 1))
+        return Detections(
+            boxes,
             np.full(count, 0.9, np.float32),
             np.arange(count),
             (width, height),
+            tuple(_filled(box) for box in boxes.tolist()),
         )
 
     def ask(
@@ -154,6 +174,18 @@ class LocalService:
                 return await client.request(method, path, content=body, headers=headers)
 
         return asyncio.run(exchange())
+
+
+def _filled(box: list[float]) -> MaskLogits:
+    """Return a mask of all pixels of a box that is the picture."""
+    return MaskLogits(
+        logits=np.ones((4, 4), np.float16),
+        origin_xy=(0, 0),
+        cells_wh=(4, 4),
+        view_xyxy=(0, 0, int(box[2]), int(box[3])),
+        clip_xyxy=(box[0], box[1], box[2], box[3]),
+        quality=0.9,
+    )
 
 
 @contextmanager

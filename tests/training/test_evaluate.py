@@ -14,6 +14,7 @@ def scene(boxes: list[list[float]], labels: list[int]) -> Scene:
         ("cat", "dog"),
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(labels, np.int64),
+        np.zeros((0, 100, 100), bool),
     )
 
 

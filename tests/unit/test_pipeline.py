@@ -4,9 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prelabel.detection.suppression import Suppression
 from prelabel.errors import ImageFetchError, PayloadTooLargeError, PromptMemoryError
 from prelabel.labelstudio.prediction_builder import PredictionBuilder
-from prelabel.labelstudio.predictions import Suppression
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.observability.journal import Report
 from prelabel.observability.request_context import (
@@ -15,8 +15,15 @@ from prelabel.observability.request_context import (
     request_id_scope,
 )
 from prelabel.pipeline import PipelinePorts, Predictor, failure_report, prediction_report
-from prelabel.settings import AppSettings
-from prelabel.types import DetectionQuery, Detections, ProjectPrompts, PromptRequest, TaskPlan
+from prelabel.settings import AppSettings, MaskSettings
+from prelabel.types import (
+    DetectionQuery,
+    Detections,
+    ProjectPrompts,
+    PromptRequest,
+    SegmentationQuery,
+    TaskPlan,
+)
 
 CONFIG = """<View><TextArea name="prompt" toName="image"/><Image name="image" value="$image"/>
   <RectangleLabels name="label" toName="image"><Label value="cat"/></RectangleLabels></View>"""
@@ -81,14 +88,21 @@ class World:
             (1000, 10),
         )
 
+    async def segment(self, query: SegmentationQuery) -> Detections:
+        raise NotImplementedError
+
     async def postprocess(self, plan: TaskPlan, found: Any) -> Any:
-        return PredictionBuilder(Suppression(0.5, False, 10), "v1").build(plan, found)
+        return PredictionBuilder(Suppression(0.5, False, 10), MaskSettings(), "v1").build(
+            plan, found
+        )
 
 
 def predict(body: PredictRequest, **settings: Any) -> tuple[Any, World]:
     world = World()
     note = world.reports.append
-    steps = PipelinePorts(world.recall, world.fetch, world.detect, world.postprocess, note)
+    steps = PipelinePorts(
+        world.recall, world.fetch, world.detect, world.segment, world.postprocess, note
+    )
     predictor = Predictor(AppSettings(**settings), "v1", steps)
     with request_id_scope("request-1"):
         return asyncio.run(predictor.predict(body)), world
@@ -111,7 +125,7 @@ def test_tasks_are_worked_on_concurrently_within_the_limit() -> None:
 
 def test_a_request_of_one_task_does_not_wait_for_bulk_requests_and_these_share() -> None:
     world = World()
-    steps = PipelinePorts(world.recall, world.fetch, world.detect, world.postprocess)
+    steps = PipelinePorts(world.recall, world.fetch, world.detect, world.segment, world.postprocess)
     predictor = Predictor(AppSettings(limits={"task_concurrency": 2}), "v1", steps)
     finished = []
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from prelabel.boxes import px_to_pct
 from prelabel.checkpoints.cards import load_card, model_folder
+from prelabel.detection.suppression import Suppression
 from prelabel.engines.tokenizer import CaptionTokenizer
 from prelabel.errors import PromptError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
-from prelabel.labelstudio.predictions import Suppression, to_regions
+from prelabel.labelstudio.predictions import to_regions
 from prelabel.labelstudio.protocol import Task
 from prelabel.phrases.captions import can_be_read, normalise_phrase
 from prelabel.phrases.plain_words import to_words

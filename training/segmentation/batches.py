@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 from prelabel.engines.preprocess import normalised
@@ -89,7 +89,7 @@ class SegmenterBatches(Dataset[SegmenterBatch]):
         picture = torch.from_numpy(inside)
         return SegmenterBatch(
             pixels=normalised(torch.from_numpy(images)) * picture[:, None],
-            valid=F.max_pool2d(picture, LOW),
+            valid=functional.max_pool2d(picture, LOW),
             boxes=torch.from_numpy(boxes),
             points=torch.from_numpy(points),
             point_labels=torch.from_numpy(labels),
@@ -142,7 +142,8 @@ def _cells(mask: Floats, size: int) -> Floats:
     square = np.zeros((size, size), np.float32)
     square[: mask.shape[0], : mask.shape[1]] = mask
     side = size // LOW
-    return np.asarray(cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA))
+    cells: Floats = np.asarray(cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA))
+    return cells
 
 
 def _choices(rng: random.Random, objects: int, prompts: int) -> list[int]:

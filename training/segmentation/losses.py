@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 _MARGIN, _MARGIN_PX = 0.15, 4  # around a box: share of its sides, and pixels
 _FAR_WEIGHT, _QUALITY_WEIGHT = 0.5, 0.5
@@ -30,7 +30,7 @@ def mask_loss(
     """
     logits, valid = logits.float(), valid[:, None]
     near = _near(boxes, logits.shape[-1]) * valid
-    entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+    entropy = functional.binary_cross_entropy_with_logits(logits, masks, reduction="none")
     near_loss = (entropy * near).sum((-1, -2)) / near.sum((-1, -2)).clamp(min=1)
     far_loss = (entropy * (valid - near)).mean((-1, -2))
     probability = logits.sigmoid() * valid

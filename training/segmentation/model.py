@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 from transformers import SamConfig, SamModel
 from transformers.models.sam.configuration_sam import (
     SamMaskDecoderConfig,
@@ -61,6 +61,14 @@ def segmenter_config(size: int) -> SamConfig:
     )
 
 
+def image_size(model: SamModel) -> int:
+    """Return the side in pixels of a model's square input."""
+    vision = model.config.vision_config
+    assert isinstance(vision, SamVisionConfig)
+    assert isinstance(vision.image_size, int)
+    return vision.image_size
+
+
 def build_segmenter(size: int, seed: int) -> SamModel:
     """Build the untrained segmenter for pictures of `size` pixels."""
     torch.manual_seed(seed)
@@ -82,7 +90,7 @@ def resized(model: SamModel, size: int) -> SamModel:
     state = dict(model.state_dict())
     positions, side = state[_POSITIONS_KEY], size // PATCH_PX
     if positions.shape[1] != side:
-        planes = F.interpolate(positions.permute(0, 3, 1, 2), (side, side), mode="bicubic")
+        planes = functional.interpolate(positions.permute(0, 3, 1, 2), (side, side), mode="bicubic")
         state[_POSITIONS_KEY] = planes.permute(0, 2, 3, 1).contiguous()
     copy.load_state_dict(state)
     return _trainable(copy)
@@ -132,7 +140,8 @@ def _initialise(model: SamModel) -> None:
     for name, module in model.mask_decoder.named_modules():
         if name.endswith(_CROSS_ATTENTION):
             query, key = module.get_submodule("q_proj"), module.get_submodule("k_proj")
-            assert isinstance(query, nn.Linear) and isinstance(key, nn.Linear)
+            assert isinstance(query, nn.Linear)
+            assert isinstance(key, nn.Linear)
             query.weight.mul_(1.6)
             key.weight.copy_(query.weight)
 
@@ -155,11 +164,13 @@ class _ExactPositions(nn.Module):
 
 
 def _trainable(model: SamModel) -> SamModel:
-    model.shared_image_embedding = _ExactPositions(model.shared_image_embedding)
-    model.prompt_encoder.shared_embedding = _ExactPositions(model.prompt_encoder.shared_embedding)
+    for name in ("shared_image_embedding", "prompt_encoder.shared_embedding"):
+        plain = model.get_submodule(name)
+        assert isinstance(plain, SamPositionalEmbedding)
+        model.set_submodule(name, _ExactPositions(plain))
     for module in model.mask_decoder.modules():
         config = getattr(module, "config", None)
-        if hasattr(config, "_attn_implementation"):
+        if config is not None and hasattr(config, "_attn_implementation"):
             config._attn_implementation = "eager"  # faster on a CPU for few tokens
     model.train()
     return model

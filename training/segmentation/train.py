@@ -24,7 +24,13 @@ from training import WORK
 from training.icons import IconError, icon_sets, load_sprites
 from training.segmentation.batches import LOW, SegmenterBatch, SegmenterBatches
 from training.segmentation.losses import mask_loss
-from training.segmentation.model import build_segmenter, load_segmenter, resized, save_segmenter
+from training.segmentation.model import (
+    build_segmenter,
+    image_size,
+    load_segmenter,
+    resized,
+    save_segmenter,
+)
 from training.segmentation.recipe import SegmenterRecipe
 from training.world import load_world
 
@@ -56,6 +62,7 @@ class SegmenterTrainer:
         self._first = first
         self.step = first
         self.seconds = 0.0
+        self._average: dict[str, torch.Tensor] = {}
         size = recipe.stage(first).size
         self._use(load_segmenter(start, size) if start else build_segmenter(size, recipe.seed))
 
@@ -63,11 +70,14 @@ class SegmenterTrainer:
         """Do one step. Returns the loss, its terms, and the norm of the gradient."""
         began = time.monotonic()
         stage = self._recipe.stage(self.step)
-        if stage.size != self._model.config.vision_config.image_size:
+        if stage.size != image_size(self._model):
             average = self._averaged()
             self._use(resized(self._model, stage.size))
             # The weights are resampled with the average, whose values change at each step alike.
-            self._average = dict(resized(average, stage.size).named_parameters())
+            self._average = {
+                name: parameter.detach()
+                for name, parameter in resized(average, stage.size).named_parameters()
+            }
         for optimiser in self._optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = self._recipe.rate(self.step, self._first)
@@ -137,7 +147,7 @@ class SegmenterTrainer:
         save_segmenter(self._averaged(), folder)
 
     def _averaged(self) -> SamModel:
-        copy = resized(self._model, self._model.config.vision_config.image_size)
+        copy = resized(self._model, image_size(self._model))
         copy.load_state_dict(self._average, strict=False)  # buffers are not averaged
         return copy
 
@@ -176,7 +186,8 @@ class SegmenterTrainer:
 
 def _optimisers(model: SamModel) -> list[torch.optim.Optimizer]:
     """Return Muon for the matrices of attention and feed-forward layers, and AdamW for the rest."""
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             wide = parameter.ndim == 2 and min(parameter.shape) >= _MIN_MATRIX_SIDE
@@ -198,15 +209,18 @@ def main() -> None:
         "--start-from", type=Path, help="folder of a checkpoint: train the last stage only"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that make scenes")
+    parser.add_argument(
+        "--threads", type=int, help="threads that compute: fewer than cores on a busy machine"
+    )
     arguments = parser.parse_args()
     recipe = SegmenterRecipe.read(arguments.recipe)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
     torch.set_flush_denormal(True)  # denormal numbers slow a CPU down
     arguments.work.mkdir(parents=True, exist_ok=True)
     state = arguments.work / f"segmenter-{arguments.recipe}.pt"
     first = recipe.steps - recipe.stages[-1].steps if arguments.start_from else 0
-    trainer = SegmenterTrainer(
-        recipe, torch.device(arguments.device), arguments.start_from, first
-    )
+    trainer = SegmenterTrainer(recipe, torch.device(arguments.device), arguments.start_from, first)
     if trainer.resume(state):
         print(f"Resuming at step {trainer.step} of {recipe.steps}.", flush=True)
     folder = arguments.work / "demo-segmenter"

@@ -16,7 +16,7 @@ from deployments.journal import JournalDeployment
 from deployments.postprocessor import Postprocessor
 from prelabel.observability.journal import Report
 from prelabel.observability.request_context import RequestContext
-from prelabel.settings import DetectionSettings
+from prelabel.settings import AppSettings
 from prelabel.types import TaskPlan
 
 ResultT = TypeVar("ResultT")
@@ -58,7 +58,7 @@ def test_the_journal_adds_reports_without_letting_another_call_run() -> None:
 
 
 def test_a_prediction_is_made_in_the_event_loop_without_a_wait() -> None:
-    postprocessor = Postprocessor(DetectionSettings(), "1", "INFO")
+    postprocessor = Postprocessor(AppSettings(), "1")
     predictions = aiter(postprocessor(TaskPlan(()), (), RequestContext()))
     prediction = in_one_step(anext(predictions))
     assert prediction["result"] == []

@@ -7,7 +7,10 @@ import pytest
 
 from prelabel.detection.batching import BatchGate
 from prelabel.detection.detector import PictureDetector
+from prelabel.detection.pictures import PictureReader
+from prelabel.detection.suppression import Suppression
 from prelabel.errors import DetectionError, ImageDecodeError
+from prelabel.segmentation.grounded import GroundedSegmenter
 from prelabel.settings import MIB, CacheSettings, DetectionSettings
 from prelabel.types import DetectionQuery
 from tests.support.counting_engine import CountingEngine, encoded, query
@@ -27,17 +30,17 @@ def ask(
         values = DetectionSettings(**settings)
         cache = CacheSettings(result_bytes=cache_bytes)
         gate = BatchGate(engine.detect, max_batch_size=values.max_batch_size)
-        detector = PictureDetector(
-            values,
-            cache,
-            engine,
-            gate,  # type: ignore[arg-type]
-            max_pixels=1_000_000,
-            preparing_threads=2,
+        reader = PictureReader(cache, max_pixels=1_000_000, threads=2)
+        pictures = GroundedSegmenter(
+            reader,
+            PictureDetector(values, cache, engine, gate, reader),  # type: ignore[arg-type]
+            None,
+            Suppression.of(values),
+            max_masks=10,
         )
         if at_once:
-            return await asyncio.gather(*(detector.detect(each) for each in queries))
-        found = [await detector.detect(each) for each in queries]
+            return await asyncio.gather(*(pictures.detect(each) for each in queries))
+        found = [await pictures.detect(each) for each in queries]
         await asyncio.sleep(0.05)  # an abandoned query would be run now
         return found
 

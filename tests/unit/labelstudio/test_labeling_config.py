@@ -61,11 +61,31 @@ def test_the_tutorial_s_config_gives_its_labels_image_and_prompt() -> None:
     assert config.prompt_controls.prompt == "prompt"
 
 
-def test_brush_and_other_tags_beside_are_left_alone() -> None:
+def test_tags_without_regions_are_left_alone_and_boxes_come_before_masks() -> None:
     brush = '<BrushLabels name="mask" toName="image"><Label value="sky"/></BrushLabels>'
     choices = '<Choices name="c" toName="image"><Choice value="day"/></Choices>'
     config = parse(view(IMAGE, brush, rectangles('<Label value="cat"/>'), choices))
-    assert [c.from_name for c in config.controls] == ["label"]
+    assert [(c.from_name, dict(c.shapes)) for c in config.controls] == [
+        ("label", {"rectangle": None}),
+        ("mask", {"brush": None}),
+    ]
+
+
+def test_labels_label_what_any_tag_draws_on_their_picture() -> None:
+    tags = '<Brush name="b" toName="image"/><Rectangle name="r" toName="image"/>'
+    labels = '<Labels name="l" toName="image"><Label value="cat"/></Labels>'
+    [control] = parse(view(IMAGE, tags, labels)).controls
+    assert dict(control.shapes) == {"brush": "b", "rectangle": "r"}
+
+
+def test_without_a_segmenter_only_boxes_are_left_and_masks_alone_are_refused() -> None:
+    brush = '<BrushLabels name="mask" toName="image"><Label value="sky"/></BrushLabels>'
+    both = view(IMAGE, brush, rectangles('<Label value="cat"/>'))
+    config = parse_labeling_config(both, 10, masks=False)
+    assert [control.from_name for control in config.controls] == ["label"]
+    assert config.lacks_segmenter
+    with pytest.raises(LabelingConfigError, match="draws masks only, and the service has no seg"):
+        parse_labeling_config(view(IMAGE, brush), 10, masks=False)
 
 
 def test_two_images_get_the_controls_that_name_them() -> None:

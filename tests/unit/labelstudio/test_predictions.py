@@ -4,8 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from prelabel.detection.suppression import Suppression
 from prelabel.errors import ImageFetchError, RequestError
-from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions, to_task_error
+from prelabel.labelstudio.predictions import to_prediction, to_regions, to_task_error
 from prelabel.labelstudio.protocol import (
     SetupRequest,
     project_key,

@@ -8,14 +8,16 @@ import pytest
 import yaml
 from label_studio_sdk.label_interface.interface import LabelInterface
 
+from prelabel.detection.suppression import Suppression
 from prelabel.errors import RequestError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
-from prelabel.labelstudio.predictions import Suppression, to_prediction, to_regions
+from prelabel.labelstudio.mask_regions import MaskPen
+from prelabel.labelstudio.predictions import to_prediction, to_regions
 from prelabel.labelstudio.protocol import Context, Task
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
-from prelabel.settings import AppSettings
-from prelabel.types import Detections, LookPlan, ProjectPrompts, TaskPlan
+from prelabel.settings import AppSettings, MaskSettings
+from prelabel.types import Detections, LookPlan, MaskLogits, ProjectPrompts, TaskPlan
 from tests.support.result_entries import number, typed
 
 CASES = yaml.safe_load(Path(__file__).with_name("labeling_configs.yaml").read_text())
@@ -61,6 +63,11 @@ def test_what_is_looked_for(case: dict[str, Any]) -> None:
             assert [target.min_score for target in targets] == expected["scores"]
         assert look.thresholds.text == expected.get("text", 0.25)
         assert {target.rectangle_name for target in targets} == {expected.get("rectangle")}
+        boxes = expected.get("boxes", [True] * len(targets))
+        assert [target.draws_box for target in targets] == boxes
+        if "masks" in expected:
+            masks = [{m.shape: m.from_name for m in target.masks} for target in targets]
+            assert masks == expected["masks"]
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if "looks" in c], ids=lambda case: case["name"])
@@ -68,12 +75,21 @@ def test_label_studio_accepts_a_box_of_every_label(case: dict[str, Any]) -> None
     if "Repeater" in case["config"]:
         pytest.skip("the SDK does not repeat tags")
     plan = plan_of(case)
+    pen = MaskPen(MaskSettings())
     regions = [
         region
         for look in plan.looks
-        for region in to_regions(look, a_box_of_each(look), Suppression(1, False, 1000))
+        for region in to_regions(look, a_box_of_each(look), Suppression(1, False, 1000), pen)
     ]
-    regions = [region for region in regions if "meta" not in region]  # boxes without a label
+    paired = {region["id"] for region in regions if region["type"] == "labels"}
+    regions = [  # without those that have no label
+        region
+        for region in regions
+        if region["id"] in paired or any("labels" in key for key in region["value"])
+    ]
+    drawn = {region["type"] for region in regions}
+    wanted = {m.shape for look in plan.looks for t in look.targets if t for m in t.masks}
+    assert {shape for shape in wanted if not {shape, f"{shape}labels", "labels"} & drawn} == set()
     prediction = to_prediction(regions, "v1", plan.echo)
     assert LabelInterface(case["config"]).validate_prediction(prediction, return_errors=True) == []  # type: ignore[no-untyped-call]
 
@@ -81,7 +97,18 @@ def test_label_studio_accepts_a_box_of_every_label(case: dict[str, Any]) -> None
 def a_box_of_each(look: LookPlan) -> Detections:
     count = len(look.phrases)
     boxes = np.array([[i, 0, i + 10, 10] for i in range(count)], dtype=np.float32)
-    return Detections(boxes, np.full(count, 0.95), np.arange(count), (1000, 100))
+    masks = tuple(
+        MaskLogits(
+            logits=np.ones((10, 10), np.float16),
+            origin_xy=(i // 10 * 10, 0),
+            cells_wh=(1000, 100),
+            view_xyxy=(0, 0, 1000, 100),
+            clip_xyxy=None,
+            quality=0.9,
+        )
+        for i in range(count)
+    )
+    return Detections(boxes, np.full(count, 0.95), np.arange(count), (1000, 100), masks)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if "error" in c], ids=lambda case: case["name"])

@@ -1,14 +1,16 @@
-"""The control tags of a labeling config that draw labelled boxes, with their labels."""
+"""The control tags of a labeling config that draw labelled boxes and masks, with their labels."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from xml.etree.ElementTree import Element
 
 from prelabel.errors import LabelingConfigError
 from prelabel.labelstudio.config_tree import depends_on_task, fraction_of, to_names
-from prelabel.labelstudio.labels import BoxControl, Label
+from prelabel.labelstudio.labels import Label, RegionControl
+from prelabel.labelstudio.shapes import DRAWING_TAGS, LABEL_TAGS, Shape
 from prelabel.phrases.matching import Step
 from prelabel.phrases.names import tidy
 
@@ -19,9 +21,9 @@ _MOST_CONTROLS = 5_000
 _MOST_WORDS = 50_000  # labels with their predicted_values and negative_values
 
 
-def box_controls(
+def region_controls(
     tags: Sequence[Element], images: Container[str], max_labels: int, *, filled_in: bool
-) -> Iterator[tuple[BoxControl, ...]]:
+) -> Iterator[tuple[RegionControl, ...]]:
     """Yield for each control tag its controls, one for each picture that it draws on.
 
     Args:
@@ -34,23 +36,18 @@ def box_controls(
     Raises:
         LabelingConfigError: The tags have too many labels, or an invalid threshold.
     """
-    rectangles: dict[str, str] = {}  # name of the Image tag -> name of its first Rectangle tag
-    for tag in tags:
-        if tag.tag == "Rectangle" and (name := tag.get("name")):
-            for to_name in to_names(tag):
-                rectangles.setdefault(to_name, name)
+    drawing_tags = _drawing_tags(tags)
     seen: set[tuple[str, str]] = set()
     budget = _LabelBudget(max_labels)
     for tag in tags:
         name = tag.get("name")
-        if tag.tag not in ("RectangleLabels", "Labels") or not name:
+        if tag.tag not in LABEL_TAGS or not name:
             continue
         drawn_on = [each for each in to_names(tag) if each in images]
-        rectangle_of: dict[str, str | None] = dict.fromkeys(drawn_on)
-        # Labels have no shape of their own: they label the boxes of a Rectangle on the same Image.
-        if tag.tag == "Labels":
-            rectangle_of = {each: rectangles[each] for each in drawn_on if each in rectangles}
-        new = {to: rectangle for to, rectangle in rectangle_of.items() if (name, to) not in seen}
+        shape = LABEL_TAGS[tag.tag]
+        # Labels have no shape of their own: they label the regions that other tags draw.
+        shapes_of = {each: {shape: None} if shape else drawing_tags[each] for each in drawn_on}
+        new = {to: shapes for to, shapes in shapes_of.items() if shapes and (name, to) not in seen}
         if not new:  # parsing the labels takes most of the time
             continue
         budget.spend(tag, new)
@@ -60,9 +57,19 @@ def box_controls(
             threshold = _score_threshold(tag)
             negatives = _split_values(tag, "negative_values")
             yield tuple(
-                BoxControl(name, to, labels, threshold, rectangle, negatives)
-                for to, rectangle in new.items()
+                RegionControl(name, to, labels, threshold, MappingProxyType(shapes), negatives)
+                for to, shapes in new.items()
             )
+
+
+def _drawing_tags(tags: Sequence[Element]) -> Mapping[str, dict[Shape, str | None]]:
+    """Return for each Image tag, by name, the first tag of each shape that draws on it."""
+    found: defaultdict[str, dict[Shape, str | None]] = defaultdict(dict)
+    for tag in tags:
+        if tag.tag in DRAWING_TAGS and (name := tag.get("name")):
+            for to_name in to_names(tag):
+                found[to_name].setdefault(DRAWING_TAGS[tag.tag], name)
+    return found
 
 
 class _LabelBudget:
@@ -125,6 +132,7 @@ def _label(tag: Element) -> Label:
     names |= {tidy(value): Step.ALIAS, tidy(word): Step.SPELLED}
     return Label(
         value,
+        word,
         predicted or (word,),
         names,
         _split_values(tag, "negative_values"),

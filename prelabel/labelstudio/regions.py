@@ -1,0 +1,80 @@
+"""The entries of Label Studio that are regions: their common part, and their labels."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from prelabel.labelstudio.responses import Region, RegionType, RegionValue
+from prelabel.labelstudio.shapes import Shape
+
+PCT_DECIMALS = 4  # a hundredth of a pixel in a picture of 10,000
+_SCORE_DECIMALS = 4
+_ID_BYTES = 5  # Label Studio's own ids of regions have 10 characters, too
+
+
+@dataclass(frozen=True, slots=True)
+class RegionFrame:
+    """What all regions of one object have in common.
+
+    Attributes:
+        to_name: Name of the object tag.
+        image_wh: Width and height of the upright picture in pixels.
+        item_index: Index of the picture in a list of pictures, None for a single picture.
+        score: Score of the object.
+    """
+
+    to_name: str
+    image_wh: tuple[int, int]
+    item_index: int | None
+    score: float
+
+    def region(self, from_name: str, kind: RegionType, value: RegionValue) -> Region:
+        """Return an entry with a new id."""
+        region = Region(
+            id=new_id(),
+            from_name=from_name,
+            to_name=self.to_name,
+            type=kind,
+            original_width=self.image_wh[0],
+            original_height=self.image_wh[1],
+            image_rotation=0,
+            score=round(self.score, _SCORE_DECIMALS),
+            value=value,
+        )
+        if self.item_index is not None:
+            region["item_index"] = self.item_index
+        return region
+
+    def labelled(
+        self, shape: Shape, from_name: str, shape_name: str | None, label: str, value: RegionValue
+    ) -> Iterator[Region]:
+        """Yield a region with its label.
+
+        These are two entries if one tag draws the region and another one, Labels, has the label.
+        They share an id, by which Label Studio joins them, and both have the region's value.
+        """
+        if shape_name is None:
+            kind = own_type(shape)
+            yield self.region(from_name, kind, {**value, kind: [label]})  # type: ignore[misc]
+            return
+        region = self.region(shape_name, shape, value)
+        yield region
+        yield {
+            **region,
+            "from_name": from_name,
+            "type": "labels",
+            "value": {**value, "labels": [label]},
+        }
+
+
+def own_type(shape: Shape) -> RegionType:
+    """Return the type of a region whose control tag has labels itself."""
+    return cast("RegionType", f"{shape}labels")
+
+
+def new_id() -> str:
+    """Return a random id of a region."""
+    return secrets.token_hex(_ID_BYTES)

@@ -13,8 +13,9 @@ from prelabel.errors import PromptError
 from prelabel.labelstudio.labeling_config import ImageObject, LabelingConfig
 from prelabel.labelstudio.labels import Label, RegionControl
 from prelabel.labelstudio.result_entries import PointedObject
+from prelabel.prompts.mask_targets import mask_targets
 from prelabel.prompts.messages import quoted_names
-from prelabel.types import MaskShape, MaskTarget, PromptedObject, Target
+from prelabel.types import PromptedObject, Target
 
 _MOST_OBJECTS, _MOST_POINTS = 200, 100  # of one request; points of one object
 
@@ -75,38 +76,29 @@ def target_of_label(controls: Sequence[RegionControl], label: str | None) -> Tar
     Raises:
         PromptError: No control tag has the label.
     """
-    named = [
-        (control, own)
-        for control in controls
-        if (own := _named(control, label) if label is not None else None) or label is None
+    labelled: list[tuple[RegionControl, Label | None]] = [
+        (control, own) for control in controls if (own := _named(control, label))
     ]
-    if not named:
+    if label is None:
+        labelled = [(controls[0], None)]
+    if not labelled:
         shown = list(dict.fromkeys(own.value for control in controls for own in control.labels))
         raise PromptError(
             f"The selected label {label!r} is in no control tag for boxes or masks. They have "
             f"{quoted_names(shown)}; add it to one of them in the labeling config."
         )
-    masks: dict[MaskShape, MaskTarget] = {}
-    boxes: list[tuple[RegionControl, str | None]] = []
-    for control, own in named if label is not None else named[:1]:
-        value = own.value if own else None
-        for shape, shape_name in control.shapes.items():
-            if shape == "rectangle":
-                boxes.append((control, value))
-            elif shape not in masks:
-                masks[shape] = MaskTarget(shape, control.from_name, value, 0.0, shape_name)
-    first, own = named[0]
-    control, value = boxes[0] if boxes else (first, own.value if own else None)
+    drawing_boxes = [(control, own) for control, own in labelled if control.draws_boxes]
+    control, own = (drawing_boxes or labelled)[0]
     return Target(
         control.from_name,
         control.to_name,
-        value,
-        0.0,
-        control.shapes.get("rectangle"),
-        draws_box=bool(boxes),
-        masks=tuple(masks.values()),
+        own.value if own else None,
+        min_score=0.0,
+        rectangle_name=control.shapes.get("rectangle"),
+        draws_box=control.draws_boxes,
+        masks=mask_targets(labelled, lambda *_: 0.0),
     )
 
 
-def _named(control: RegionControl, name: str) -> Label | None:
-    return control.labels_by_name().get(name)
+def _named(control: RegionControl, name: str | None) -> Label | None:
+    return control.labels_by_name().get(name) if name is not None else None

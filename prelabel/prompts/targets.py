@@ -15,11 +15,12 @@ from prelabel.labelstudio.labels import Label, LabelTarget, RegionControl
 from prelabel.phrases.inflection import singular_plural_key
 from prelabel.phrases.matching import Step
 from prelabel.phrases.vocabulary import Vocabulary
+from prelabel.prompts.mask_targets import mask_targets
 from prelabel.prompts.resolver import ResolvedPhrase, ResolvedPrompt
 from prelabel.prompts.searches import Search, config_searches, label_searches
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings import DetectionSettings
-from prelabel.types import MaskShape, MaskTarget, Target
+from prelabel.types import MaskTarget, Target
 
 PhraseTarget = tuple[str, Target | None]  # the words of a search, and the target of its boxes
 _PhraseGroup = tuple[Mapping[str, LabelTarget], Sequence[ResolvedPhrase]]
@@ -131,34 +132,25 @@ class PhraseTargets:
                 min_score=self._min_score(control, label),
                 rectangle_name=control.shapes.get("rectangle"),
                 draws_box=control.draws_boxes,
-                masks=tuple(self._mask_targets(control, label)),
+                masks=self._mask_targets(control, label),
             )
         return self._targets[key]
 
-    def _mask_targets(self, control: RegionControl, label: Label | None) -> Iterator[MaskTarget]:
-        """Yield one target for each shape of masks: the first control tag that has the label.
+    def _mask_targets(self, control: RegionControl, label: Label | None) -> tuple[MaskTarget, ...]:
+        """Return the targets of the masks of a label, in all control tags of its picture.
 
         Boxes without a label get no masks, unless the control tag draws nothing else: an annotator
         would have to give both of them the same label.
         """
-        if label is None and control.draws_boxes:
-            return
-        controls = self._config.by_image[control.to_name] if label else [control]
-        seen: set[MaskShape] = set()
-        for own in controls:
-            own_label = self._label_of(own, label) if label else None
-            if label is not None and own_label is None:
-                continue
-            for shape, shape_name in own.shapes.items():
-                if shape != "rectangle" and shape not in seen:
-                    seen.add(shape)
-                    yield MaskTarget(
-                        shape,
-                        own.from_name,
-                        own_label.value if own_label else None,
-                        self._min_score(own, own_label),
-                        shape_name,
-                    )
+        if label is None:
+            labelled = [] if control.draws_boxes else [(control, label)]
+            return mask_targets(labelled, self._min_score)
+        own_labels = (
+            (own, own_label)
+            for own in self._config.by_image[control.to_name]
+            if (own_label := self._label_of(own, label))
+        )
+        return mask_targets(own_labels, self._min_score)
 
     def _label_of(self, control: RegionControl, label: Label) -> Label | None:
         """Return a control tag's own label for the same thing as another tag's label."""

@@ -155,8 +155,9 @@ def download(
     card = load_any_card(name)
     folder = fetch(card, models_dir)
     group = "segmenter" if isinstance(card, SegmenterCard) else "model"
+    setting = f"{group}: {{name: {name}}}"
     _console.print(
-        f"{name} is in {folder}. In serve_config.yaml, under args, set `{group}: {{name: {name}}}`.",
+        f"{name} is in {folder}. In serve_config.yaml, under args, set `{setting}`.",
         highlight=False,
         soft_wrap=True,
     )

@@ -6,7 +6,7 @@ torch is imported in this package only.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from prelabel.checkpoints.cards import Card, ModelCard, SegmenterCard, check_installed
 from prelabel.engines.base import AnyEngine, SegmenterEngine, warm_up, warm_up_segmenter
@@ -104,7 +104,8 @@ def load_segmenter(
     placement = _place(card, folder, device, precision, cpu_threads)
     from prelabel.engines.segment_anything.engine import load as load_segment_anything
 
-    engine: SegmenterEngine = load_segment_anything(card, folder, placement)
+    # Items and encodings are opaque to callers: an engine gets those that it made itself.
+    engine = cast(SegmenterEngine, load_segment_anything(card, folder, placement))
     if placement.device.type == "cuda":
         warm_up_segmenter(engine)
     return engine

@@ -67,7 +67,7 @@ def read_config(name: str, path: Path) -> tuple[_Config, Geometry]:
             f"The segmenter {name} has no {CONFIG_NAME}. Put the file that was saved with its "
             "weights beside them."
         ) from error
-    except CONFIG_ERRORS as error:
+    except (*CONFIG_ERRORS, ZeroDivisionError) as error:
         raise ModelError(
             f"The {CONFIG_NAME} of {name} is damaged, or not that of a segmenter "
             f"(model_type {' or '.join(_CONFIGS)}). Put the file that was saved with its weights "
@@ -89,8 +89,9 @@ def _without_type(part: dict[str, Any]) -> dict[str, Any]:
 def _geometry_of(config: Any) -> Geometry | None:
     """Return the sizes of a model; None if its parts do not fit each other."""
     prompts = config.prompt_encoder_config
+    keeps_proportions = config.model_type == "sam"
     input_px, tokens = prompts.image_size, prompts.image_size // prompts.patch_size
-    if isinstance(config, SamConfig):
+    if keeps_proportions:
         vision = config.vision_config
         fits = (
             vision.image_size == input_px
@@ -102,4 +103,4 @@ def _geometry_of(config: Any) -> Geometry | None:
         fits = [tuple(each) for each in config.vision_config.backbone_feature_sizes] == [
             (side, side) for side in sides
         ]
-    return Geometry(input_px, tokens, isinstance(config, SamConfig)) if fits else None
+    return Geometry(input_px, tokens, keeps_proportions) if fits else None

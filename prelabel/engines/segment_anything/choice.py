@@ -11,26 +11,45 @@ from typing import Any
 
 import torch
 
-from prelabel.engines.device import Placement
 from prelabel.engines.segment_anything.decoder import (
     FoldedDecoder,
     ImageTokens,
     LibraryDecoder,
     MaskDecoder,
 )
-from prelabel.engines.segment_anything.encoder import ImageEncoder, LibraryEncoder
+from prelabel.engines.segment_anything.encoder import (
+    ImageEncoder,
+    LibraryEncoder,
+    WindowedEncoder,
+)
 from prelabel.engines.segment_anything.frames import CELLS_PER_TOKEN
 
 logger = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-3  # relative to the greatest number; float32 differs by 1e-5
+_FALLBACK = "The faster %s %s with this version of transformers; the library's is used."
 _CHANGES = (AttributeError, TypeError, ValueError, KeyError, IndexError, RuntimeError)
 
 
-def choose_encoder(model: Any, side: int, placement: Placement) -> ImageEncoder:
-    """Return the image encoder of a model; `side` is that of the grid of image tokens."""
-    del placement
-    return LibraryEncoder(model, side)
+def choose_encoder(model: Any, side: int) -> ImageEncoder:
+    """Return the windowed image encoder for a model that it fits, and the library's for others.
+
+    Args:
+        model: A SamModel or a Sam2Model.
+        side: Side of the grid of image tokens.
+    """
+    library = LibraryEncoder(model, side)
+    try:
+        if not WindowedEncoder.fits(model, side):
+            return library
+        windowed = WindowedEncoder(model, side)
+        if _encode_alike(model, windowed, library):
+            return windowed
+        reason = "gives other numbers"
+    except _CHANGES as error:
+        reason = f"does not fit ({error})"
+    logger.warning(_FALLBACK, "image encoder", reason)
+    return library
 
 
 def choose_decoder(model: Any, side: int) -> MaskDecoder:
@@ -48,11 +67,17 @@ def choose_decoder(model: Any, side: int) -> MaskDecoder:
         reason = "gives other masks"
     except _CHANGES as error:
         reason = f"does not fit ({error})"
-    logger.warning(
-        "The faster mask decoder %s with this version of transformers; the library's is used.",
-        reason,
-    )
+    logger.warning(_FALLBACK, "mask decoder", reason)
     return library
+
+
+@torch.inference_mode()
+def _encode_alike(model: Any, windowed: ImageEncoder, library: ImageEncoder) -> bool:
+    weight = model.prompt_encoder.no_mask_embed.weight
+    px = model.prompt_encoder.input_image_size
+    pixels = torch.randn(1, 3, px, px, generator=torch.Generator().manual_seed(0)).to(weight)
+    (found,), (expected,) = windowed(pixels), library(pixels)
+    return _are_close(found.tokens, expected.tokens)
 
 
 @torch.inference_mode()

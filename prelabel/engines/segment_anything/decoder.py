@@ -6,13 +6,13 @@ fraction of the time:
 
 - A prompt has T tokens (about 7), a picture N (4096). In the attention between them, with H heads,
   the projections of image tokens are folded onto the prompt's side: `q_h (K W_h)^T` is
-  `(q_h W_h^T) K^T`, and `A_h (K W_h)` is `(A_h K) W_h`. Thus [N, C] is multiplied by [C, HT] instead
-  of [C, C / 2] and again by [C / 2, T].
+  `(q_h W_h^T) K^T`, and `A_h (K W_h)` is `(A_h K) W_h`. Thus [N, C] is multiplied by [C, HT], and
+  not by [C, D] and again by [D, T].
 - The bias of keys adds the same number to all scores of a softmax, which does not change it. The
   weights of a softmax sum to one, so that the bias of values can be added after them.
 - Positions are the same for all pictures, so that their projections are constants.
-- In the first layer, image tokens do not depend on the prompt: they are projected once for all
-  prompts of a picture.
+- In the first layer, image tokens do not depend on the prompt: for three prompts and more they are
+  projected once.
 - Only the tokens of the quality and of the masks in question go through the last attention, and
   only the image tokens below a window are upsampled.
 
@@ -25,7 +25,7 @@ Shapes: B prompts, T tokens, N image tokens, C channels, H heads of D / H channe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -34,8 +34,20 @@ from torch import Tensor, nn
 from prelabel.engines.segment_anything.frames import Window
 from prelabel.engines.segment_anything.upsampling import Upsampling
 
-# Prompts from which projecting the image tokens once is faster than folding them for each prompt.
-_MIN_SHARING = 3
+
+@dataclass(frozen=True, slots=True)
+class SharedProjections:
+    """The projections of a picture's tokens in the first layer.
+
+    Attributes:
+        keys: [H, D / H, N] for the tokens of prompts.
+        values: [H, N, D / H] for the tokens of prompts.
+        queries: [H, D / H, N] of the image tokens.
+    """
+
+    keys: Tensor
+    values: Tensor
+    queries: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +58,16 @@ class ImageTokens:
         tokens: [N, C], row by row; the embedding of "no mask prompt" is added.
         fine: The features of SAM 2 that are added while upsampling, in the order of
             `Upsampling.by_token`; empty for SAM.
+        shared: Projections for many prompts, which `MaskDecoder.share` computes.
     """
 
     tokens: Tensor
     fine: tuple[Tensor, ...] = ()
+    shared: SharedProjections | None = None
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes."""
+        """Size in bytes, without the shared projections."""
         return sum(tensor.nbytes for tensor in (self.tokens, *self.fine))
 
     def to(self, dtype: torch.dtype) -> ImageTokens:
@@ -63,6 +77,9 @@ class ImageTokens:
 
 class MaskDecoder(Protocol):
     """Decodes prompts of one layout: each has the same number of tokens."""
+
+    def share(self, image: ImageTokens) -> ImageTokens:
+        """Compute what many prompts of a picture share; pays off from three prompts on."""
 
     def __call__(
         self, image: ImageTokens, prompts: Tensor, windows: Sequence[Window], *, best_of_all: bool
@@ -94,6 +111,10 @@ class LibraryDecoder:
         self._side = side
         self._positions = model.get_image_wide_positional_embeddings().detach()
         self._upsampling = Upsampling(self._decoder, side)
+
+    def share(self, image: ImageTokens) -> ImageTokens:
+        """Return the picture: nothing is shared."""
+        return image
 
     def __call__(
         self, image: ImageTokens, prompts: Tensor, windows: Sequence[Window], *, best_of_all: bool
@@ -141,6 +162,10 @@ class FoldedDecoder:
         self._quality_at = len(learned) - 2
         self._has_stability_rule = bool(getattr(decoder, "dynamic_multimask_via_stability", False))
 
+    def share(self, image: ImageTokens) -> ImageTokens:
+        """Project the image tokens for the first layer."""
+        return replace(image, shared=self._layers[0].share(image.tokens))
+
     def __call__(
         self, image: ImageTokens, prompts: Tensor, windows: Sequence[Window], *, best_of_all: bool
     ) -> tuple[list[Tensor], Tensor]:
@@ -150,7 +175,7 @@ class FoldedDecoder:
             masks = slice(1, None)
         elif self._has_stability_rule:
             masks = slice(0, None)
-        outputs, images = self._transform(image.tokens, prompts, masks)
+        outputs, images = self._transform(image, prompts, masks)
         quality = self._decoder.iou_prediction_head(outputs[:, 0])[:, masks]
         networks = self._decoder.output_hypernetworks_mlps[masks]
         kernels = torch.stack(
@@ -163,7 +188,9 @@ class FoldedDecoder:
             return cut, quality[rows, best]
         return self._most_stable(images, image.fine, kernels, quality, windows)
 
-    def _transform(self, tokens: Tensor, prompts: Tensor, masks: slice) -> tuple[Tensor, Tensor]:
+    def _transform(
+        self, image: ImageTokens, prompts: Tensor, masks: slice
+    ) -> tuple[Tensor, Tensor]:
         """Run the two-way transformer.
 
         Returns:
@@ -171,9 +198,10 @@ class FoldedDecoder:
         """
         learned = self._learned.expand(len(prompts), -1, -1)
         embedded = torch.cat((learned, prompts), dim=1)
-        queries, images = embedded, tokens[None]
+        queries, images, shared = embedded, image.tokens[None], image.shared
         for layer in self._layers:
-            queries, images = layer(queries, images, embedded)
+            queries, images = layer(queries, images, embedded, shared)
+            shared = None  # from the second layer on, image tokens differ between prompts
         wanted = [self._quality_at]
         wanted += range(self._quality_at + 1, self._learned.shape[0])[masks]
         queries, embedded = queries[:, wanted], embedded[:, wanted]
@@ -211,7 +239,19 @@ class _Layer:
         self._tokens_to_image = _TokensToImage(layer.cross_attn_token_to_image, positions)
         self._image_to_tokens = _ImageToTokens(layer.cross_attn_image_to_token, positions)
 
-    def __call__(self, queries: Tensor, images: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
+    def share(self, tokens: Tensor) -> SharedProjections:
+        """Project image tokens [N, C]."""
+        return SharedProjections(
+            *self._tokens_to_image.project(tokens), self._image_to_tokens.project(tokens)
+        )
+
+    def __call__(
+        self,
+        queries: Tensor,
+        images: Tensor,
+        embedded: Tensor,
+        shared: SharedProjections | None,
+    ) -> tuple[Tensor, Tensor]:
         """Update the tokens of prompts [B, T, C], and image tokens [B or 1, N, C] to [B, N, C]."""
         layer = self._layer
         if layer.skip_first_layer_pe:
@@ -219,10 +259,10 @@ class _Layer:
         else:
             queries = queries + _self_attention(layer.self_attn, queries + embedded, queries)
         queries = layer.layer_norm1(queries)
-        queries = queries + self._tokens_to_image(queries + embedded, images)
+        queries = queries + self._tokens_to_image(queries + embedded, images, shared)
         queries = layer.layer_norm2(queries)
         queries = layer.layer_norm3(queries + layer.mlp(queries))
-        images = self._image_to_tokens(images, queries + embedded, queries)
+        images = self._image_to_tokens(images, queries + embedded, queries, shared)
         return queries, layer.layer_norm4(images)
 
 
@@ -244,18 +284,23 @@ class _TokensToImage:
         self._value = _by_head(value.weight, self._heads).transpose(1, 2)  # [H, C, D / H]
         self._value_bias = value.bias.detach()
 
-    def __call__(self, queries: Tensor, images: Tensor) -> Tensor:
+    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys [H, D / H, N] and values [H, N, D / H] of image tokens [N, C]."""
+        return self._key @ tokens.T + self._key_positions, tokens @ self._value
+
+    def __call__(
+        self, queries: Tensor, images: Tensor, shared: SharedProjections | None = None
+    ) -> Tensor:
         """Return [B, T, C] for tokens [B, T, C] with positions and image tokens [B or 1, N, C]."""
         query = _split(self._query(queries) * self._scale, self._heads)
-        if len(images) == 1 and len(queries) >= _MIN_SHARING:
-            key = torch.matmul(self._key, images[0].T).add_(self._key_positions)
-            weights = torch.matmul(query, key).softmax(dim=-1)
-            values = weights @ (images @ self._value)
+        if shared:
+            weights = _times(query, shared.keys).softmax(dim=-1)
+            values = _times(weights, shared.values)
         else:
-            scores = torch.matmul(query, self._key_positions)
-            weights = _add_products(scores, query @ self._key, images).softmax(dim=-1)
-            seen = _rows(weights, images) @ images
-            values = seen.view(*query.shape[:3], -1) @ self._value
+            scores = _times(query, self._key_positions)
+            weights = _add_products(scores, _times(query, self._key), images).softmax(dim=-1)
+            seen = (_rows(weights, images) @ images).view(*query.shape[:3], -1)
+            values = _times(seen, self._value)
         attended: Tensor = self._out(values.transpose(1, 2).flatten(2) + self._value_bias)
         return attended
 
@@ -274,17 +319,26 @@ class _ImageToTokens:
         self._out = _by_head(out.weight.T, self._heads)  # [H, D / H, C]
         self._out_bias = out.bias.detach() / self._heads
 
-    def __call__(self, images: Tensor, keys: Tensor, tokens: Tensor) -> Tensor:
+    def project(self, tokens: Tensor) -> Tensor:
+        """Return queries [H, D / H, N] of image tokens [N, C]."""
+        return self._query @ tokens.T + self._query_positions
+
+    def __call__(
+        self,
+        images: Tensor,
+        keys: Tensor,
+        tokens: Tensor,
+        shared: SharedProjections | None = None,
+    ) -> Tensor:
         """Return image tokens [B, N, C] with what each of them attends to added."""
         key = _split(self._key(keys) * self._scale, self._heads)
-        if len(images) == 1 and len(keys) >= _MIN_SHARING:
-            query = torch.matmul(self._query, images[0].T).add_(self._query_positions)
-            scores = torch.matmul(key, query)
+        if shared:
+            scores = _times(key, shared.queries)
         else:
-            scores = torch.matmul(key, self._query_positions)
-            scores = _add_products(scores, key @ self._query, images)
+            scores = _times(key, self._query_positions)
+            scores = _add_products(scores, _times(key, self._query), images)
         weights = scores.softmax(dim=2).flatten(1, 2)  # over tokens, for each head: [B, HT, N]
-        values = _split(self._value(tokens), self._heads) @ self._out + self._out_bias
+        values = _times(_split(self._value(tokens), self._heads), self._out) + self._out_bias
         images = images.expand(len(keys), -1, -1)
         return torch.baddbmm(images, weights.transpose(1, 2), values.flatten(1, 2))
 
@@ -298,6 +352,15 @@ def _self_attention(attention: Any, queries: Tensor, values: Tensor) -> Tensor:
     weights = (query @ key.transpose(2, 3) * attention.scaling).softmax(dim=-1)
     attended: Tensor = _out_of(attention)((weights @ value).transpose(1, 2).flatten(2))
     return attended
+
+
+def _times(rows: Tensor, matrices: Tensor) -> Tensor:
+    """Multiply [B, H, T, X] by a matrix of each head [H, X, Y], without repeating it B times."""
+    batch = len(rows)
+    if batch == 1:
+        return (rows[0] @ matrices)[None]
+    by_head = rows.transpose(0, 1).flatten(1, 2) @ matrices
+    return by_head.unflatten(1, (batch, -1)).transpose(0, 1).contiguous()
 
 
 def _add_products(scores: Tensor, folded: Tensor, images: Tensor) -> Tensor:

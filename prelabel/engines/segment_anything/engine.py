@@ -29,6 +29,7 @@ from prelabel.types import Floats, ImageRGB, MaskLogits, MaskPrompt
 # Prompts of one pass. Each takes several copies of the picture's tokens (4 MB at full size). A CPU
 # is fastest while they fit its cache.
 _CPU_CHUNK, _GPU_CHUNK = 2, 32
+_MIN_SHARING = 3  # prompts of a picture from which shared projections cost less than they save
 _AMBIGUOUS_MASKS = 3  # masks that SAM was trained to give for one ambiguous prompt
 _NOT_FINITE = (
     "The segmenter computed NaN or infinite numbers. Set the precision of the segmenter to float32."
@@ -85,7 +86,7 @@ class SegmentAnything:
         self._model = model
         self._geometry = geometry
         self._placement = placement
-        self._encoder = choose_encoder(model, geometry.tokens, placement)
+        self._encoder = choose_encoder(model, geometry.tokens)
         self._decoder = choose_decoder(model, geometry.tokens)
         self._gives_several = (
             model.config.mask_decoder_config.num_multimask_outputs == _AMBIGUOUS_MASKS
@@ -147,6 +148,8 @@ class SegmentAnything:
         self, encoding: PictureEncoding, prompts: Sequence[MaskPrompt]
     ) -> tuple[MaskLogits, ...]:
         image = encoding.image.to(self._placement.weights)
+        if len(prompts) >= _MIN_SHARING:
+            image = self._decoder.share(image)
         chunk = _CPU_CHUNK if self._placement.device.type == "cpu" else _GPU_CHUNK
         masks: dict[int, MaskLogits] = {}
         for indices in _chunks_of_one_layout(prompts, chunk):

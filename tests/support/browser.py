@@ -74,6 +74,48 @@ class Annotator:
         self.page.fill("input[type=number]", str(number))
         self.take_screenshot("number")
 
+    def choose_smart_tool(self) -> None:
+        """Select the first smart tool: key points, if the labeling config has some."""
+        self.page.locator(".lsf-tool_smart").first.click()
+        self.take_screenshot("smart-tool")
+
+    def click_smartly(
+        self, key: str, at_pct: tuple[float, float], *, inside: bool = True
+    ) -> list[dict[str, Any]]:
+        """Press the key of a label and click on the picture, with Alt beside the object.
+
+        Returns the regions that the service answers.
+        """
+        self.page.keyboard.press(key)
+        x, y = self._on_page(at_pct)
+        with self.page.expect_response(
+            lambda answer: "interactive-annotating" in answer.url
+        ) as got:
+            if not inside:
+                self.page.keyboard.down("Alt")
+            self.page.mouse.click(x, y)
+            self.page.keyboard.up("Alt")
+        assert got.value.ok, got.value.status
+        self._button("accept-suggestions-button").wait_for()
+        self.take_screenshot("click")
+        regions: list[dict[str, Any]] = got.value.json()["data"]["result"]
+        return regions
+
+    def _on_page(self, at_pct: tuple[float, float]) -> tuple[float, float]:
+        """Return the point of the page where a point of the picture is shown."""
+        canvas = self.page.locator("canvas").first.bounding_box()
+        assert canvas
+        left, top, width, height = self.page.evaluate(
+            "(() => { const image = window.Htx.annotationStore.selected.objects"
+            ".find(object => object.type === 'image'); const zoom = image.zoomScale;"
+            " return [image.zoomingPositionX, image.zoomingPositionY, image.stageWidth * zoom,"
+            " image.stageHeight * zoom] })()"
+        )
+        return (
+            canvas["x"] + left + at_pct[0] / 100 * width,
+            canvas["y"] + top + at_pct[1] / 100 * height,
+        )
+
     def _add(self, prompt: str) -> None:
         self.page.fill("textarea[name=prompt]", prompt)
         self.page.get_by_role("button", name="Add", exact=True).click()

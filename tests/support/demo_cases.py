@@ -63,6 +63,16 @@ def labeling_config(labels: Iterable[str], controls: str = "") -> str:
 </View>"""
 
 
+def segmentation_config(tag: str, labels: Iterable[str], controls: str = "") -> str:
+    """Return the tutorial's config for segmentation, with masks drawn by a tag such as BrushLabels.
+
+    It has the labels of the boxes again in the control tag "label2".
+    """
+    values = "".join(f'<Label value="{label}"/>' for label in labels)
+    masks = f'<{tag} name="label2" toName="image">{values}</{tag}>'
+    return f"{labeling_config(labels, controls).removesuffix('</View>')}{masks}</View>"
+
+
 @dataclass(frozen=True)
 class Demo:
     """The demo pictures and a labeling config that knows all their labels."""

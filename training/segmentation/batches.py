@@ -26,7 +26,8 @@ _MIN_SEEN_PX, _MIN_SEEN_SHARE = 12, 0.08  # of an object: hidden objects are no 
 _JITTER_SHARES = (0.0, 0.02, 0.05)  # of a box's sides; one is chosen for each prompt
 _JITTER_PX = 0.7
 _TRIES = 10
-_WIDE_SHARE, _WIDEST, _SQUARISH = 0.4, 2.0, 4 / 3
+_WIDEST, _SQUARISH = 2.0, 4 / 3  # largest ratios of the sides of wide and of other scenes
+_LEAST_WIDE = 0.5  # a wide scene's least ratio, as an exponent of the largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,11 @@ class SegmenterBatches(Dataset[SegmenterBatch]):
         """Return a scene with at least one visible object, without the hidden ones."""
         stage = self._recipe.stage(seed[1])
         side = math.exp(rng.uniform(math.log(stage.least_side), math.log(stage.size)))
-        widest = _WIDEST if rng.random() < _WIDE_SHARE else _SQUARISH
-        ratio = math.exp(rng.uniform(-1, 1) * math.log(widest))
+        if rng.random() < stage.wide:
+            turn, widest = rng.choice((-1, 1)) * rng.uniform(_LEAST_WIDE, 1), _WIDEST
+        else:
+            turn, widest = rng.uniform(-1, 1), _SQUARISH
+        ratio = math.exp(turn * math.log(widest))
         hw = (round(side * min(1, 1 / ratio)), round(side * min(1, ratio)))
         for attempt in range(_TRIES):
             scene = with_visible(self._makers[stage]((*seed, attempt), hw))

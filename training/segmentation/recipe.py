@@ -26,6 +26,7 @@ class SegmenterStage:
     least_side: int
     things: float
     shapes_only: float
+    wide: float
     objects: tuple[int, int]
     least_px: int
     points: float

@@ -86,7 +86,7 @@ class SegmentAnything:
         self._model = model
         self._geometry = geometry
         self._placement = placement
-        self._encoder = choose_encoder(model, geometry.tokens)
+        self._encoder = choose_encoder(model, geometry.tokens, placement)
         self._decoder = choose_decoder(model, geometry.tokens)
         self._gives_several = (
             model.config.mask_decoder_config.num_multimask_outputs == _AMBIGUOUS_MASKS

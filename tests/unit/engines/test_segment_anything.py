@@ -12,7 +12,8 @@ from transformers import SamConfig
 
 from prelabel.engines.device import Placement
 from prelabel.engines.preprocess import normalised, to_pixels
-from prelabel.engines.segment_anything import choice, engine
+from prelabel.engines.segment_anything import blockwise_attention, choice, engine
+from prelabel.engines.segment_anything.blockwise_attention import BlockwiseAttention
 from prelabel.engines.segment_anything.decoder import FoldedDecoder, ImageTokens, LibraryDecoder
 from prelabel.engines.segment_anything.encoder import LibraryEncoder, WindowedEncoder
 from prelabel.engines.segment_anything.engine import PictureEncoding, SegmentAnything
@@ -305,6 +306,32 @@ def test_the_windowed_encoder_is_for_models_that_it_fits(
     changed = build(CONFIGS["sam without relative positions"])
     assert isinstance(changed._encoder, LibraryEncoder)
     assert "image encoder gives other numbers" in caplog.text
+
+
+def test_attention_over_the_whole_picture_is_blockwise_where_it_is_equal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def blockwise(segmenter: SegmentAnything) -> list[bool]:
+        layers = segmenter._model.vision_encoder.layers
+        return [isinstance(layer.attn, BlockwiseAttention) for layer in layers]
+
+    assert blockwise(build(sam_config())) == [False, True, False]
+    monkeypatch.setattr(
+        BlockwiseAttention, "_biases", lambda self, q, h, w: (q[..., :h], q[..., :w])
+    )
+    monkeypatch.setattr(blockwise_attention, "_BLOCK_ROWS", 5)
+    assert blockwise(build(sam_config())) == [False, False, False]
+    assert "attention" in caplog.text
+
+
+@pytest.mark.parametrize("block", [5, 64])
+def test_blockwise_attention_is_the_librarys(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockwise_attention, "_BLOCK_ROWS", block)
+    attention = random_model(sam_config()).double().vision_encoder.layers[1].attn
+    tokens = torch.randn(2, 8, 8, 24, dtype=torch.float64)
+    with torch.inference_mode():
+        found, expected = BlockwiseAttention(attention)(tokens)[0], attention(tokens)[0]
+    assert float((found - expected).abs().max()) < 1e-9
 
 
 @pytest.mark.parametrize("config", [sam_config(), sam2_config()], ids=["sam", "sam2"])

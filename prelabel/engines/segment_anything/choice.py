@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from prelabel.engines.device import Placement
+from prelabel.engines.kernels.linear import pack_linears
 from prelabel.engines.segment_anything.blockwise_attention import BlockwiseAttention
 from prelabel.engines.segment_anything.decoder import (
     FoldedDecoder,
@@ -41,6 +42,14 @@ def choose_encoder(model: Any, side: int, placement: Placement) -> ImageEncoder:
         side: Side of the grid of image tokens.
         placement: Device and number formats of the model.
     """
+    encoder = _faster_encoder(model, side, placement)
+    # After the comparisons, which read weights that a packed layer no longer has.
+    if placement.allows_packed_linears:
+        pack_linears(model.vision_encoder)
+    return encoder
+
+
+def _faster_encoder(model: Any, side: int, placement: Placement) -> ImageEncoder:
     library = LibraryEncoder(model, side)
     if placement.device.type != "cpu":
         return library

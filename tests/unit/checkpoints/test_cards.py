@@ -13,8 +13,8 @@ import pytest
 from prelabel.checkpoints.cards import (
     CARDS_FOLDER,
     LOCK_NAME,
-    CheckpointLock,
     SEGMENTERS_FOLDER,
+    CheckpointLock,
     LockedFile,
     ModelCard,
     SegmenterCard,

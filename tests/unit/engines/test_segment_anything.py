@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 from typing import Any
 
@@ -11,6 +12,9 @@ import torch
 from transformers import SamConfig
 
 from prelabel.engines.device import Placement
+from prelabel.engines.kernels import linear
+from prelabel.engines.kernels.library import LinearKernels, kernels
+from prelabel.engines.kernels.linear import PackedLinear
 from prelabel.engines.preprocess import normalised, to_pixels
 from prelabel.engines.segment_anything import blockwise_attention, choice, engine
 from prelabel.engines.segment_anything.blockwise_attention import BlockwiseAttention
@@ -323,6 +327,27 @@ def test_attention_over_the_whole_picture_is_blockwise_where_it_is_equal(
     monkeypatch.setattr(BlockwiseAttention, "_biases", without_biases)
     assert blockwise(build(sam_config())) == [False, False, False]
     assert "attention" in caplog.text
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_linear_layers_of_encoders_may_be_packed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernels of AVX2 are left out where PyTorch has AVX-512, but they run there."""
+    library = kernels()
+    if library is None or not torch.cpu.get_capabilities().get("avx2", False):
+        pytest.skip("there are no kernels for this processor")
+    placement = Placement(torch.device("cpu"), torch.float32, autocast=False)
+    monkeypatch.setattr(linear, "linear_kernels", lambda: None)
+    plain = encoded(build(CONFIGS[name], placement), WIDE)
+    library["avx2_packed_size"].restype = ctypes.c_int64
+    functions = [library[f"avx2_{function}"] for function in ("packed_size", "pack", "run")]
+    monkeypatch.setattr(linear, "linear_kernels", lambda: LinearKernels(*functions))
+    segmenter = build(CONFIGS[name], placement)
+    assert any(isinstance(each, PackedLinear) for each in segmenter._model.modules())
+    packed = encoded(segmenter, WIDE)
+    # Encodings are kept in bfloat16, so that a difference can be one of its steps.
+    assert float((packed.image.tokens - plain.image.tokens).abs().max()) < 0.05
 
 
 @pytest.mark.parametrize("block", [5, 64])

@@ -1,6 +1,6 @@
 """Model cards: description and source of a checkpoint, and checks of its files on disk.
 
-A card is a YAML file; those that `prelabel models` lists lie beside this module, and in segmenters/.
+A card is a YAML file; those that `prelabel models` lists lie beside this module and in segmenters/.
 A path to a YAML file is a valid name, too: a fine-tuned checkpoint is a card of its own beside its
 weights.
 """

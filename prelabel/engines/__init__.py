@@ -105,7 +105,7 @@ def load_segmenter(
     from prelabel.engines.segment_anything.engine import load as load_segment_anything
 
     # Items and encodings are opaque to callers: an engine gets those that it made itself.
-    engine = cast(SegmenterEngine, load_segment_anything(card, folder, placement))
+    engine = cast("SegmenterEngine", load_segment_anything(card, folder, placement))
     if placement.device.type == "cuda":
         warm_up_segmenter(engine)
     return engine

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+from prelabel.engines.device import Placement
+from prelabel.engines.kernels.linear import pack_linears
+from prelabel.engines.segment_anything.blockwise_attention import BlockwiseAttention
 from prelabel.engines.segment_anything.decoder import (
     FoldedDecoder,
     ImageTokens,
@@ -31,15 +34,28 @@ _FALLBACK = "The faster %s %s with this version of transformers; the library's i
 _CHANGES = (AttributeError, TypeError, ValueError, KeyError, IndexError, RuntimeError)
 
 
-def choose_encoder(model: Any, side: int) -> ImageEncoder:
-    """Return the windowed image encoder for a model that it fits, and the library's for others.
+def choose_encoder(model: Any, side: int, placement: Placement) -> ImageEncoder:
+    """Return the faster image encoder for this model and device; it may change the model's layers.
 
     Args:
         model: A SamModel or a Sam2Model.
         side: Side of the grid of image tokens.
+        placement: Device and number formats of the model.
     """
+    encoder = _faster_encoder(model, side, placement)
+    # After the comparisons, which read weights that a packed layer no longer has.
+    if placement.allows_packed_linears:
+        pack_linears(model.vision_encoder)
+    return encoder
+
+
+def _faster_encoder(model: Any, side: int, placement: Placement) -> ImageEncoder:
     library = LibraryEncoder(model, side)
+    if placement.device.type != "cpu":
+        return library
     try:
+        if not placement.autocast:
+            _use_blockwise_attention(model)
         if not WindowedEncoder.fits(model, side):
             return library
         windowed = WindowedEncoder(model, side)
@@ -69,6 +85,24 @@ def choose_decoder(model: Any, side: int) -> MaskDecoder:
         reason = f"does not fit ({error})"
     logger.warning(_FALLBACK, "mask decoder", reason)
     return library
+
+
+@torch.inference_mode()
+def _use_blockwise_attention(model: Any) -> None:
+    """Replace the attention of SAM over the whole picture, unless it gives other numbers."""
+    if not getattr(model.config.vision_config, "use_rel_pos", False):
+        return
+    for layer in model.vision_encoder.layers:
+        if layer.window_size == 0:
+            blockwise = BlockwiseAttention(layer.attn)
+            weight = layer.attn.qkv.weight
+            random = torch.Generator().manual_seed(0)
+            # A grid of few tokens, for which the library interpolates the relative positions.
+            tokens = torch.randn(1, 7, 9, weight.shape[1], generator=random).to(weight)
+            if not _are_close(blockwise(tokens)[0], layer.attn(tokens)[0]):
+                logger.warning(_FALLBACK, "attention", "gives other numbers")
+                return
+            layer.attn = blockwise
 
 
 @torch.inference_mode()

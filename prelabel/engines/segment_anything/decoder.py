@@ -321,7 +321,8 @@ class _ImageToTokens:
 
     def project(self, tokens: Tensor) -> Tensor:
         """Return queries [H, D / H, N] of image tokens [N, C]."""
-        return self._query @ tokens.T + self._query_positions
+        queries: Tensor = self._query @ tokens.T + self._query_positions
+        return queries
 
     def __call__(
         self,
@@ -360,7 +361,7 @@ def _times(rows: Tensor, matrices: Tensor) -> Tensor:
     if batch == 1:
         return (rows[0] @ matrices)[None]
     by_head = rows.transpose(0, 1).flatten(1, 2) @ matrices
-    return by_head.unflatten(1, (batch, -1)).transpose(0, 1).contiguous()
+    return by_head.view(len(matrices), batch, -1, matrices.shape[2]).transpose(0, 1).contiguous()
 
 
 def _add_products(scores: Tensor, folded: Tensor, images: Tensor) -> Tensor:
@@ -376,12 +377,12 @@ def _rows(each: Tensor, images: Tensor) -> Tensor:
 
 def _split(tokens: Tensor, heads: int) -> Tensor:
     """Return [B, T, D] as [B, H, T, D / H]."""
-    return tokens.unflatten(2, (heads, -1)).transpose(1, 2)
+    return tokens.view(*tokens.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _by_head(weight: Tensor, heads: int) -> Tensor:
     """Return the weight of a projection [D, C] as [H, D / H, C]."""
-    return weight.detach().unflatten(0, (heads, -1)).contiguous()
+    return weight.detach().reshape(heads, -1, weight.shape[1]).contiguous()
 
 
 def _out_of(attention: Any) -> nn.Linear:

@@ -74,7 +74,7 @@ class WindowedEncoder:
         config = model.config.vision_config
         if config.model_type != "sam_vision_model" or config.use_rel_pos:
             return False
-        return config.window_size > 0 and side % config.window_size == 0
+        return bool(config.window_size > 0 and side % config.window_size == 0)
 
     def __call__(self, pixels: Tensor) -> list[ImageTokens]:
         """Return the tokens of each picture of normalised pixels [B, 3, S, S]."""
@@ -103,11 +103,11 @@ class WindowedEncoder:
     def _by_window(self, grid: Tensor) -> Tensor:
         """Return tokens [B, S, S, C] as [B, N, C], window by window."""
         windows = self._side // self._window
-        split = grid.unflatten(2, (windows, self._window)).unflatten(1, (windows, self._window))
+        split = grid.reshape(len(grid), windows, self._window, windows, self._window, -1)
         return split.transpose(2, 3).flatten(1, 4)
 
     def _by_row(self, tokens: Tensor) -> Tensor:
         """Return tokens [B, N, C], window by window, as [B, S, S, C]."""
         windows = self._side // self._window
-        split = tokens.unflatten(1, (windows, windows, self._window, self._window))
+        split = tokens.view(len(tokens), windows, windows, self._window, self._window, -1)
         return split.transpose(2, 3).flatten(3, 4).flatten(1, 2)

@@ -51,7 +51,7 @@ class Upsampling:
                 for mask, (left, top, right, bottom) in zip(whole, windows, strict=True)
             ]
         return [
-            self._window(image.unflatten(0, (self._side, self._side)), fine, kernel, window)
+            self._window(image.view(self._side, self._side, -1), fine, kernel, window)
             for image, kernel, window in zip(images, kernels, windows, strict=True)
         ]
 
@@ -92,7 +92,7 @@ class Upsampling:
         tokens = image[top:bottom, left:right]
         height, width = tokens.shape[:2]
         parts = tuple(
-            each.unflatten(0, (self._side, self._side))[top:bottom, left:right].flatten(0, 1)
+            each.view(self._side, self._side, *each.shape[1:])[top:bottom, left:right].flatten(0, 1)
             for each in fine
         )
         features = self._features(tokens.flatten(0, 1)[None], parts)
@@ -103,13 +103,13 @@ class Upsampling:
     def _features(self, tokens: Tensor, fine: tuple[Tensor, ...]) -> Tensor:
         """Return [B, N, 2, 2, 2, 2, C / 8] of tokens [B, N, C]."""
         first = functional.linear(tokens, self._first, self._first_bias)
-        first = first.unflatten(-1, (2, 2, -1))
+        first = first.view(*first.shape[:-1], 2, 2, first.shape[-1] // 4)
         if fine:
             first = first.add_(fine[0])
         weight, bias, eps = self._norm.weight, self._norm.bias, self._norm.eps
         first = functional.layer_norm(first, weight.shape, weight, bias, eps)
         second = functional.linear(functional.gelu(first), self._second, self._second_bias)
-        second = second.unflatten(-1, (2, 2, -1))
+        second = second.view(*second.shape[:-1], 2, 2, second.shape[-1] // 4)
         if fine:
             second = second.add_(fine[1])
         return functional.gelu(second)

@@ -13,12 +13,17 @@ import pytest
 from prelabel.checkpoints.cards import (
     CARDS_FOLDER,
     LOCK_NAME,
+    SEGMENTERS_FOLDER,
     CheckpointLock,
     LockedFile,
     ModelCard,
+    SegmenterCard,
     check_installed,
     list_cards,
+    list_segmenter_cards,
+    load_any_card,
     load_card,
+    load_segmenter_card,
     model_folder,
     sha256_of,
     text_encoder_folder,
@@ -247,6 +252,84 @@ def test_pointer_of_a_shipped_card_is_sent_to_the_download(tmp_path: Path) -> No
 def test_every_shipped_card_without_a_pin_says_what_the_download_does_instead() -> None:
     for card in list_cards():
         text = (CARDS_FOLDER / f"{card.name}.yaml").read_text().replace("\n# ", " ")
+        unpinned = card.revision is None or any(file.sha256 is None for file in card.files)
+        if card.downloadable:
+            assert bool(re.search("could (not )?be confirmed", text)) == unpinned, card.name
+
+
+OWN_SEGMENTER = """
+name: own
+title: A fine-tuned segmenter
+engine: segment_anything
+source: local
+files:
+  - path: own.safetensors
+weights: own.safetensors
+licence: mine
+"""
+
+
+def test_every_shipped_segmenter_is_valid_and_named_as_its_file() -> None:
+    cards = list_segmenter_cards()
+    assert {card.name for card in cards} == {
+        "demo-segmenter",
+        "sam-vit-base",
+        "sam2.1-hiera-base-plus",
+        "sam2.1-hiera-large",
+        "sam2.1-hiera-small",
+        "sam2.1-hiera-tiny",
+        "slimsam-77",
+    }
+    assert all(load_segmenter_card(card.name) == card for card in cards)
+    assert not {card.name for card in cards} & {card.name for card in list_cards()}
+
+
+def test_embedded_segmenter_is_whole_wherever_models_are_kept(tmp_path: Path) -> None:
+    card = load_segmenter_card("demo-segmenter")
+    assert model_folder(card, tmp_path) == SEGMENTERS_FOLDER / "demo-segmenter"
+    verify(card, model_folder(card, tmp_path))
+    assert model_folder(load_segmenter_card("slimsam-77"), tmp_path) == tmp_path / "slimsam-77"
+
+
+def test_a_card_of_either_kind_is_found_by_its_name_or_path(tmp_path: Path) -> None:
+    assert isinstance(load_any_card("slimsam-77"), SegmenterCard)
+    assert isinstance(load_any_card("demo"), ModelCard)
+    (tmp_path / "seg.yaml").write_text(OWN_SEGMENTER)
+    card = load_any_card(str(tmp_path / "seg.yaml"))
+    assert isinstance(card, SegmenterCard)
+    assert card.folder == tmp_path
+    own_card(tmp_path)
+    assert isinstance(load_any_card(str(tmp_path / "own.yaml")), ModelCard)
+    with pytest.raises(ModelError, match=r"no model named 'nope'. Known are demo, .*slimsam-77"):
+        load_any_card("nope")
+
+
+@pytest.mark.parametrize("name", ["demo", "nope", ""])
+def test_unknown_segmenter_lists_the_known_ones(name: str) -> None:
+    with pytest.raises(ModelError, match=r"no segmenter named .* Known are demo-segmenter, sam-"):
+        load_segmenter_card(name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("engine: segment_anything", "engine: huggingface", "engine"),
+        ("weights: own.safetensors", "weights: own.pth", "weights"),
+        ("licence: mine", "licence: mine\ntext_encoder: checkpoint", "text_encoder"),
+    ],
+)
+def test_wrong_card_of_a_segmenter_says_where(
+    tmp_path: Path, old: str, new: str, where: str
+) -> None:
+    path = tmp_path / "seg.yaml"
+    path.write_text(OWN_SEGMENTER.replace(old, new))
+    with pytest.raises(ModelError, match=rf"seg\.yaml is wrong at .*{where}"):
+        load_segmenter_card(str(path))
+
+
+def test_every_shipped_segmenter_without_a_pin_says_what_the_download_does_instead() -> None:
+    for card in list_segmenter_cards():
+        text = (SEGMENTERS_FOLDER / f"{card.name}.yaml").read_text().replace("\n# ", " ")
         unpinned = card.revision is None or any(file.sha256 is None for file in card.files)
         if card.downloadable:
             assert bool(re.search("could (not )?be confirmed", text)) == unpinned, card.name

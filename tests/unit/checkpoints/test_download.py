@@ -17,7 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from prelabel.checkpoints.cards import LOCK_NAME, load_card, read_lock, sha256_of, verify
+from prelabel.checkpoints.cards import (
+    LOCK_NAME,
+    load_card,
+    load_segmenter_card,
+    read_lock,
+    sha256_of,
+    verify,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -140,6 +147,13 @@ def write_card(
     return path
 
 
+def write_segmenter_card(folder: Path) -> Path:
+    path = write_card(folder)
+    text = path.read_text().replace("engine: huggingface", "engine: segment_anything")
+    path.write_text(text.replace("image_size: {shortest_edge: 112, longest_edge: 224}\n", ""))
+    return path
+
+
 def start(hub: Hub, card: Path, models: Path, **environment: str) -> subprocess.Popen[str]:
     variables = {
         "PATH": os.environ["PATH"],
@@ -159,6 +173,14 @@ def run(hub: Hub, card: Path, models: Path, **environment: str) -> tuple[int, st
     process = start(hub, card, models, **environment)
     stdout, stderr = process.communicate(timeout=60)
     return process.returncode, stdout.strip(), stderr
+
+
+def test_a_segmenter_is_downloaded_like_a_detector(hub: Hub, tmp_path: Path) -> None:
+    card, models = write_segmenter_card(tmp_path), tmp_path / "models"
+    status, said, stderr = run(hub, card, models)
+    assert status == 0, stderr
+    assert f"set `segmenter: {{name: {card}}}`" in said
+    verify(load_segmenter_card(str(card)), models / "tiny")
 
 
 def test_download_is_whole_verified_and_locked(hub: Hub, tmp_path: Path) -> None:

@@ -111,8 +111,13 @@ def test_the_picture_itself_is_never_replaced(picture: Path) -> None:
 
 def test_models_lists_the_shipped_cards(tmp_path: Path) -> None:
     listed = prelabel("models", "--models-dir", tmp_path).stdout
+    detectors, _, segmenters = listed.partition("segmenter ")
     for name in ("demo", "grounding-dino-swin-t", "grounding-dino-swin-b", "llmdet-tiny"):
-        assert name in listed
+        assert name in detectors
+    for name in ("demo-segmenter", "slimsam-77", "sam2.1-hiera-tiny"):
+        assert name in segmenters
+    [embedded] = [line for line in segmenters.splitlines() if "demo-segmenter" in line]
+    assert "yes" in embedded
 
 
 def number_after(option: str, text: str) -> int:

@@ -57,7 +57,7 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
         check_installed(segmenter, model_folder(segmenter, settings.model.folder))
     version = model_version(card, folder, settings, segmenter)
     vocabulary = Vocabulary.from_folder(text_encoder_folder(card, folder))
-    model = ServedModel(card, version, vocabulary)
+    model = ServedModel(card, version, vocabulary, segmenter)
     place = place_detector(settings.model.device, ray.nodes())  # type: ignore[no-untyped-call]
     detector = serve.deployment(ray_actor_options=place.options)(Detector)
     postprocessor = serve.deployment()(Postprocessor)

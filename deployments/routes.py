@@ -65,6 +65,7 @@ def build_api(service: Service) -> FastAPI:
 
 def _add_health_routes(api: FastAPI, service: Service) -> None:
     card, variables = service.model.card, service.environment
+    segmenter = service.model.segmenter
     # Label Studio counts a backend as connected when /health answers 200. The answer says which
     # variables are set and never their values, because any client of the service can read it.
     description = {
@@ -75,6 +76,9 @@ def _add_health_routes(api: FastAPI, service: Service) -> None:
             "source": card.source,
             "limits": card.limits,
         },
+        "segmenter": None
+        if segmenter is None
+        else {"name": segmenter.name, "title": segmenter.title},
         "label_studio": {
             "host": variables.label_studio_url is not None,
             "access_token": variables.label_studio_token is not None,

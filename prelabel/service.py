@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from prelabel.checkpoints.cards import ModelCard
+from prelabel.checkpoints.cards import ModelCard, SegmenterCard
 from prelabel.concurrency.background import BackgroundTasks
 from prelabel.errors import PromptMemoryError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
@@ -70,11 +70,13 @@ class ServedModel:
         card: Card of the checkpoint.
         version: Version under which Label Studio files predictions.
         vocabulary: Words that the model can read.
+        segmenter: Card of the segmenter, None if the service draws no masks.
     """
 
     card: ModelCard
     version: str
     vocabulary: Vocabulary
+    segmenter: SegmenterCard | None = None
 
 
 @dataclass(frozen=True, slots=True)

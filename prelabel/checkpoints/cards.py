@@ -174,7 +174,7 @@ def load_segmenter_card(name: str) -> SegmenterCard:
     return _load(SegmenterCard, "segmenter", name)
 
 
-def load_any_card(name: str) -> Card:
+def load_any_card(name: str) -> ModelCard | SegmenterCard:
     """Return the card of that name, of a detector or a segmenter, or the card in that YAML file.
 
     Raises ModelError for an unknown name, and for a file that is not a valid card.

@@ -1,19 +1,21 @@
-"""`prelabel calibrate`: measures the cost of batches and proposes a batch size."""
+"""`prelabel calibrate`: measures the cost of batches or of masks, and proposes a batch size."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from prelabel.detection.batching import MAX_BATCH_S
-from prelabel.engines.base import USUAL_PICTURES_HW, AnyEngine
+from prelabel.engines.base import USUAL_PICTURES_HW, AnyEngine, SegmenterEngine
 from prelabel.errors import DetectionError
+from prelabel.types import MaskPrompt
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 _PHRASES = ("person", "car", "traffic light")
@@ -115,6 +117,28 @@ def measure(engine: AnyEngine, sizes: Sequence[int] = BATCH_SIZES) -> Iterator[B
             yield Bucket(hw, item.bucket, _measure_batches(engine, item, sizes))
 
 
+def report_segmenter(engine: SegmenterEngine) -> Iterator[str]:
+    """Measure a segmenter and yield the report's paragraphs as they become known."""
+    height, width = USUAL_PICTURES_HW[0]
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    item = engine.prepare(picture)
+    [encoding] = engine.encode([item])  # the first pass is slower
+    seconds = _median_s(partial(engine.encode, [item]))
+    yield (
+        f"A picture takes {seconds * 1000:.0f} ms to encode, and {encoding.nbytes / 1e6:.1f} MB in "
+        "the cache of encodings."
+    )
+    box = MaskPrompt(
+        box_xyxy=(0.3 * width, 0.3 * height, 0.6 * width, 0.7 * height),
+        clip_xyxy=(0.28 * width, 0.28 * height, 0.62 * width, 0.72 * height),
+    )
+    click = MaskPrompt(None, ((0.5 * width, 0.5 * height),), (True,))
+    for title, prompts in (("A box", [box]), ("Twenty boxes", [box] * 20), ("A click", [click])):
+        seconds = _median_s(partial(engine.decode, [(encoding, prompts)]))
+        verb = "take" if len(prompts) > 1 else "takes"
+        yield f"{title} {verb} {seconds * 1000:.0f} ms."
+
+
 def _measure_batches(engine: AnyEngine, item: Any, sizes: Sequence[int]) -> dict[int, float]:
     engine.detect([item])  # the first pass of a size is slower
     seconds: dict[int, float] = {}
@@ -122,7 +146,7 @@ def _measure_batches(engine: AnyEngine, item: Any, sizes: Sequence[int]) -> dict
         if len(seconds) > 1 and max(seconds.values()) * size / max(seconds) > _MAX_EXPECTED_S:
             break
         try:
-            seconds[size] = _median_s(engine, [item] * size)
+            seconds[size] = _median_s(partial(engine.detect, [item] * size))
         except DetectionError:  # out of memory
             if not seconds:
                 raise
@@ -130,11 +154,11 @@ def _measure_batches(engine: AnyEngine, item: Any, sizes: Sequence[int]) -> dict
     return seconds
 
 
-def _median_s(engine: AnyEngine, items: Sequence[Any]) -> float:
+def _median_s(work: Callable[[], object]) -> float:
     rounds_s: list[float] = []
     while len(rounds_s) < _MAX_ROUNDS and sum(rounds_s) < _ROUNDS_S:
         started_at = time.perf_counter()
-        engine.detect(items)
+        work()
         rounds_s.append(time.perf_counter() - started_at)
     return statistics.median(rounds_s)
 

@@ -25,7 +25,7 @@ from prelabel.cli.service_client import Health, ServiceClient, ServiceError, Ser
 from prelabel.cli.service_start import check_state
 from prelabel.errors import PrelabelError
 from prelabel.labelstudio.labeling_config import LabelingConfig
-from prelabel.labelstudio.responses import count_boxes
+from prelabel.labelstudio.responses import count_boxes, count_masks
 from prelabel.labelstudio.rest import LabelStudioAPI, Project, predict_request
 from prelabel.labelstudio.tokens import expiry_of, is_personal
 from prelabel.net.egress import Egress, connect_to_proxy
@@ -300,8 +300,14 @@ def picture(context: DoctorContext, api: LabelStudioAPI, project: Project) -> Ch
     except ServiceError as error:
         raise DoctorError(f"Task {task.id}: {error}") from error
     box_count = count_boxes(prediction)
-    sentence = f"Boxes on the picture of task {task.id}: {box_count}, in {_elapsed(started_at)}."
-    if box_count:
+    mask_count = count_masks(prediction)
+    masks = f", masks: {mask_count}" if mask_count else ""
+    sentence = (
+        f"Boxes on the picture of task {task.id}: {box_count}{masks}, in {_elapsed(started_at)}."
+    )
+    if notes := prediction.get("notes"):
+        return CheckResult(True, " ".join((sentence, *notes)), is_warning=True)
+    if box_count or mask_count:
         return CheckResult(True, sentence)
     return CheckResult(
         True,

@@ -194,18 +194,23 @@ def calibrate(
     precision: Annotated[str, typer.Option(help="Precision: auto, float32 or bfloat16.")] = "auto",
     models_dir: ModelsDir = Path("models"),
 ) -> None:
-    """Measure batches on this machine and propose a batch size.
+    """Measure a detector on this machine and propose a batch size, or measure a segmenter.
 
     Stop the service first: the measurement needs the machine for itself.
     """
-    from prelabel.checkpoints.cards import load_card, model_folder
-    from prelabel.cli.calibrate import report
-    from prelabel.engines import load_engine
+    from prelabel.checkpoints.cards import ModelCard, load_any_card, model_folder
+    from prelabel.cli.calibrate import report, report_segmenter
+    from prelabel.engines import load_engine, load_segmenter
 
-    card = load_card(model)
+    card = load_any_card(model)
     folder = model_folder(card, models_dir)
-    engine = load_engine(card, folder, device=device, precision=precision)
-    for paragraph in report(engine):
+    if isinstance(card, ModelCard):
+        paragraphs = report(load_engine(card, folder, device=device, precision=precision))
+    else:
+        paragraphs = report_segmenter(
+            load_segmenter(card, folder, device=device, precision=precision)
+        )
+    for paragraph in paragraphs:
         _console.print(paragraph, highlight=False, soft_wrap=True)
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prelabel.checkpoints.cards import check_installed, load_card, model_folder
+from prelabel.checkpoints.cards import (
+    check_installed,
+    load_card,
+    load_segmenter_card,
+    model_folder,
+)
 from prelabel.errors import PrelabelError, PromptMemoryError
 from prelabel.prompts.storage import FileStorage, open_storage
 from prelabel.settings import (
@@ -57,6 +62,9 @@ def preflight(config: Path) -> None:
         settings = environment.override(application.args)
         card = load_card(settings.model.name)
         check_installed(card, model_folder(card, settings.model.folder))
+        if settings.segmenter_name:
+            segmenter = load_segmenter_card(settings.segmenter_name)
+            check_installed(segmenter, model_folder(segmenter, settings.model.folder))
         _check_memory(settings.prompts, environment, config)
     where = f"under http_options in {config}"
     _check_port(parsed.http_options.host, parsed.http_options.port, where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, final
+from typing import Literal, NotRequired, cast, final
 
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
@@ -139,6 +139,15 @@ class TaskError(TypedDict):
     error: str
     error_type: str
     request_id: str
+
+
+def count_masks(prediction: Prediction) -> int:
+    """Return the number of masks. A mask with several shapes or outlines counts as often."""
+    return sum(
+        region["type"] not in ("textarea", "labels")
+        and "mask_quality" in cast("Region", region).get("meta", {})
+        for region in prediction["result"]
+    )
 
 
 def count_boxes(prediction: Prediction) -> int:

@@ -118,12 +118,12 @@ class MaskPen:
         notes = []
         if self._beyond_limit:
             notes.append(
-                f"{self._beyond_limit} boxes have no mask, because a picture gets at most "
-                f"{self._settings.max_masks}. Raise masks.max_masks, or the threshold."
+                f"Boxes without a mask: {self._beyond_limit}. A picture gets at most "
+                f"{self._settings.max_masks} masks. Raise masks.max_masks, or the threshold."
             )
         if self._left_out:
             notes.append(
-                f"{self._left_out} masks were left out, because those of a task may have "
+                f"Masks left out: {self._left_out}. Those of a task may have "
                 f"{self._settings.max_answer_bytes} bytes. Use PolygonLabels, whose masks are "
                 "smaller, or raise masks.max_answer_bytes."
             )

@@ -3,12 +3,20 @@ from typing import Any
 
 import pytest
 
-from prelabel.checkpoints.cards import ModelCard, load_card, model_folder
+from prelabel.checkpoints.cards import (
+    ModelCard,
+    load_card,
+    load_segmenter_card,
+    model_folder,
+)
 from prelabel.checkpoints.version import model_version
 from prelabel.settings import AppSettings
 
 DEMO = load_card("demo")
 FOLDER = model_folder(DEMO, "models")
+
+
+SEGMENTER = load_segmenter_card("demo-segmenter")
 
 
 def version(**settings: bool | float | str) -> str:
@@ -53,6 +61,18 @@ VERSION_BEFORE_GROUPS = "demo-4596689a"
 
 def test_the_groups_of_settings_have_not_changed_the_version() -> None:
     assert version() == VERSION_BEFORE_GROUPS
+
+
+def test_masks_change_it_only_where_a_segmenter_draws_them() -> None:
+    def with_masks(**settings: Any) -> str:
+        return model_version(DEMO, FOLDER, AppSettings(**settings), SEGMENTER)
+
+    assert with_masks() != version()
+    assert with_masks(masks={"box_margin": 0.2}) != with_masks()
+    assert version(masks={"box_margin": 0.2}) == version()  # type: ignore[arg-type]
+    assert with_masks(model={"segmenter": "demo-segmenter"}) == with_masks()
+    other = SEGMENTER.model_copy(update={"name": "other", "folder": FOLDER})
+    assert model_version(DEMO, FOLDER, AppSettings(), other) != with_masks()
 
 
 def test_new_weights_of_a_card_without_hashes_change_it(tmp_path: Path) -> None:

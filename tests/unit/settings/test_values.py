@@ -231,6 +231,31 @@ def test_an_empty_log_level_is_unset() -> None:
         assert environment.override(AppSettings(log_level="ERROR")).log_level == "ERROR"
 
 
+@pytest.mark.parametrize(
+    ("variables", "segmenter"),
+    [
+        ({}, "demo-segmenter"),
+        ({"USE_SAM": "true", "SAM_CHECKPOINT": "sam_vit_b.pth"}, "demo-segmenter"),
+        ({"USE_SAM": "false"}, ""),
+        ({"USE_SAM": "false", "USE_MOBILE_SAM": "True"}, "demo-segmenter"),
+        ({"USE_SAM": "", "USE_MOBILE_SAM": "0"}, ""),
+    ],
+)
+def test_humansignal_s_switches_of_masks(variables: dict[str, str], segmenter: str) -> None:
+    settings = Environment.model_validate(variables).override(AppSettings())
+    assert settings.segmenter_name == segmenter
+
+
+def test_masks_that_no_segmenter_draws_are_refused_with_the_segmenter_to_set() -> None:
+    real = AppSettings.model_validate({"model": {"name": "grounding-dino-swin-t"}})
+    assert real.segmenter_name == ""
+    variables = {"USE_MOBILE_SAM": "true", "MOBILESAM_CHECKPOINT": "mobile_sam.pt"}
+    with pytest.raises(SettingsError, match=r"for mobile_sam\.pt: sam-vit-base, or slimsam-77"):
+        Environment.model_validate(variables).override(real)
+    chosen = AppSettings.model_validate({"model": {"segmenter": "slimsam-77"}})
+    assert Environment.model_validate(variables).override(chosen).segmenter_name == "slimsam-77"
+
+
 WRONG = [
     ("BOX_THRESHOLD", "30", "BOX_THRESHOLD is '30'"),
     ("LOG_LEVEL", "loud", "LOG_LEVEL is 'loud', which is not a log level. Set it to DEBUG or INFO"),
@@ -239,6 +264,7 @@ WRONG = [
     ("LABEL_STUDIO_ACCESS_TOKEN", "a canary", "LABEL_STUDIO_ACCESS_TOKEN has a space"),
     ("HTTPS_PROXY", "socks5://u:canary@h", "HTTPS_PROXY names a proxy"),
     ("VERIFY_SSL", "false", "VERIFY_SSL would switch off"),
+    ("USE_SAM", "maybe", "USE_SAM is 'maybe'. Set it to true or false"),
 ]
 
 

@@ -243,7 +243,7 @@ class TaskPlan:
         echo: The prompt, if the prediction shows it.
         matches: The matching of the prompt's phrases.
         unreadable: Labels and phrases that were left out because the model cannot read them.
-        notes: What the plan leaves out, as sentences.
+        notes: Sentences about parts of the config that the plan leaves out.
     """
 
     looks: tuple[LookPlan, ...]

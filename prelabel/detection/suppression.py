@@ -1,4 +1,4 @@
-"""Which boxes of a picture are kept: thresholds of labels, suppression, limits.
+"""Choice of the boxes that are kept: thresholds of labels, suppression, limits.
 
 In: the plan of a picture and its detections. Out: the rows of the boxes that become regions. The
 detector asks for them before it segments boxes, and Label Studio's regions are made of them.

@@ -40,7 +40,7 @@ class DrawnRegion:
     Attributes:
         target: Its control tag and label.
         value: Its form, in percent of the picture or in the picture's own pixels.
-        note: What of the mask the form cannot show; "" if it shows all.
+        note: A sentence about parts of the mask that the form cannot show; "" if it shows all.
     """
 
     target: MaskTarget
@@ -67,7 +67,7 @@ class MaskPen:
     """Draws the masks of one task, within a budget of bytes.
 
     Args:
-        settings: What is drawn, and how much.
+        settings: Settings of the masks of a task.
     """
 
     def __init__(self, settings: MaskSettings) -> None:
@@ -178,7 +178,7 @@ def mask_entries(mask: DrawnMask, frame: RegionFrame, parent: str | None) -> Ite
 
     Args:
         mask: The mask.
-        frame: What they share with the box of the object.
+        frame: The common part of all regions of the object.
         parent: Id of that box, which is their parent; None without a box. The box and its masks
             have ids of their own, because of two regions with one id Label Studio keeps the first.
     """

@@ -17,7 +17,7 @@ class PredictionBuilder:
 
     Args:
         suppression: Limits on boxes.
-        masks: What is drawn of masks.
+        masks: Settings of the masks of a task.
         model_version: Version that every prediction carries.
     """
 

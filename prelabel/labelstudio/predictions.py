@@ -39,7 +39,7 @@ def to_regions(
 
     Args:
         look: The plan of the picture.
-        detections: What was found, or segmented, in it.
+        detections: The boxes that were found in it, or the objects that were segmented.
         suppression: Limits on boxes.
         pen: Draws the masks, and remembers what it had to leave out; without it there are none.
     """
@@ -88,7 +88,7 @@ def to_prediction(
         model_version: The version that Label Studio stores with the prediction.
         echo: The prompt, if the prediction shows it.
         matches: The labels of the prompt's phrases.
-        notes: What was left out of the prediction, as sentences.
+        notes: Sentences about parts that were left out of the prediction.
     """
     # "labels" repeats the score of its rectangle, and a mask the score of its box.
     scores = [

@@ -17,7 +17,7 @@ _ID_BYTES = 5  # Label Studio's own ids of regions have 10 characters, too
 
 @dataclass(frozen=True, slots=True)
 class RegionFrame:
-    """What all regions of one object have in common.
+    """The common part of all regions of one object.
 
     Attributes:
         to_name: Name of the object tag.

@@ -122,7 +122,7 @@ class Prediction(TypedDict):
         score: The mean of the boxes' scores; 0 without boxes.
         model_version: The checkpoint and the settings that the prediction depends on.
         matches: The phrases of the prompt with their labels, if there is a prompt.
-        notes: What was left out, as sentences. Label Studio ignores them.
+        notes: Sentences about parts that were left out. Label Studio ignores them.
     """
 
     result: list[Region | TextRegion]

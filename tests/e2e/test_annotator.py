@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ class Submitted:
 
 @pytest.fixture(scope="module")
 def submitted(label_studio: LabelStudio, service: str, demo: Demo, artifacts: Path) -> Submitted:
-    first, second = _overlapping_pair(demo)
+    first, second = demo.overlapping_pair()
     config = labeling_config(sorted({*first.labels, *second.labels}))
     # Without predictions on opening: what the page shows comes from the prompt alone.
     project = label_studio.create_project("Annotating", config, show_collab_predictions=False)
@@ -97,12 +96,3 @@ def test_a_number_in_the_page_is_the_threshold_of_the_prompt_typed_after_it(
         person.switch_on_auto_annotation()
         person.type_number(threshold)
         (person.type_prompt if boxes else person.type_prompt_in_vain)(case.prompt)
-
-
-def _overlapping_pair(demo: Demo) -> tuple[Case, Case]:
-    """Two pictures: the first's prompt asks for some, and not all, objects of the second."""
-    for first, second in permutations(demo.cases, 2):
-        there = {label for label, *_ in second.boxes}
-        if there & set(first.labels) and there - set(first.labels):
-            return first, second
-    raise AssertionError("No two demo pictures share a label.")

@@ -82,7 +82,7 @@ def test_a_prompt_suggests_boxes_with_masks_which_are_accepted_submitted_and_sto
     demo: Demo,
     artifacts: Path,
 ) -> None:
-    case, other = demo.cases[:2]
+    case, other = demo.overlapping_pair()
     config = segmentation_config(tag, sorted({*case.labels, *other.labels}))
     title = f"Masks by {tag}"
     project = label_studio.create_project(title, config, show_collab_predictions=False)

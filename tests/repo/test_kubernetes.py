@@ -454,6 +454,7 @@ class TestSecurity:
                     continue
                 chosen = Environment.model_validate(dict.fromkeys(given, "1")).model_dump()
                 in_the_config = {"box_threshold", "text_threshold", "log_level"}
+                in_the_config |= {"use_sam", "use_mobile_sam", "sam_checkpoint"}
                 own_patch = {"otlp_endpoint", "otlp_headers"}  # with a rule that lets them out
                 # Of a company's network: docs/kubernetes.md has the patch.
                 own_patch |= {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "verify_ssl"}

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,14 @@ class Demo:
     @cached_property
     def config(self) -> str:
         return labeling_config(sorted({label for case in self.cases for label in case.labels}))
+
+    def overlapping_pair(self) -> tuple[Case, Case]:
+        """Two pictures: the first's prompt asks for some, and not all, objects of the second."""
+        for first, second in permutations(self.cases, 2):
+            there = {label for label, *_ in second.boxes}
+            if there & set(first.labels) and there - set(first.labels):
+                return first, second
+        raise AssertionError("No two demo pictures share a label.")
 
 
 def boxes_of(result: Iterable[dict[str, Any]]) -> list[LabelledBox]:

@@ -1,4 +1,4 @@
-"""What the tests of training need of the processor."""
+"""A mark for tests that train, by the abilities of the processor."""
 
 import pytest
 import torch

@@ -90,8 +90,8 @@ def test_the_state_of_another_recipe_is_not_gone_on_with(tmp_path: Path) -> None
 
 @torch.no_grad()
 def test_a_model_for_larger_pictures_has_the_same_weights(tmp_path: Path) -> None:
-    small = build_segmenter(64, seed=1).eval()
-    large = resized(small, 128).eval()
+    small = build_segmenter(64, seed=1)
+    large = resized(small, 128)
     assert (image_size(small), image_size(large)) == (64, 128)
     state, grown = small.state_dict(), large.state_dict()
     positions = "vision_encoder.pos_embed"

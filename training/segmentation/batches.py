@@ -159,7 +159,8 @@ def _jittered(
     sides = np.array([box[2] - box[0], box[3] - box[1]] * 2)
     noise = np_rng.normal(0, 1, 4) * sides * rng.choice(_JITTER_SHARES)
     moved = box + noise + np_rng.normal(0, _JITTER_PX, 4)
-    return np.clip(moved, 0, [*wh, *wh]).astype(np.float32)
+    clipped: Floats = np.clip(moved, 0, [*wh, *wh]).astype(np.float32)
+    return clipped
 
 
 def _clicks(

@@ -250,7 +250,7 @@ def main() -> None:
     arguments = parser.parse_args()
     card = load_segmenter_card(arguments.model)
     engine = load_segmenter(card, model_folder(card, "models"), device="cpu", precision="float32")
-    columns = _END_TO_END_COLUMNS
+    columns: tuple[str, ...] = _END_TO_END_COLUMNS
     if arguments.end_to_end:
         detector_card = load_card(arguments.detector)
         folder = model_folder(detector_card, "models")

@@ -17,11 +17,11 @@ include deploy/ray.env
 export $(shell sed -n 's/^\([A-Za-z_]*\)=.*/\1/p' deploy/ray.env)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help serve test lint e2e test-cluster soak nightly train-demo measure-demo bench lock format docs image-test clean \
+.PHONY: help serve test lint e2e test-cluster soak nightly train-demo measure-demo train-segmenter measure-segmenter bench lock format docs image-test clean \
     cluster-up cluster-tunnel cluster-deploy cluster-down
 
 help:  ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 20
 
 serve: .venv/serve.stamp  ## Run the service on port 9090 (CONFIG=other.yaml: another config)
 	exec $(BIN)/prelabel serve $(CONFIG)
@@ -56,12 +56,18 @@ nightly:  ## Run test-cluster, image-test and soak (one hour; needs the machine 
 	$(MAKE) soak
 
 # glibc keeps freed memory in huge pages, which makes a training step a tenth faster.
-train-demo: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=268435456
+train-demo train-segmenter: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=268435456
 train-demo: .venv/train.stamp  ## Train the demo model from scratch, or resume training (RECIPE=tiny: a short run)
 	$(BIN)/python -m training.train --recipe $(RECIPE) $(ARGS)
 
 measure-demo: .venv/train.stamp  ## Evaluate the demo model on held-out scenes (ARGS=--engines: compare the engines)
 	$(BIN)/python -m training.evaluate $(ARGS)
+
+train-segmenter: .venv/train.stamp  ## Train the demo segmenter from scratch, or resume training (RECIPE=tiny: a short run)
+	$(BIN)/python -m training.segmentation.train --recipe $(RECIPE) $(ARGS)
+
+measure-segmenter: .venv/train.stamp  ## Evaluate the demo segmenter on held-out scenes (ARGS=--end-to-end: from phrases to masks)
+	$(BIN)/python -m training.segmentation.evaluate $(ARGS)
 
 bench: .venv/bench.stamp  ## Run the benchmarks (20 minutes; ARGS="--parts engine": one part)
 	$(BIN)/python -m benchmarks.run $(ARGS)

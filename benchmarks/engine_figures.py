@@ -19,7 +19,9 @@ from prelabel.engines.base import AnyEngine
 from prelabel.engines.device import resolve_placement
 from prelabel.engines.tokenizer import CaptionTokenizer
 from prelabel.engines.torch_engine import Batch, TorchEngine
-from training.evaluate import WORK, agreement, load_scenes, measured_sets
+from training import WORK
+from training.evaluate import agreement
+from training.held_out import load_scenes, measured_sets
 from training.world import load_world
 
 # Name: height, width and number of rounds.

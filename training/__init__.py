@@ -1,4 +1,4 @@
-"""Training of the embedded demo model. The service imports nothing from here."""
+"""Training of the embedded demo models. The service imports nothing from here."""
 
 from pathlib import Path
 

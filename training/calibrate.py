@@ -25,7 +25,8 @@ from prelabel.engines.base import AnyEngine
 from prelabel.engines.preprocess import normalised
 from training import WORK
 from training.card import write_card
-from training.evaluate import Scenes, load, load_scenes, measured_sets, tally
+from training.evaluate import load, tally
+from training.held_out import Scenes, load_scenes, measured_sets
 from training.world import load_world
 
 _SEED = 8_000_000  # of scenes; evaluation uses others

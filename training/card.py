@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _FILES = ("model.safetensors", "config.json", "tokenizer.json")
 def write_card(folder: Path) -> Path:
     """Write demo.yaml beside the checkpoint, and return its path: a value for `model.name`."""
     card = load_card("demo").model_dump(mode="json", exclude={"folder"}, exclude_defaults=True)
-    card |= {"source": "local", "files": _entries(folder), "image_size": IMAGE_SIZE}
+    card |= {"source": "local", "files": file_entries(folder, _FILES), "image_size": IMAGE_SIZE}
     path = folder / "demo.yaml"
     path.write_text(yaml.safe_dump(card, sort_keys=False))
     return path
@@ -36,22 +37,30 @@ def ship(folder: Path) -> None:
     settings = json.loads(processor.read_text())
     settings["image_processor"]["size"] = IMAGE_SIZE
     processor.write_text(json.dumps(settings, indent=2) + "\n")
-    entries = "".join(
-        f"  - path: {entry['path']}\n    sha256: {entry['sha256']}\n    size: {entry['size']}\n"
-        for entry in _entries(folder)
-    )
     path = CARDS_FOLDER / "demo.yaml"
-    text = re.sub(r"(?<=^files:\n)(?:  .*\n)+", entries, path.read_text(), flags=re.MULTILINE)
+    replace_files(path, file_entries(folder, _FILES))
+    text = path.read_text()
     for edge, pixels in IMAGE_SIZE.items():
         text = re.sub(rf"(?<={edge}: )\d+", str(pixels), text)
     path.write_text(text)
 
 
-def _entries(folder: Path) -> list[dict[str, Any]]:
+def file_entries(folder: Path, names: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the entries of files in a card: path, hash and size."""
     return [
         {"path": name, "sha256": sha256_of(folder / name), "size": (folder / name).stat().st_size}
-        for name in _FILES
+        for name in names
     ]
+
+
+def replace_files(card: Path, entries: Iterable[dict[str, Any]]) -> None:
+    """Write the entries of files into a card (.yaml), and leave its other lines as they are."""
+    lines = "".join(
+        f"  - path: {entry['path']}\n    sha256: {entry['sha256']}\n    size: {entry['size']}\n"
+        for entry in entries
+    )
+    text = re.sub(r"(?<=^files:\n)(?:  .*\n)+", lines, card.read_text(), flags=re.MULTILINE)
+    card.write_text(text)
 
 
 if __name__ == "__main__":

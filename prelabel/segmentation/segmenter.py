@@ -88,8 +88,8 @@ class PictureSegmenter:
         """
         views = self._tiling.views(picture.wh)
         by_view: defaultdict[Tile, list[int]] = defaultdict(list)
-        clipped = [self._clipped(prompt, picture.wh) for prompt in prompts]
-        for row, prompt in enumerate(clipped):
+        within = [clipped(prompt, picture.wh, self._box_margin) for prompt in prompts]
+        for row, prompt in enumerate(within):
             by_view[_view_of(prompt, views)].append(row)
         chunks = [
             (view, rows[start : start + _PROMPTS_AT_ONCE])
@@ -97,7 +97,7 @@ class PictureSegmenter:
             for start in range(0, len(rows), _PROMPTS_AT_ONCE)
         ]
         answers = await gather_or_cancel(
-            self._segment_in_view(picture, view, [clipped[row] for row in rows])
+            self._segment_in_view(picture, view, [within[row] for row in rows])
             for view, rows in chunks
         )
         masks: dict[int, MaskLogits] = {}
@@ -146,14 +146,21 @@ class PictureSegmenter:
             return await encode()
         return await self.encodings.get((picture.digest, view), encode)
 
-    def _clipped(self, prompt: MaskPrompt, image_wh: tuple[int, int]) -> MaskPrompt:
-        """Return a prompt inside the picture, whose mask ends a margin around its box."""
-        if prompt.box_xyxy is None:
-            return prompt
-        box = clip_xyxy(np.array([prompt.box_xyxy], np.float64), image_wh)[0]
-        margin = self._box_margin * np.tile(box[2:] - box[:2], 2) * (-1, -1, 1, 1)
-        clip = clip_xyxy((box + margin)[None], image_wh)[0]
-        return replace(prompt, box_xyxy=tuple(box.tolist()), clip_xyxy=tuple(clip.tolist()))
+
+def clipped(prompt: MaskPrompt, image_wh: tuple[int, int], box_margin: float) -> MaskPrompt:
+    """Return a prompt inside the picture, whose mask ends a margin around its box.
+
+    Args:
+        prompt: The prompt, in pixels of the picture.
+        image_wh: Width and height of the picture.
+        box_margin: The margin as a share of the box's width and height.
+    """
+    if prompt.box_xyxy is None:
+        return prompt
+    box = clip_xyxy(np.array([prompt.box_xyxy], np.float64), image_wh)[0]
+    margin = box_margin * np.tile(box[2:] - box[:2], 2) * (-1, -1, 1, 1)
+    clip = clip_xyxy((box + margin)[None], image_wh)[0]
+    return replace(prompt, box_xyxy=tuple(box.tolist()), clip_xyxy=tuple(clip.tolist()))
 
 
 def _view_of(prompt: MaskPrompt, views: Sequence[Tile]) -> Tile:

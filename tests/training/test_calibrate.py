@@ -11,7 +11,8 @@ from prelabel.checkpoints.cards import CARDS_FOLDER, load_card
 from prelabel.types import Floats
 from training.calibrate import constant_direction, save, shift_logits
 from training.card import write_card
-from training.evaluate import Scenes, detect, load, measured_sets
+from training.evaluate import detect, load
+from training.held_out import Scenes, measured_sets
 from training.icons import Sprites
 from training.world import World
 

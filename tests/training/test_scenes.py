@@ -144,3 +144,58 @@ def test_backgrounds_fill_the_picture(background: Any, hw: tuple[int, int]) -> N
     assert np.isfinite(pictures[0]).all()
     assert np.array_equal(pictures[0], pictures[1])
     assert not np.array_equal(pictures[0], pictures[2])
+
+
+def scenes_with_masks(world: World, sprites: Sprites, kind: SceneKind, count: int) -> list[Scene]:
+    make = SceneMaker(world, sprites, kind, masks=True)
+    return [make((4, number), HW) for number in range(count)]
+
+
+def test_masks_lie_in_their_boxes_and_have_no_pixel_in_common(world: World, blots: Sprites) -> None:
+    plain_scenes = scenes(world, blots, SceneKind(), 3)
+    assert all(scene.masks.shape == (0, *HW) for scene in plain_scenes)
+    for scene in scenes_with_masks(world, blots, SceneKind(distorted=True, named=0.8), 30):
+        assert scene.masks.shape == (len(scene.boxes), *HW)
+        assert (scene.masks.sum(axis=0) <= 1).all()
+        for mask, (x0, y0, x1, y1) in zip(scene.masks, scene.boxes.astype(int), strict=True):
+            assert mask.any()
+            mask[y0:y1, x0:x1] = False
+            assert not mask.any()
+
+
+def test_masks_do_not_change_the_scene(world: World, blots: Sprites) -> None:
+    without, within = (
+        SceneMaker(world, blots, SceneKind(), masks=masks)((8,), HW) for masks in (False, True)
+    )
+    assert np.array_equal(without.image, within.image)
+    assert np.array_equal(without.boxes, within.boxes)
+
+
+def test_the_mask_of_a_shape_is_what_covers_half_of_a_pixel(world: World, blots: Sprites) -> None:
+    kind = SceneKind(things=0.0, objects=(1, 1), backgrounds=(plain,))
+    checked = 0
+    for scene in scenes_with_masks(world, blots, kind, 20):
+        if not len(scene.masks):
+            continue  # no contrast with the background
+        [mask] = scene.masks
+        pixels = scene.image.astype(float)
+        background = pixels[~mask][np.abs(pixels[~mask] - pixels[mask][0]).sum(1).argmax()]
+        full = pixels[mask][np.abs(pixels[mask] - background).sum(1).argmax()]
+        alpha = (pixels - background) @ (full - background) / ((full - background) ** 2).sum()
+        certain = np.abs(alpha - 0.5) > 0.03  # channels are rounded to integers
+        assert np.array_equal(mask[certain], alpha[certain] > 0.5)
+        checked += 1
+    assert checked > 10
+
+
+def test_a_later_object_covers_an_earlier_one(world: World, blots: Sprites) -> None:
+    squares = tuple(pair for pair in world.seen_pairs if pair.shape == "square")  # of hard edges
+    kind = SceneKind(things=0.0, objects=(6, 8), pairs=squares, backgrounds=(plain,))
+    covered = 0
+    for scene in scenes_with_masks(world, blots, kind, 20):
+        for number, mask in enumerate(scene.masks):
+            colours = np.unique(scene.image[mask], axis=0)
+            assert len(colours) == 1  # and none of another object's pixels
+            x0, y0, x1, y1 = scene.boxes[number].astype(int)
+            covered += int(mask.sum() < (x1 - x0) * (y1 - y0))
+    assert covered > 10

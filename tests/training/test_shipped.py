@@ -4,7 +4,8 @@ import pytest
 
 from prelabel.checkpoints.cards import load_card, model_folder
 from prelabel.engines.base import AnyEngine
-from training.evaluate import MeasuredSet, Scenes, agreement, load, measured_sets, tally
+from training.evaluate import agreement, load, tally
+from training.held_out import MeasuredSet, Scenes, measured_sets
 from training.icons import Sprites
 from training.world import World
 

@@ -16,6 +16,7 @@ import torch
 from prelabel.checkpoints.cards import load_card
 from prelabel.engines import load_engine
 from tests.support.paths import ROOT
+from tests.training.processor import wants_bfloat16
 from training.batches import Batches
 from training.icons import Sprites
 from training.recipe import Recipe
@@ -23,12 +24,6 @@ from training.train import Trainer
 from training.world import World
 
 TINY = Recipe.read("tiny")
-
-# Training computes in bfloat16, and Muon in PyTorch knows nothing else.
-wants_bfloat16 = pytest.mark.skipif(
-    not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
-    reason="this processor has no AVX-512: a step in bfloat16 takes half a minute",
-)
 
 
 @pytest.fixture(autouse=True)

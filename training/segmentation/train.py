@@ -1,4 +1,4 @@
-"""Training of the demo segmenter: `python -m training.segmentation.train`.
+"""Training of the demo segmenter: `make train-segmenter`.
 
 Scenes are made on the fly from the seed and the step's number, so that a run that was killed
 continues with the same batches. All output is in the work folder: icons, the state to resume from,
@@ -23,6 +23,7 @@ from transformers import SamModel
 from training import WORK
 from training.icons import IconError, icon_sets, load_sprites
 from training.segmentation.batches import LOW, SegmenterBatch, SegmenterBatches
+from training.segmentation.card import NAME, write_card
 from training.segmentation.losses import mask_loss
 from training.segmentation.model import (
     build_segmenter,
@@ -223,12 +224,13 @@ def main() -> None:
     trainer = SegmenterTrainer(recipe, torch.device(arguments.device), arguments.start_from, first)
     if trainer.resume(state):
         print(f"Resuming at step {trainer.step} of {recipe.steps}.", flush=True)
-    folder = arguments.work / "demo-segmenter"
+    folder = arguments.work / NAME
     try:
         _train(trainer, recipe, arguments.work, state, folder, arguments.workers)
     except IconError as error:
         raise SystemExit(str(error)) from error
-    print(f"Done: {folder}.", flush=True)
+    card = folder / f"{NAME}.yaml"
+    print(f"Done: {folder}. Serve it with `model: {{segmenter: {card}}}`.", flush=True)
 
 
 def _train(
@@ -258,6 +260,7 @@ def _train(
         if trainer.step % recipe.save_every == 0 or trainer.step == recipe.steps:
             trainer.save(state)
             trainer.export(folder)
+            write_card(folder)
         if trainer.step % _LOG_EVERY == 0 or trainer.step == recipe.steps:
             mean = {
                 name: sum(terms[name] for terms in collected) / len(collected)

@@ -144,13 +144,13 @@ class PhraseTargets:
         """
         if label is None:
             labelled = [] if control.draws_boxes else [(control, label)]
-            return mask_targets(labelled, self._min_score)
+            return mask_targets(labelled, self._mask_score)
         own_labels = (
             (own, own_label)
             for own in self._config.by_image[control.to_name]
             if (own_label := self._label_of(own, label))
         )
-        return mask_targets(own_labels, self._min_score)
+        return mask_targets(own_labels, self._mask_score)
 
     def _label_of(self, control: RegionControl, label: Label) -> Label | None:
         """Return a control tag's own label for the same thing as another tag's label."""
@@ -162,10 +162,20 @@ class PhraseTargets:
 
     def _min_score(self, control: RegionControl, label: Label | None) -> float:
         """Return the box threshold of a label: its own, its control tag's, or the request's."""
-        score_threshold = label.score_threshold if label else None
-        if score_threshold is None:
-            score_threshold = control.score_threshold
-        return self._sources.thresholds(self._settings, score_threshold).box
+        return self._sources.thresholds(self._settings, _own_threshold(control, label)).box
+
+    def _mask_score(self, control: RegionControl, label: Label | None) -> float:
+        """Return the lowest score of a box whose mask a control tag draws.
+
+        Without a threshold of its own, the tag draws the mask of every box.
+        """
+        own = _own_threshold(control, label)
+        return 0.0 if own is None else self._sources.thresholds(self._settings, own).box
+
+
+def _own_threshold(control: RegionControl, label: Label | None) -> float | None:
+    own = label.score_threshold if label else None
+    return control.score_threshold if own is None else own
 
 
 def _has_precedence(target: Target, present: PhraseTarget | None) -> bool:

@@ -68,6 +68,9 @@ def test_what_is_looked_for(case: dict[str, Any]) -> None:
         if "masks" in expected:
             masks = [{m.shape: m.from_name for m in target.masks} for target in targets]
             assert masks == expected["masks"]
+        if "mask_scores" in expected:
+            scores = [[m.min_score for m in target.masks] for target in targets]
+            assert scores == expected["mask_scores"]
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if "looks" in c], ids=lambda case: case["name"])

@@ -8,6 +8,7 @@ import base64
 import io
 import itertools
 import json
+from typing import Any
 
 from PIL import Image
 
@@ -19,6 +20,9 @@ _LABELS = "".join(f'<Label value="{phrase}"/>' for phrase in PHRASES)
 CONFIG = (
     '<View><Number name="box_threshold" toName="image"/><Image name="image" value="$image"/>'
     f'<RectangleLabels name="label" toName="image">{_LABELS}</RectangleLabels></View>'
+)
+MASKS_CONFIG = CONFIG.replace(
+    "</View>", f'<BrushLabels name="mask" toName="image">{_LABELS}</BrushLabels></View>'
 )
 
 
@@ -38,7 +42,7 @@ def unique_copy(encoded: bytes) -> bytes:
     return encoded + b"%d" % next(_SERIAL_NUMBERS)
 
 
-def predict_body(*pictures: bytes, threshold: float | None = None) -> bytes:
+def predict_body(*pictures: bytes, threshold: float | None = None, config: str = CONFIG) -> bytes:
     """Return the body of a predict request with one task per picture."""
     tasks = [
         {"id": i, "data": {"image": f"data:image/jpeg;base64,{base64.b64encode(each).decode()}"}}
@@ -50,12 +54,28 @@ def predict_body(*pictures: bytes, threshold: float | None = None) -> bytes:
         "to_name": "image",
         "value": {"number": threshold},
     }
-    context = None if threshold is None else {"result": [number]}
+    return _body(tasks, config, None if threshold is None else [number])
+
+
+def click_body(encoded: bytes, at_pct: tuple[float, float]) -> bytes:
+    """Return the body of a click on a picture, which asks for a mask and its box."""
+    click = {
+        "type": "keypointlabels",
+        "from_name": "click",
+        "to_name": "image",
+        "is_positive": True,
+        "value": {"x": at_pct[0], "y": at_pct[1], "width": 0.2, "keypointlabels": [PHRASES[0]]},
+    }
+    address = f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}"
+    return _body([{"id": 1, "data": {"image": address}}], MASKS_CONFIG, [click])
+
+
+def _body(tasks: list[dict[str, Any]], config: str, context: list[Any] | None) -> bytes:
     body = {
         "tasks": tasks,
-        "label_config": CONFIG,
+        "label_config": config,
         "project": "1.1",
-        "params": {"context": context},
+        "params": {"context": None if context is None else {"result": context}},
     }
     return json.dumps(body).encode()
 

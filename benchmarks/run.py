@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.engine_figures import engine_figures
+from benchmarks.mask_figures import mask_figures
 from benchmarks.service_figures import (
     Figures,
     demo_figures,
@@ -36,6 +37,7 @@ _PARTS: dict[str, Callable[[], Figures]] = {
     "hops": hop_figures,
     "scaling": scaling_figures,
     "memory": memory_figures,
+    "masks": mask_figures,
 }
 # Targets on a machine with two cores.
 _TARGETS = {
@@ -53,6 +55,9 @@ _TARGETS = {
     "open_loop_p95_ratio": ("<=", 2.5),
     "interactive_p95_excess_batches": ("<=", 1.5),
     "rss_growth": ("<=", 0.03),
+    "masks_click_over_overhead_p50_ms": ("<=", 60),
+    "masks_bulk_share": (">=", 0.5),
+    "masks_rle_20_ms": ("<=", 40),
 }
 
 

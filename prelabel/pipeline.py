@@ -33,7 +33,7 @@ from prelabel.labelstudio.protocol import (
     Task,
     project_key,
 )
-from prelabel.labelstudio.responses import Prediction, TaskError
+from prelabel.labelstudio.responses import Prediction, TaskError, mask_bytes
 from prelabel.labelstudio.result_entries import prompt_request_of
 from prelabel.observability.journal import Fault, Report
 from prelabel.observability.request_context import current_request_id
@@ -107,6 +107,7 @@ class _Run:
             other requests run between two plans.
         pictures: Number of pictures of all tasks planned so far.
         unreadable: Names that the model cannot read and that were reported.
+        mask_bytes: Bytes of the masks of all tasks answered so far.
         noted: Sentences about what was left out that were reported.
     """
 
@@ -118,6 +119,7 @@ class _Run:
     planning: asyncio.Lock = field(default_factory=asyncio.Lock)
     pictures: int = 0
     unreadable: set[str] = field(default_factory=set)
+    mask_bytes: int = 0
     noted: set[str] = field(default_factory=set)
 
 
@@ -225,6 +227,7 @@ class Predictor:
         looks = tuple(replace(look, uri="") for look in plan.looks)
         prediction = await self._ports.postprocess(replace(plan, looks=looks), detections)
         self._report_notes(prediction, task.id, run)
+        run.mask_bytes += mask_bytes(prediction)
         return prediction
 
     async def _load_shared(self, request: PredictRequest) -> _Shared:
@@ -282,6 +285,15 @@ class Predictor:
             project = project_key(run.request.project)
             self._ports.report(_fault_report(project, task_id, PromptError.__name__, sentence))
 
+    def _check_size(self, run: _Run) -> None:
+        """Raise PayloadTooLargeError if the request's answer is as large as it may be."""
+        most = self._settings.limits.max_answer_bytes
+        if run.mask_bytes > most:
+            raise PayloadTooLargeError(
+                f"The masks of this request have {most} bytes already. Retrieve predictions again "
+                "for the tasks that are left, or use PolygonLabels, whose masks are smaller."
+            )
+
     def _report_notes(self, prediction: Prediction, task_id: int | None, run: _Run) -> None:
         """Report what was left out of a prediction, each sentence once a request."""
         project = project_key(run.request.project)
@@ -295,6 +307,8 @@ class Predictor:
         if look.objects and not self._settings.segmenter_name:
             raise PromptError(NO_SEGMENTER)
         async with run.slots.turn(run):
+            # Here, because all tasks have started by the time the first one is answered.
+            self._check_size(run)
             image = await self._ports.fetch(look.uri, task_id)
             if look.objects:
                 with self._tracer.span("segment"):

@@ -14,6 +14,9 @@ import numpy as np
 
 from prelabel.labelstudio.regions import PCT_DECIMALS, RegionFrame, new_id, own_type
 from prelabel.labelstudio.responses import (
+    POINT_JSON_BYTES,
+    RLE_JSON_BYTES,
+    VERTEX_JSON_BYTES,
     Region,
     RegionMeta,
     RegionValue,
@@ -28,9 +31,6 @@ from prelabel.settings import MaskSettings
 from prelabel.types import Floats, Ints, MaskLogits, MaskTarget, Target
 
 _QUALITY_DECIMALS = 4
-_RLE_JSON_BYTES = 4  # "255," for each byte of a run-length encoding
-_POINT_JSON_BYTES = 20  # "[12.3456,12.3456],"
-_VERTEX_JSON_BYTES = 110  # a vertex also has its own id and that of the vertex before
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +143,12 @@ class MaskPen:
                     rings = self._rings(mask, runs, image_wh)
                 shapes = [_ring_region(target, ring, image_wh) for ring in rings]
                 count = sum(len(ring.points_xy) for ring in rings)
-                per_point = _POINT_JSON_BYTES if target.shape == "polygon" else _VERTEX_JSON_BYTES
+                per_point = POINT_JSON_BYTES if target.shape == "polygon" else VERTEX_JSON_BYTES
                 size = count * per_point
             elif target.shape == "brush":
                 rle = encode_rle(runs, image_wh[0] * image_wh[1])
                 shapes = [DrawnRegion(target, RegionValue(format="rle", rle=list(rle)))]
-                size = len(rle) * _RLE_JSON_BYTES
+                size = len(rle) * RLE_JSON_BYTES
             else:
                 url = bitmask_data_url(runs, image_wh)
                 shapes = [DrawnRegion(target, RegionValue(imageDataURL=url))]

@@ -181,8 +181,8 @@ class MaskSettings(SettingsGroup):
     max_answer_bytes: int = setting(
         16 * MIB,
         changes_predictions=True,
-        description="Most bytes of all masks of a task, in JSON. Masks beyond it are left out; "
-        "their boxes and polygons stay.",
+        description="Most bytes of all masks of a task, in JSON. Larger masks are left out from "
+        "there on; boxes and smaller masks, such as polygons, stay.",
         ge=0,
     )
 
@@ -280,6 +280,14 @@ class LimitSettings(SettingsGroup):
         description="Longest time for a whole request, in seconds. Tasks that are not done by "
         "then are answered with errors that can be retried. Label Studio gives up after 100 s.",
         gt=0,
+    )
+    max_answer_bytes: int = setting(
+        64 * MIB,
+        changes_predictions=False,
+        description="Most bytes of masks in the answer to one request, in JSON. Tasks that are "
+        "left by then are answered with errors that can be retried, so that the masks of a "
+        "thousand large pictures take bounded memory.",
+        ge=1,
     )
     task_concurrency: int = setting(
         32,

@@ -19,6 +19,7 @@ from prelabel.settings import AppSettings, MaskSettings
 from prelabel.types import (
     DetectionQuery,
     Detections,
+    MaskLogits,
     ProjectPrompts,
     PromptRequest,
     SegmentationQuery,
@@ -45,12 +46,18 @@ def request(
     )
 
 
+MASK = MaskLogits(
+    np.ones((2, 2), np.float16), (0, 0), (100, 2), (0, 0, 1000, 10), None, quality=0.7
+)
+
+
 class World:
     """Pictures that know how long they take; a detector that finds one box per picture."""
 
     def __init__(self) -> None:
         self.running = self.most_running = self.looked = self.recalled = 0
         self.queries: list[DetectionQuery] = []
+        self.segmented: list[SegmentationQuery] = []
         self.detected_for: list[str] = []
         self.reports: list[Report] = []
         self.store_answers = asyncio.Event()
@@ -86,10 +93,19 @@ class World:
             np.array([0.9], dtype=np.float32),
             np.array([0]),
             (1000, 10),
+            None if query.look is None else (MASK,),
         )
 
     async def segment(self, query: SegmentationQuery) -> Detections:
-        raise NotImplementedError
+        self.segmented.append(query)
+        count = len(query.prompts_pct)
+        return Detections(
+            np.zeros((count, 4), np.float32),
+            np.full(count, 0.8, np.float32),
+            np.arange(count),
+            (1000, 10),
+            tuple(MASK for _ in range(count)),
+        )
 
     async def postprocess(self, plan: TaskPlan, found: Any) -> Any:
         return PredictionBuilder(Suppression(0.5, False, 10), MaskSettings(), "v1").build(
@@ -363,3 +379,62 @@ def test_labels_that_the_model_cannot_read_are_an_error_where_there_is_nothing_e
     entries, _ = predict(request(["0.001"], config=config))
     assert entries[0]["error_type"] == "PromptError"
     assert 'predicted_values="cat"' in entries[0]["error"]
+
+
+WITH_MASKS = CONFIG.replace(
+    "</View>",
+    '<BrushLabels name="mask" toName="image"><Label value="cat"/></BrushLabels>'
+    '<KeyPointLabels name="kp" toName="image" smart="true"><Label value="cat"/></KeyPointLabels>'
+    "</View>",
+)
+CLICK = {
+    "type": "keypointlabels",
+    "to_name": "image",
+    "value": {"x": 1, "y": 50, "keypointlabels": ["cat"]},
+}
+
+
+def kinds(entry: dict[str, Any]) -> list[str]:
+    return [region["type"] for region in entry["result"]]
+
+
+def test_a_config_with_masks_gets_them_and_the_detector_the_plan_without_the_address() -> None:
+    [entry], world = predict(request(["0.01"], config=WITH_MASKS))
+    assert kinds(entry) == ["rectanglelabels", "brushlabels"]
+    [query] = world.queries
+    assert query.look is not None
+    assert query.look.uri == ""
+    [without], world = predict(request(["0.01"]))
+    assert kinds(without) == ["rectanglelabels"]
+    assert world.queries[0].look is None
+
+
+def test_a_click_is_segmented_and_nothing_is_searched_for() -> None:
+    [entry], world = predict(request(["0.01"], {"result": [CLICK]}, config=WITH_MASKS))
+    assert kinds(entry) == ["rectanglelabels", "brushlabels"]
+    assert world.queries == []
+    [query] = world.segmented
+    assert query.urgent
+    assert query.prompts_pct[0].points_xy == ((1.0, 50.0),)
+
+
+def test_without_a_segmenter_boxes_are_answered_and_the_missing_masks_are_said_once() -> None:
+    entries, world = predict(request(["0.01"] * 3, config=WITH_MASKS), model={"segmenter": ""})
+    assert [kinds(entry) for entry in entries] == [["rectanglelabels"]] * 3
+    assert all("no segmenter" in entry["notes"][0] for entry in entries)
+    said = [fault.error for report in world.reports for fault in report.faults]
+    assert len([sentence for sentence in said if "no segmenter" in sentence]) == 1
+    click = request(["0.01"], {"result": [CLICK]}, config=WITH_MASKS)
+    [refused], _ = predict(click, model={"segmenter": ""})
+    assert refused["error"].startswith("The service draws no masks, because it has no segmenter.")
+
+
+def test_an_answer_that_is_large_enough_leaves_the_other_tasks_for_the_next_request() -> None:
+    limits = {"max_answer_bytes": 100, "task_concurrency": 1}
+    entries, world = predict(request(["0.01"] * 20, config=WITH_MASKS), limits=limits)
+    done = [entry for entry in entries if "result" in entry]
+    assert 1 <= len(done) < 20
+    assert world.looked == len(done)
+    left = [entry for entry in entries if "error" in entry]
+    assert {entry["error_type"] for entry in left} == {"PayloadTooLargeError"}
+    assert "Retrieve predictions again for the tasks that are left" in left[0]["error"]

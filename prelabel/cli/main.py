@@ -154,8 +154,8 @@ def download(
 
     card = load_any_card(name)
     folder = fetch(card, models_dir)
-    group = "segmenter" if isinstance(card, SegmenterCard) else "model"
-    setting = f"{group}: {{name: {name}}}"
+    key = "segmenter" if isinstance(card, SegmenterCard) else "name"
+    setting = f"model: {{{key}: {name}}}"
     _console.print(
         f"{name} is in {folder}. In serve_config.yaml, under args, set `{setting}`.",
         highlight=False,

@@ -66,7 +66,7 @@ def check_segmenter(engine: SegmenterEngine, model: str) -> SegmenterTestResult:
     except Exception as error:  # the edge: any error of an engine keeps the replica from starting
         raise ModelError(
             f"The segmenter {model} fails on {runs_on} with a {type(error).__name__}; the "
-            "service's log has the cause. Set its precision to float32, or its device to cpu."
+            "service's log has the cause. Set model.precision to float32, or model.device to cpu."
         ) from error
     seconds = time.monotonic() - started
     fault = _fault(results)
@@ -92,7 +92,7 @@ def _fault(results: list[tuple[MaskLogits, ...]]) -> str:
     if mask.logits.ndim != 2 or not mask.logits.size:
         return f"its mask has the shape {mask.logits.shape}. {_DOWNLOAD_AGAIN}"
     if not (np.isfinite(mask.logits).all() and np.isfinite(mask.quality)):
-        return "it computed NaN or infinite numbers. Set its precision to float32."
+        return "it computed NaN or infinite numbers. Set model.precision to float32."
     if not 0 <= mask.quality <= 1:
         return f"its quality {mask.quality} is not between 0 and 1. {_DOWNLOAD_AGAIN}"
     return ""

@@ -179,7 +179,7 @@ def test_a_segmenter_is_downloaded_like_a_detector(hub: Hub, tmp_path: Path) -> 
     card, models = write_segmenter_card(tmp_path), tmp_path / "models"
     status, said, stderr = run(hub, card, models)
     assert status == 0, stderr
-    assert f"set `segmenter: {{name: {card}}}`" in said
+    assert f"set `model: {{segmenter: {card}}}`" in said
     verify(load_segmenter_card(str(card)), models / "tiny")
 
 

@@ -107,7 +107,7 @@ def service(context: DoctorContext) -> CheckResult[Health]:
 
 
 def model(health: Health) -> CheckResult[Health]:
-    """Check that the service runs a real model; the demo model is a warning."""
+    """Check that the service runs a real model; the demo model is a warning. Name the segmenter."""
     title = f"{health.model.title} ({health.model_version})"
     if health.model.source == EMBEDDED:
         return CheckResult(
@@ -116,7 +116,8 @@ def model(health: Health) -> CheckResult[Health]:
             "`prelabel models`, `prelabel download` it, and set model.name in serve_config.yaml.",
             is_warning=True,
         )
-    return CheckResult(health, f"{title}.")
+    masks = f"Masks: {health.segmenter.title}" if health.segmenter else "No masks: no segmenter"
+    return CheckResult(health, f"{title}. {masks}.")
 
 
 def detection(context: DoctorContext) -> CheckResult[bool]:

@@ -73,6 +73,7 @@ class Health(_ResponsePart):
         status: UP, STARTING or DOWN.
         label_studio: None if the service is of an older version that does not report it.
         network: None if the service is of an older version.
+        segmenter: None if the service draws no masks.
     """
 
     service_version: str
@@ -81,6 +82,7 @@ class Health(_ResponsePart):
     status: str = "UP"
     label_studio: LabelStudioVariables | None = None
     network: ServiceNetwork | None = None
+    segmenter: ServedModel | None = None
 
 
 class _PromptsResponse(_ResponsePart):

@@ -31,9 +31,7 @@ from prelabel.types import Floats, ImageRGB, MaskLogits, MaskPrompt
 _CPU_CHUNK, _GPU_CHUNK = 2, 32
 _MIN_SHARING = 3  # prompts of a picture from which shared projections cost less than they save
 _AMBIGUOUS_MASKS = 3  # masks that SAM was trained to give for one ambiguous prompt
-_NOT_FINITE = (
-    "The segmenter computed NaN or infinite numbers. Set model.precision to float32."
-)
+_NOT_FINITE = "The segmenter computed NaN or infinite numbers. Set model.precision to float32."
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -71,7 +72,7 @@ class PictureSegmenter:
         self._reader = reader
         self._observe = observe
         self._background = BackgroundTasks()
-        # One batch runs and one waits. More prepared pictures would only take memory.
+        # Of bulk pictures: one batch runs and one waits. More would only take memory.
         self._slots = asyncio.Semaphore(2 * settings.max_batch_size)
         self.encodings: SingleFlightCache[Encoding] = SingleFlightCache(
             lambda encoding: encoding.nbytes, max_bytes=cache.encoding_bytes
@@ -119,10 +120,14 @@ class PictureSegmenter:
     async def _segment_in_view(
         self, picture: Picture, view: Tile, prompts: Sequence[MaskPrompt]
     ) -> list[MaskLogits]:
-        encoding = await self._encoding(picture, view)
         local = [_moved(prompt, -view.left, -view.top) for prompt in prompts]
-        with timed(self._observe, "masks"):
-            masks = await self._decoder.submit((encoding, local), _DECODING, urgent=picture.urgent)
+        # Until the masks are there, because an encoding takes megabytes. An annotator never waits
+        # for the pictures of a bulk request.
+        async with nullcontext() if picture.urgent else self._slots:
+            encoding = await self._encoding(picture, view)
+            job = (encoding, local)
+            with timed(self._observe, "masks"):
+                masks = await self._decoder.submit(job, _DECODING, urgent=picture.urgent)
         return [
             replace(
                 mask,
@@ -134,12 +139,11 @@ class PictureSegmenter:
 
     async def _encoding(self, picture: Picture, view: Tile) -> Encoding:
         async def encode() -> Encoding:
-            async with self._slots:
-                with timed(self._observe, "encode"):
-                    item = await self._reader.run(
-                        picture.urgent, self._engine.prepare, view.of(picture.image)
-                    )
-                    return await self._encoder.submit(item, item.bucket, urgent=picture.urgent)
+            with timed(self._observe, "encode"):
+                item = await self._reader.run(
+                    picture.urgent, self._engine.prepare, view.of(picture.image)
+                )
+                return await self._encoder.submit(item, item.bucket, urgent=picture.urgent)
 
         # A bulk request segments each picture once, so that caching it would only take memory.
         if not picture.urgent:

@@ -313,8 +313,8 @@ class CacheSettings(SettingsGroup):
         512 * MIB,
         changes_predictions=False,
         description="Size of the cache of encoded pictures for masks, in bytes for each detector. "
-        "With it, a click costs no second pass through the image encoder. A picture takes 1 MB "
-        "with the embedded segmenter, and 4 to 16 MB with the others.",
+        "With it, a click costs no second pass through the image encoder. A picture takes 0.4 MB "
+        "with the embedded segmenter, and 2 to 8 MB with the others.",
         ge=0,
     )
     picture_bytes: int = setting(

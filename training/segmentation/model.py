@@ -1,4 +1,4 @@
-"""The small segmenter: a SAM of 1.7 million parameters, and its initial weights."""
+"""The small segmenter: a SAM of 1.8 million parameters, and its initial weights."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from prelabel.segmentation.smoke_test import check_segmenter
 from ray import serve
 
 from deployments.logs import use_serve_log
@@ -27,6 +26,7 @@ from prelabel.observability.spans import TraceSettings
 from prelabel.observability.tracing import open_tracer
 from prelabel.segmentation.grounded import DetectionOutcome, GroundedSegmenter
 from prelabel.segmentation.segmenter import DecodeGate, EncodeGate, PictureSegmenter
+from prelabel.segmentation.smoke_test import check_segmenter
 from prelabel.settings import AppSettings
 from prelabel.types import DetectionQuery, RawDetections, SegmentationQuery
 

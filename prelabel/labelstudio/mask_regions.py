@@ -72,7 +72,7 @@ class MaskPen:
 
     def __init__(self, settings: MaskSettings) -> None:
         self._settings = settings
-        self._bytes_left = settings.max_answer_bytes
+        self._bytes_left = settings.max_bytes
         self._left_out = 0  # masks, for lack of bytes
         self._beyond_limit = 0  # boxes without a mask, for lack of masks
 
@@ -124,8 +124,8 @@ class MaskPen:
         if self._left_out:
             notes.append(
                 f"Masks left out: {self._left_out}. Those of a task may have "
-                f"{self._settings.max_answer_bytes} bytes. Use PolygonLabels, whose masks are "
-                "smaller, or raise masks.max_answer_bytes."
+                f"{self._settings.max_bytes} bytes. Use PolygonLabels, whose masks are "
+                "smaller, or raise masks.max_bytes."
             )
         return notes
 

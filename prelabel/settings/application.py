@@ -178,7 +178,7 @@ class MaskSettings(SettingsGroup):
         ge=1,
         le=10_000,
     )
-    max_answer_bytes: int = setting(
+    max_bytes: int = setting(
         16 * MIB,
         changes_predictions=True,
         description="Most bytes of all masks of a task, in JSON. Larger masks are left out from "

@@ -187,7 +187,7 @@ def test_overlaps_belong_to_the_best_score_if_the_setting_says_so(shape: MaskSha
 
 def test_beyond_the_bytes_polygons_and_boxes_stay_and_the_rest_is_said() -> None:
     inside = rectangle(10, 10, 40, 35)
-    settings = MaskSettings(max_answer_bytes=300)
+    settings = MaskSettings(max_bytes=300)
     noisy = inside & (np.random.default_rng(0).random(inside.shape) < 0.5)
     found, notes = regions(
         [noisy | inside, noisy], target("polygon"), target("brush"), settings=settings
@@ -195,7 +195,7 @@ def test_beyond_the_bytes_polygons_and_boxes_stay_and_the_rest_is_said() -> None
     assert [r["type"] for r in found] == ["rectanglelabels", "polygonlabels", "rectanglelabels"]
     [note] = notes
     assert note.startswith("Masks left out: 1. Those of a task may have 300 bytes.")
-    assert note.endswith("raise masks.max_answer_bytes.")
+    assert note.endswith("raise masks.max_bytes.")
 
 
 def test_boxes_beyond_the_limit_of_masks_are_said() -> None:
@@ -240,7 +240,7 @@ def test_pictures_of_a_task_share_the_bytes_and_their_notes_are_in_the_predictio
         WH,
         (logits_of(rectangle(10, 10, 40, 35)),),
     )
-    builder = PredictionBuilder(ALL, MaskSettings(max_answer_bytes=250), "v1")
+    builder = PredictionBuilder(ALL, MaskSettings(max_bytes=250), "v1")
     prediction = builder.build(TaskPlan((look, look)), [found, found])
     assert [r["type"] for r in prediction["result"]] == [
         "rectanglelabels",

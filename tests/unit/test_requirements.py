@@ -22,7 +22,6 @@ OWN = {"prelabel", "deployments"}
 # Declared, but not imported by the product itself.
 NOT_IMPORTED = {
     "torchvision": "groundingdino-py imports it, and requires no version that fits torch's",
-    "opencv-python-headless": "groundingdino-py imports cv2; its own choice needs a display",
     "label-studio-sdk": "stands in for label-studio-ml, see docs/adr/0003 and 0008",
     "setuptools": "torch compiles with it, and a source distribution among the locked is built",
 }

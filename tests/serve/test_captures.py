@@ -156,4 +156,4 @@ def test_credentials_decide(guarded: Service, web: Web, name: str, status: int) 
 
 
 def _labels(region: dict[str, Any]) -> list[str]:
-    return list(region["value"]["rectanglelabels"])
+    return list(region["value"][region["type"]])

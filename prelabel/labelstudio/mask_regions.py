@@ -12,15 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from prelabel.labelstudio.regions import PCT_DECIMALS, RegionFrame, new_id, own_type
+from prelabel.labelstudio.regions import PCT_DECIMALS, RegionFrame, new_id
 from prelabel.labelstudio.responses import (
-    POINT_JSON_BYTES,
-    RLE_JSON_BYTES,
-    VERTEX_JSON_BYTES,
     Region,
     RegionMeta,
     RegionValue,
     Vertex,
+    value_bytes,
 )
 from prelabel.masks.bitmask import bitmask_data_url
 from prelabel.masks.logits import mask_runs
@@ -142,17 +140,13 @@ class MaskPen:
                 if rings is None:
                     rings = self._rings(mask, runs, image_wh)
                 shapes = [_ring_region(target, ring, image_wh) for ring in rings]
-                count = sum(len(ring.points_xy) for ring in rings)
-                per_point = POINT_JSON_BYTES if target.shape == "polygon" else VERTEX_JSON_BYTES
-                size = count * per_point
             elif target.shape == "brush":
                 rle = encode_rle(runs, image_wh[0] * image_wh[1])
                 shapes = [DrawnRegion(target, RegionValue(format="rle", rle=list(rle)))]
-                size = len(rle) * RLE_JSON_BYTES
             else:
                 url = bitmask_data_url(runs, image_wh)
                 shapes = [DrawnRegion(target, RegionValue(imageDataURL=url))]
-                size = len(url)
+            size = sum(value_bytes(shape.value) for shape in shapes)
             if size > self._bytes_left:
                 self._left_out += 1
                 continue
@@ -185,19 +179,12 @@ def mask_entries(mask: DrawnMask, frame: RegionFrame, parent: str | None) -> Ite
     quality = round(mask.quality, _QUALITY_DECIMALS)
     for drawn in mask.regions:
         target = drawn.target
-        if target.label is None:
-            kind = target.shape if target.shape_name else own_type(target.shape)
-            entries = [frame.region(target.shape_name or target.from_name, kind, drawn.value)]
-        else:
-            entries = list(
-                frame.labelled(
-                    target.shape, target.from_name, target.shape_name, target.label, drawn.value
-                )
-            )
         meta = RegionMeta(mask_quality=quality)
         if drawn.note:
             meta["text"] = [drawn.note]
-        for entry in entries:
+        for entry in frame.entries(
+            target.shape, target.from_name, target.shape_name, target.label, drawn.value
+        ):
             entry["meta"] = meta
             if parent is not None:
                 entry["parentID"] = parent
@@ -205,14 +192,13 @@ def mask_entries(mask: DrawnMask, frame: RegionFrame, parent: str | None) -> Ite
 
 
 def _logits_of(runs: Ints, mask: MaskLogits, image_wh: tuple[int, int]) -> MaskLogits:
-    """Return logits whose cells are the picture's pixels, for a mask that has been cut."""
+    """Return the runs of a mask as logits of 1 and -1, one cell for each pixel of the picture."""
     extent = bounds(runs, image_wh[0])
     assert extent is not None  # empty masks are not drawn
-    left, top, right, bottom = extent
-    inside = mask_of_runs(runs, image_wh)[top:bottom, left:right]
+    inside = mask_of_runs(runs, image_wh, extent)
     return MaskLogits(
         logits=np.where(np.pad(inside, 1), 1, -1).astype(np.float16),
-        origin_xy=(left - 1, top - 1),
+        origin_xy=(extent[0] - 1, extent[1] - 1),
         cells_wh=image_wh,
         view_xyxy=(0, 0, *image_wh),
         clip_xyxy=None,

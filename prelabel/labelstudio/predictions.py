@@ -18,7 +18,6 @@ from prelabel.labelstudio.responses import (
     Match,
     Prediction,
     Region,
-    RegionType,
     RegionValue,
     TaskError,
     TextRegion,
@@ -127,7 +126,7 @@ def _entries(
     """Yield the entries of a box, if its target draws boxes, and of its masks."""
     parent: str | None = None
     if target.draws_box:
-        box = list(_box_entries(box_pct, target, phrase, frame))
+        box = _box_entries(box_pct, target, phrase, frame)
         parent = box[0]["id"]
         yield from box
     if mask is not None:
@@ -136,8 +135,8 @@ def _entries(
 
 def _box_entries(
     box_pct: list[float], target: Target, phrase: str, frame: RegionFrame
-) -> Iterator[Region]:
-    """Yield one entry, or two if the rectangle and the label belong to different control tags."""
+) -> list[Region]:
+    """Return one entry, or two if the rectangle and the label belong to different control tags."""
     x, y, right, bottom = box_pct
     value = RegionValue(
         x=x,
@@ -146,15 +145,12 @@ def _box_entries(
         height=round(bottom - y, PCT_DECIMALS),
         rotation=0,
     )
-    if target.label is None:
-        name = target.rectangle_name or target.from_name
-        kind: RegionType = "rectangle" if target.rectangle_name else "rectanglelabels"
-        region = frame.region(name, kind, value)
-        yield {**region, "meta": {"text": [phrase]}} if phrase else region
-    else:
-        yield from frame.labelled(
-            "rectangle", target.from_name, target.rectangle_name, target.label, value
-        )
+    entries = frame.entries(
+        "rectangle", target.from_name, target.rectangle_name, target.label, value
+    )
+    if target.label is None and phrase:
+        entries[0]["meta"] = {"text": [phrase]}
+    return entries
 
 
 def _text_region(echo: PromptEcho) -> TextRegion:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -31,7 +30,31 @@ class RegionFrame:
     item_index: int | None
     score: float
 
-    def region(self, from_name: str, kind: RegionType, value: RegionValue) -> Region:
+    def entries(
+        self,
+        shape: Shape,
+        from_name: str,
+        shape_name: str | None,
+        label: str | None,
+        value: RegionValue,
+    ) -> list[Region]:
+        """Return the entries of a region, with its label if it has one.
+
+        These are two entries if one tag draws the region and another one, Labels, has the label.
+        They share an id, by which Label Studio joins them, and both have the region's value.
+        """
+        if shape_name is None:
+            kind = cast("RegionType", f"{shape}labels")
+            if label is not None:
+                value = {**value, kind: [label]}  # type: ignore[misc]
+            return [self._entry(from_name, kind, value)]
+        region = self._entry(shape_name, shape, value)
+        if label is None:
+            return [region]
+        labelled: RegionValue = {**value, "labels": [label]}
+        return [region, {**region, "from_name": from_name, "type": "labels", "value": labelled}]
+
+    def _entry(self, from_name: str, kind: RegionType, value: RegionValue) -> Region:
         """Return an entry with a new id."""
         region = Region(
             id=new_id(),
@@ -47,32 +70,6 @@ class RegionFrame:
         if self.item_index is not None:
             region["item_index"] = self.item_index
         return region
-
-    def labelled(
-        self, shape: Shape, from_name: str, shape_name: str | None, label: str, value: RegionValue
-    ) -> Iterator[Region]:
-        """Yield a region with its label.
-
-        These are two entries if one tag draws the region and another one, Labels, has the label.
-        They share an id, by which Label Studio joins them, and both have the region's value.
-        """
-        if shape_name is None:
-            kind = own_type(shape)
-            yield self.region(from_name, kind, {**value, kind: [label]})  # type: ignore[misc]
-            return
-        region = self.region(shape_name, shape, value)
-        yield region
-        yield {
-            **region,
-            "from_name": from_name,
-            "type": "labels",
-            "value": {**value, "labels": [label]},
-        }
-
-
-def own_type(shape: Shape) -> RegionType:
-    """Return the type of a region whose control tag has labels itself."""
-    return cast("RegionType", f"{shape}labels")
 
 
 def new_id() -> str:

@@ -6,9 +6,9 @@ from typing import Literal, NotRequired, cast, final
 
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
-RLE_JSON_BYTES = 4  # "255," for each byte of a run-length encoding
-POINT_JSON_BYTES = 20  # "[12.3456,12.3456],"
-VERTEX_JSON_BYTES = 110  # a vertex also has its own id and that of the vertex before
+_RLE_JSON_BYTES = 4  # "255," for each byte of a run-length encoding
+_POINT_JSON_BYTES = 20  # "[12.3456,12.3456],"
+_VERTEX_JSON_BYTES = 110  # a vertex also has its own id and that of the vertex before
 _BOX_TYPES = ("rectanglelabels", "rectangle")  # without "labels", which repeats its rectangle's box
 
 
@@ -155,14 +155,17 @@ def count_masks(prediction: Prediction) -> int:
 
 def mask_bytes(prediction: Prediction) -> int:
     """Return about the bytes that the masks of a prediction take as JSON."""
-    size = 0
-    for region in prediction["result"]:
-        value = cast("RegionValue", region["value"])
-        size += RLE_JSON_BYTES * len(value.get("rle", ()))
-        size += POINT_JSON_BYTES * len(value.get("points", ()))
-        size += VERTEX_JSON_BYTES * len(value.get("vertices", ()))
-        size += len(value.get("imageDataURL", ""))
-    return size
+    return sum(value_bytes(cast("RegionValue", each["value"])) for each in prediction["result"])
+
+
+def value_bytes(value: RegionValue) -> int:
+    """Return about the bytes that the mask of a region takes as JSON; 0 for a box."""
+    return (
+        _RLE_JSON_BYTES * len(value.get("rle", ()))
+        + _POINT_JSON_BYTES * len(value.get("points", ()))
+        + _VERTEX_JSON_BYTES * len(value.get("vertices", ()))
+        + len(value.get("imageDataURL", ""))
+    )
 
 
 def count_boxes(prediction: Prediction) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +106,7 @@ def answered_boxes(
         _DEFAULTS.nms_iou_threshold,
         _DEFAULTS.max_boxes,
     )
-    return _subset(boxes, selected)
+    return boxes.take(selected)
 
 
 def tally(engine: AnyEngine, scenes: Iterable[Scene]) -> Tally:
@@ -203,16 +203,7 @@ def _sorted_by_place(boxes: Detections) -> Detections:
     """
     corners = boxes.boxes_xyxy.round().T
     order = np.lexsort((corners[1], corners[0], boxes.phrase_index))
-    return _subset(boxes, order)
-
-
-def _subset(boxes: Detections, indices: Ints) -> Detections:
-    return replace(
-        boxes,
-        boxes_xyxy=boxes.boxes_xyxy[indices],
-        scores=boxes.scores[indices],
-        phrase_index=boxes.phrase_index[indices],
-    )
+    return boxes.take(order)
 
 
 def load(card: ModelCard, folder: Path, engine: str) -> AnyEngine:

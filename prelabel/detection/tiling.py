@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -107,12 +107,7 @@ def merge_views(views: Sequence[tuple[Tile, Detections]], max_boxes: int) -> Det
         image_wh=whole.wh,
     )
     selected = _best_of_each_object(merged, np.concatenate(view_numbers)[order])
-    return replace(
-        merged,
-        boxes_xyxy=merged.boxes_xyxy[selected],
-        scores=merged.scores[selected],
-        phrase_index=merged.phrase_index[selected],
-    )
+    return merged.take(selected)
 
 
 def _tile_count(image_wh: tuple[int, int], size: float, overlap: float) -> int:

@@ -63,21 +63,6 @@ def load_engine(
     return engine
 
 
-class SegmenterLoader(Protocol):
-    """The signature of `load_segmenter`; tests and benchmarks pass loaders of their own."""
-
-    def __call__(
-        self,
-        card: SegmenterCard,
-        folder: Path,
-        *,
-        device: str,
-        precision: str,
-        cpu_threads: int | None = None,
-    ) -> SegmenterEngine:
-        """Load the card's checkpoint."""
-
-
 def load_segmenter(
     card: SegmenterCard,
     folder: Path,

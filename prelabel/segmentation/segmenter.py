@@ -107,7 +107,7 @@ class PictureSegmenter:
         return [masks[row] for row in range(len(prompts))]
 
     def encode_ahead(self, picture: Picture) -> None:
-        """Encode a picture in the background, for the clicks that are likely to follow."""
+        """Encode a picture in the background, so that the first click finds its encoding."""
 
         async def encode() -> None:
             try:

@@ -7,19 +7,13 @@ pass warms the model up as well.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from prelabel.engines.base import USUAL_PICTURES_HW, SegmenterEngine
-from prelabel.errors import ModelError, PrelabelError
-from prelabel.types import ImageRGB, MaskLogits, MaskPrompt
-
-_SQUARE = (200.0, 120.0, 440.0, 360.0)  # drawn in `_picture`
-_DOWNLOAD_AGAIN = (
-    "Its files do not fit this version of the service: run `prelabel download` for it again."
-)
+from prelabel.detection.smoke_test import DOWNLOAD_AGAIN, SQUARE_XYXY, attempt, square_picture
+from prelabel.engines.base import Encoding, SegmenterEngine
+from prelabel.types import MaskLogits, MaskPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,44 +49,29 @@ def check_segmenter(engine: SegmenterEngine, model: str) -> SegmenterTestResult:
     Raises:
         ModelError: The pass failed, or its mask has a wrong shape or numbers out of range.
     """
-    runs_on = str(getattr(engine, "runs_on", "an unnamed device"))
-    started = time.monotonic()
-    try:
-        encodings = engine.encode([engine.prepare(_picture())])
-        prompt = MaskPrompt(box_xyxy=_SQUARE, clip_xyxy=_SQUARE)
-        results = engine.decode([(encoding, (prompt,)) for encoding in encodings])
-    except PrelabelError as error:
-        raise ModelError(f"The segmenter {model} does not work on {runs_on}. {error}") from error
-    except Exception as error:  # the edge: any error of an engine keeps the replica from starting
-        raise ModelError(
-            f"The segmenter {model} fails on {runs_on} with a {type(error).__name__}; the "
-            "service's log has the cause. Set model.precision to float32, or model.device to cpu."
-        ) from error
-    seconds = time.monotonic() - started
-    fault = _fault(results)
-    if fault:
-        raise ModelError(f"The segmenter {model} does not work on {runs_on}: {fault}")
+
+    def segment() -> tuple[list[Encoding], list[tuple[MaskLogits, ...]]]:
+        encodings = engine.encode([engine.prepare(square_picture())])
+        left, top, right, bottom = SQUARE_XYXY
+        box = (float(left), float(top), float(right), float(bottom))
+        prompt = MaskPrompt(box_xyxy=box, clip_xyxy=box)
+        return encodings, engine.decode([(encoding, (prompt,)) for encoding in encodings])
+
+    (encodings, results), run = attempt(engine, f"segmenter {model}", segment)
+    run.check(_fault(results))
     [[mask]] = results
-    return SegmenterTestResult(runs_on, seconds, encodings[0].nbytes, mask.quality)
-
-
-def _picture() -> ImageRGB:
-    """Return a red square on grey, of the most frequent picture size."""
-    image: ImageRGB = np.full((*USUAL_PICTURES_HW[0], 3), 150, dtype=np.uint8)
-    left, top, right, bottom = map(int, _SQUARE)
-    image[top:bottom, left:right] = (215, 30, 30)
-    return image
+    return SegmenterTestResult(run.runs_on, run.seconds, encodings[0].nbytes, mask.quality)
 
 
 def _fault(results: list[tuple[MaskLogits, ...]]) -> str:
     """Return the fault in the results for one box, and the remedy; empty if there is none."""
     if [len(masks) for masks in results] != [1]:
-        return f"it gave {[len(masks) for masks in results]} masks for one box. {_DOWNLOAD_AGAIN}"
+        return f"it gave {[len(masks) for masks in results]} masks for one box. {DOWNLOAD_AGAIN}"
     [[mask]] = results
     if mask.logits.ndim != 2 or not mask.logits.size:
-        return f"its mask has the shape {mask.logits.shape}. {_DOWNLOAD_AGAIN}"
+        return f"its mask has the shape {mask.logits.shape}. {DOWNLOAD_AGAIN}"
     if not (np.isfinite(mask.logits).all() and np.isfinite(mask.quality)):
         return "it computed NaN or infinite numbers. Set model.precision to float32."
     if not 0 <= mask.quality <= 1:
-        return f"its quality {mask.quality} is not between 0 and 1. {_DOWNLOAD_AGAIN}"
+        return f"its quality {mask.quality} is not between 0 and 1. {DOWNLOAD_AGAIN}"
     return ""

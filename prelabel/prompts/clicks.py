@@ -34,6 +34,7 @@ def prompted_objects(
             f"{len(pointed)} objects are marked, and {_MOST_OBJECTS} can be segmented at once. "
             "Accept or delete some."
         )
+    targets: dict[str | None, Target] = {}  # by label, because many objects may have the same
     for each in pointed:
         if each.to_name != image.name:
             continue
@@ -45,8 +46,9 @@ def prompted_objects(
             raise PromptError(
                 "All clicks are beside the object. Click on it first, without the Alt key."
             )
-        target = target_of_label(config.controls_of(image), each.label)
-        yield each.item_index, PromptedObject(each.prompt_pct, target)
+        if each.label not in targets:
+            targets[each.label] = target_of_label(config.controls_of(image), each.label)
+        yield each.item_index, PromptedObject(each.prompt_pct, targets[each.label])
 
 
 def are_segmented(config: LabelingConfig, pointed: Sequence[PointedObject]) -> bool:

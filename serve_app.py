@@ -15,8 +15,8 @@ from deployments.postprocessor import Postprocessor
 from deployments.prompt_store import PromptStore
 from prelabel.checkpoints.cards import (
     check_installed,
+    installed_segmenter,
     load_card,
-    load_segmenter_card,
     model_folder,
     text_encoder_folder,
 )
@@ -51,10 +51,7 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
     card = load_card(settings.model.name)
     folder = model_folder(card, settings.model.folder)
     check_installed(card, folder)
-    segmenter = None
-    if settings.segmenter_name:
-        segmenter = load_segmenter_card(settings.segmenter_name)
-        check_installed(segmenter, model_folder(segmenter, settings.model.folder))
+    segmenter = installed_segmenter(settings)
     version = model_version(card, folder, settings, segmenter)
     vocabulary = Vocabulary.from_folder(text_encoder_folder(card, folder))
     model = ServedModel(card, version, vocabulary, segmenter)

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from prelabel.checkpoints.file_faults import fault_of
 from prelabel.errors import ModelError
+from prelabel.settings import AppSettings
 from prelabel.settings.faults import first_fault
 from prelabel.settings.paths import resolve_path
 
@@ -231,6 +232,18 @@ def check_installed(card: Card, folder: Path) -> None:
             fault = f"is not complete: it has {size} of {expected} bytes"
         if fault is not None:
             raise ModelError(f"{card.name}: {file.path} {fault}. {_remedy(card)}")
+
+
+def installed_segmenter(settings: AppSettings) -> SegmenterCard | None:
+    """Return the card of the segmenter that the settings name; None if they name none.
+
+    Raises ModelError if it is unknown or not installed.
+    """
+    if not settings.segmenter_name:
+        return None
+    card = load_segmenter_card(settings.segmenter_name)
+    check_installed(card, model_folder(card, settings.model.folder))
+    return card
 
 
 def verify(card: Card, folder: Path) -> None:

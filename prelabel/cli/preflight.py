@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prelabel.checkpoints.cards import (
     check_installed,
+    installed_segmenter,
     load_card,
-    load_segmenter_card,
     model_folder,
 )
 from prelabel.errors import PrelabelError, PromptMemoryError
@@ -62,9 +62,7 @@ def preflight(config: Path) -> None:
         settings = environment.override(application.args)
         card = load_card(settings.model.name)
         check_installed(card, model_folder(card, settings.model.folder))
-        if settings.segmenter_name:
-            segmenter = load_segmenter_card(settings.segmenter_name)
-            check_installed(segmenter, model_folder(segmenter, settings.model.folder))
+        installed_segmenter(settings)
         _check_memory(settings.prompts, environment, config)
     where = f"under http_options in {config}"
     _check_port(parsed.http_options.host, parsed.http_options.port, where)

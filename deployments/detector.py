@@ -19,6 +19,7 @@ from prelabel.detection.detector import PictureDetector
 from prelabel.detection.pictures import PictureReader
 from prelabel.detection.smoke_test import check_engine
 from prelabel.detection.suppression import Suppression
+from prelabel.detection.tiling import Tiling
 from prelabel.engines import EngineLoader, load_segmenter
 from prelabel.engines.base import PreparedItem
 from prelabel.observability.request_context import RequestContext
@@ -27,6 +28,7 @@ from prelabel.observability.tracing import open_tracer
 from prelabel.segmentation.grounded import DetectionOutcome, GroundedSegmenter
 from prelabel.segmentation.segmenter import DecodeGate, EncodeGate, PictureSegmenter
 from prelabel.segmentation.smoke_test import check_segmenter
+from prelabel.segmentation.views import ViewRule
 from prelabel.settings import AppSettings
 from prelabel.types import DetectionQuery, RawDetections, SegmentationQuery
 
@@ -117,8 +119,8 @@ class Detector:
         decoder: DecodeGate = BatchGate(engine.decode, max_batch_size=most, device=device)
         self._gates += [encoder, decoder]
         return PictureSegmenter(
-            settings.detection,
-            settings.masks.box_margin,
+            ViewRule(Tiling.of(settings.detection), card.square_views, settings.masks.box_margin),
+            most,
             settings.cache,
             engine,
             encoder,

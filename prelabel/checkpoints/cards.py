@@ -129,6 +129,11 @@ class SegmenterCard(Card):
     weights: str = Field(
         pattern=r"\.safetensors$", description="The file of the list that holds the weights."
     )
+    square_views: bool = Field(
+        False,
+        description="Segment small boxes of pictures wider than 3:2 or higher than 2:3 in a square "
+        "part of the picture: finer masks, at one encoding for each part that holds a box.",
+    )
 
 
 CardT = TypeVar("CardT", bound=Card)

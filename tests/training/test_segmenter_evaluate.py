@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from prelabel.checkpoints.cards import load_card, load_segmenter_card, model_folder
-from prelabel.engines import load_segmenter
-from prelabel.engines.base import SegmenterEngine
 from prelabel.types import Masks
 from training.evaluate import load
 from training.held_out import Scenes
@@ -17,6 +15,7 @@ from training.scenes import Scene
 from training.segmentation import evaluate
 from training.segmentation.card import NAME
 from training.segmentation.evaluate import (
+    MaskDrawer,
     MaskTally,
     box_prompts,
     click_prompt,
@@ -27,7 +26,6 @@ from training.segmentation.evaluate import (
     mask_sets,
     mask_tally,
     moved_boxes,
-    segment,
 )
 from training.world import World
 
@@ -47,9 +45,8 @@ def drawn(mask: Masks) -> Scene:
 
 
 @pytest.fixture(scope="module")
-def engine() -> SegmenterEngine:
-    card = load_segmenter_card(NAME)
-    return load_segmenter(card, model_folder(card, "models"), device="cpu", precision="float32")
+def draw() -> MaskDrawer:
+    return MaskDrawer(load_segmenter_card(NAME))
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +86,25 @@ def test_grabcut_finds_a_disc() -> None:
     assert iou(grabcut(drawn(DISC).image, BOX), DISC) > 0.95
 
 
-def test_masks_end_a_margin_around_their_boxes(engine: SegmenterEngine) -> None:
+def test_masks_end_a_margin_around_their_boxes(draw: MaskDrawer) -> None:
     half = np.array([40, 30, 70, 90], np.float32)  # the left half of the disc
-    [mask] = segment(engine, drawn(DISC).image, box_prompts(half[None]))
+    [mask] = draw(drawn(DISC).image, box_prompts(half[None]))
     assert mask.shape == HW
     assert mask.any()
     assert not mask[:, 72:].any()
-    assert len(segment(engine, drawn(DISC).image, [])) == 0
+    assert len(draw(drawn(DISC).image, [])) == 0
+
+
+def test_a_small_object_of_a_wide_picture_is_as_fine_as_in_a_square_one(draw: MaskDrawer) -> None:
+    rows, columns = np.mgrid[:240, :720] + 0.5
+    disc: Masks = np.hypot(rows - 120, columns - 500) < 25
+    image = np.full((240, 720, 3), 128, np.uint8)
+    image[disc] = (220, 30, 30)
+    box = np.array([[475, 95, 525, 145]], np.float32)
+    [mask] = draw(image, box_prompts(box))
+    [square] = draw(image[:, 380:620], box_prompts(box - (380, 0, 380, 0)))
+    assert iou(mask, disc) > 0.93
+    assert iou(mask, disc) == pytest.approx(iou(square, disc[:, 380:620]), abs=0.02)
 
 
 def test_figures_of_a_tally() -> None:
@@ -112,10 +121,8 @@ def test_figures_of_a_tally() -> None:
     assert all(math.isnan(figure) for figure in MaskTally().figures())
 
 
-def test_the_segmenter_that_ships_finds_shapes(
-    engine: SegmenterEngine, shapes: list[Scene]
-) -> None:
-    tally = mask_tally(engine, [*shapes, drawn(DISC)], grabcut_scenes=1)
+def test_the_segmenter_that_ships_finds_shapes(draw: MaskDrawer, shapes: list[Scene]) -> None:
+    tally = mask_tally(draw, [*shapes, drawn(DISC)], grabcut_scenes=1)
     objects = sum(len(scene.boxes) for scene in shapes) + 1
     assert len(tally.box) == len(tally.click) == len(tally.sizes) == objects > 10
     assert len(tally.grabcut) == len(shapes[0].boxes)
@@ -128,9 +135,9 @@ def test_the_segmenter_that_ships_finds_shapes(
     assert click > 0.6
 
 
-def test_phrases_become_masks(engine: SegmenterEngine, shapes: list[Scene]) -> None:
+def test_phrases_become_masks(draw: MaskDrawer, shapes: list[Scene]) -> None:
     card = load_card("demo")
-    tally = end_to_end_tally(load(card, model_folder(card, "models"), card.engine), engine, shapes)
+    tally = end_to_end_tally(load(card, model_folder(card, "models"), card.engine), draw, shapes)
     assert tally.objects > 10
     assert 0.4 * tally.objects < tally.masks <= tally.objects
     assert abs(tally.masks - tally.boxes) <= 2

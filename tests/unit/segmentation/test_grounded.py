@@ -15,6 +15,7 @@ from prelabel.detection.batching import BatchGate
 from prelabel.detection.detector import PictureDetector
 from prelabel.detection.pictures import PictureReader
 from prelabel.detection.suppression import Suppression
+from prelabel.detection.tiling import Tiling
 from prelabel.engines import load_segmenter
 from prelabel.engines.base import Encoding, PreparedItem, SegmenterEngine
 from prelabel.errors import ImageDecodeError, ModelError
@@ -22,6 +23,7 @@ from prelabel.masks.logits import mask_runs
 from prelabel.masks.runs import mask_of_runs
 from prelabel.segmentation.grounded import GroundedSegmenter
 from prelabel.segmentation.segmenter import PictureSegmenter
+from prelabel.segmentation.views import ViewRule
 from prelabel.settings import AppSettings
 from prelabel.types import (
     DetectionQuery,
@@ -99,8 +101,8 @@ def run(
         boxes = CountingEngine()
         gate: Any = BatchGate(boxes.detect, max_batch_size=4)
         segmenter = PictureSegmenter(
-            values.detection,
-            values.masks.box_margin,
+            ViewRule(Tiling.of(values.detection), True, values.masks.box_margin),
+            4,
             values.cache,
             engine,
             BatchGate(engine.encode, max_batch_size=4),
@@ -221,6 +223,26 @@ def test_a_small_object_is_segmented_in_its_tile(engine: CountedSegmenter) -> No
         detection={"tile_size": 1_100},
     )
     assert clicks.masks[0].view_xyxy == (0, 0, W * scale, H * scale)
+
+
+def test_the_click_after_a_box_of_a_wide_picture_finds_the_whole_picture_encoded(
+    engine: CountedSegmenter,
+) -> None:
+    wide = picture((2 * W, H))
+
+    async def ask(pictures: GroundedSegmenter) -> list[Detections]:
+        boxed = await pictures.segment(segment(wide, MaskPrompt(pct(DISC, (2 * W, H)))))
+        await asyncio.sleep(0.2)
+        assert engine.encoded == 2
+        at = (SQUARE[0] + 40) * 100 / (2 * W), (SQUARE[1] + 40) * 100 / H
+        click = MaskPrompt(points_xy=(at,), points_inside=(True,))
+        return [boxed, await pictures.segment(segment(wide, click))]  # type: ignore[list-item]
+
+    boxed, clicked_on = run(engine, ask)
+    assert engine.encoded == 2
+    assert boxed.masks[0].view_xyxy == (0, 0, H, H)
+    assert clicked_on.masks[0].view_xyxy == (0, 0, 2 * W, H)
+    assert iou(pixels(boxed), np.pad(disc(), ((0, 0), (0, W)))) > 0.9
 
 
 def detect(look: LookPlan | None, urgent: bool = True) -> DetectionQuery:

@@ -100,7 +100,7 @@ class SegmenterBatches(Dataset[SegmenterBatch]):
     def _scene(self, rng: random.Random, seed: tuple[int, int, int]) -> Scene:
         """Return a scene with at least one visible object, without the hidden ones."""
         stage = self._recipe.stage(seed[1])
-        side = math.exp(rng.uniform(math.log(stage.least_side), math.log(stage.size)))
+        side = math.exp(rng.uniform(*map(math.log, stage.sides)))
         if rng.random() < stage.wide:
             turn, widest = rng.choice((-1, 1)) * rng.uniform(_LEAST_WIDE, 1), _WIDEST
         else:
@@ -126,16 +126,14 @@ def with_visible(scene: Scene) -> Scene:
 
 
 def _fitted(scene: Scene, size: int) -> tuple[ImageRGB, Floats, Floats]:
-    """Enlarge a scene until its longer side is `size`. The masks become shares of pixels."""
+    """Resize a scene until its longer side is `size`. The masks become shares of pixels."""
     height, width = scene.image.shape[:2]
     scale = size / max(height, width)
     wh = (int(width * scale + 0.5), int(height * scale + 0.5))
-    image = cv2.resize(scene.image, wh, interpolation=cv2.INTER_LINEAR)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(scene.image, wh, interpolation=how)
     masks = np.stack(
-        [
-            cv2.resize(mask.astype(np.float32), wh, interpolation=cv2.INTER_LINEAR)
-            for mask in scene.masks
-        ]
+        [cv2.resize(mask.astype(np.float32), wh, interpolation=how) for mask in scene.masks]
     )
     factors = np.array([wh[0] / width, wh[1] / height] * 2, np.float32)
     return np.asarray(image, np.uint8), scene.boxes * factors, masks

@@ -14,12 +14,18 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from prelabel.checkpoints.cards import load_card, load_segmenter_card, model_folder
+from prelabel.checkpoints.cards import (
+    SegmenterCard,
+    load_card,
+    load_segmenter_card,
+    model_folder,
+)
+from prelabel.detection.tiling import Tiling
 from prelabel.engines import load_segmenter
-from prelabel.engines.base import AnyEngine, SegmenterEngine
+from prelabel.engines.base import AnyEngine
 from prelabel.masks.logits import mask_runs
 from prelabel.masks.runs import mask_of_runs
-from prelabel.segmentation.segmenter import clipped
+from prelabel.segmentation.views import ViewRule
 from prelabel.settings import AppSettings
 from prelabel.types import Floats, ImageRGB, MaskPrompt, Masks
 from training.evaluate import (
@@ -45,7 +51,7 @@ from training.segmentation.card import NAME
 from training.world import World, load_world
 
 _SETS = ("seen", "styles", "unseen_pairs", "backgrounds", "wide")
-_DEFAULTS = AppSettings().masks
+_DEFAULTS = AppSettings()
 _SEED = 7_100_000  # of the noise on boxes
 _MOVED = 0.04  # standard deviation of a moved box's edges, as a share of its sides
 _SMALL, _LARGE = 0.15, 0.3  # an object's longer side by the picture's shorter side
@@ -70,16 +76,31 @@ def mask_sets(world: World) -> dict[str, MeasuredSet]:
     return {name: sets[name] for name in _SETS}
 
 
-def segment(engine: SegmenterEngine, image: ImageRGB, prompts: Sequence[MaskPrompt]) -> Masks:
-    """Return the masks that the service would draw with its default settings, bool [N, H, W]."""
-    wh = (image.shape[1], image.shape[0])
-    if not prompts:
-        return np.zeros((0, *image.shape[:2]), bool)
-    [encoding] = engine.encode([engine.prepare(image)])
-    within = [clipped(prompt, wh, _DEFAULTS.box_margin) for prompt in prompts]
-    [answers] = engine.decode([(encoding, within)])
-    smallest = (_DEFAULTS.min_island_px, _DEFAULTS.min_hole_px)
-    return np.stack([mask_of_runs(mask_runs(answer, wh, *smallest), wh) for answer in answers])
+class MaskDrawer:
+    """Draws the masks that the service would draw with its default settings.
+
+    Args:
+        card: Card of the segmenter.
+    """
+
+    def __init__(self, card: SegmenterCard) -> None:
+        folder = model_folder(card, "models")
+        self._engine = load_segmenter(card, folder, device="cpu", precision="float32")
+        tiling = Tiling.of(_DEFAULTS.detection)
+        self._views = ViewRule(tiling, card.square_views, _DEFAULTS.masks.box_margin)
+
+    def __call__(self, image: ImageRGB, prompts: Sequence[MaskPrompt]) -> Masks:
+        """Return the mask of each prompt, bool [N, H, W]."""
+        wh = (image.shape[1], image.shape[0])
+        masks = np.zeros((len(prompts), *image.shape[:2]), bool)
+        smallest = (_DEFAULTS.masks.min_island_px, _DEFAULTS.masks.min_hole_px)
+        for view, in_view in self._views.by_view(prompts, wh).items():
+            [encoding] = self._engine.encode([self._engine.prepare(view.of(image))])
+            [answers] = self._engine.decode([(encoding, [prompt.local for prompt in in_view])])
+            for prompt, answer in zip(in_view, answers, strict=True):
+                runs = mask_runs(prompt.in_picture(answer), wh, *smallest)
+                masks[prompt.row] = mask_of_runs(runs, wh)
+        return masks
 
 
 def box_prompts(boxes: Floats) -> list[MaskPrompt]:
@@ -173,9 +194,7 @@ class MaskTally:
         return figures
 
 
-def mask_tally(
-    engine: SegmenterEngine, scenes: Iterable[Scene], grabcut_scenes: int = 0
-) -> MaskTally:
+def mask_tally(draw: MaskDrawer, scenes: Iterable[Scene], grabcut_scenes: int = 0) -> MaskTally:
     """Segment every visible object of every scene, and compare the masks with the true ones."""
     tally = MaskTally()
     for number, scene in enumerate(map(with_visible, scenes)):
@@ -183,7 +202,7 @@ def mask_tally(
         boxes, truth = scene.boxes, scene.masks
         moved = moved_boxes(boxes, (width, height), number)
         prompts = box_prompts(boxes) + box_prompts(moved) + [click_prompt(mask) for mask in truth]
-        masks = iter(segment(engine, scene.image, prompts))
+        masks = iter(draw(scene.image, prompts))
         for ious in (tally.box, tally.moved, tally.click):
             ious += [iou(next(masks), true) for true in truth]
         for box, true in zip(boxes, truth, strict=True):
@@ -217,13 +236,13 @@ class EndToEndTally:
 
 
 def end_to_end_tally(
-    detector: AnyEngine, segmenter: SegmenterEngine, scenes: Iterable[Scene]
+    detector: AnyEngine, draw: MaskDrawer, scenes: Iterable[Scene]
 ) -> EndToEndTally:
     """Detect the phrases of every scene, and segment the boxes that the service would answer."""
     tally = EndToEndTally()
     for scene in map(with_visible, scenes):
         found = answered_boxes(detect(detector, scene), scene, DEFAULT_THRESHOLDS)
-        masks = segment(segmenter, scene.image, box_prompts(found.boxes_xyxy))
+        masks = draw(scene.image, box_prompts(found.boxes_xyxy))
         overlaps = np.array([[iou(mask, true) for true in scene.masks] for mask in masks])
         overlaps = overlaps.reshape(len(masks), len(scene.masks))
         tally.objects += len(scene.boxes)
@@ -248,8 +267,7 @@ def main() -> None:
     )
     parser.add_argument("--detector", default="demo", help="name of that detector, or its card")
     arguments = parser.parse_args()
-    card = load_segmenter_card(arguments.model)
-    engine = load_segmenter(card, model_folder(card, "models"), device="cpu", precision="float32")
+    draw = MaskDrawer(load_segmenter_card(arguments.model))
     columns: tuple[str, ...] = _END_TO_END_COLUMNS
     if arguments.end_to_end:
         detector_card = load_card(arguments.detector)
@@ -260,8 +278,8 @@ def main() -> None:
 
     def figures(scenes: Iterable[Scene]) -> list[float]:
         if arguments.end_to_end:
-            return end_to_end_tally(detector, engine, scenes).figures()
-        return mask_tally(engine, scenes, arguments.grabcut).figures()
+            return end_to_end_tally(detector, draw, scenes).figures()
+        return mask_tally(draw, scenes, arguments.grabcut).figures()
 
     def rows() -> Iterator[tuple[str, list[str]]]:
         world = load_world()

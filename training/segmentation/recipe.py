@@ -23,7 +23,7 @@ class SegmenterStage:
     batch: int
     prompts: int
     size: int
-    least_side: int
+    sides: tuple[int, int]
     things: float
     shapes_only: float
     wide: float

@@ -1,4 +1,4 @@
-"""The entries of an annotation's result, and the prompts and boxes that they contain."""
+"""The entries of an annotation's result, and the prompts that they contain."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, JsonValue
 
 from prelabel.errors import RequestError
-from prelabel.types import MaskPrompt, PresentRegion, PromptRequest
+from prelabel.types import MaskPrompt, PromptRequest
 
 _MOST_ENTRIES = 100_000
 _MOST_PIXELS = 1_000_000  # of a picture's width or height
 _POINTING_TYPES = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle")
 _MOST_PCT = 10_000  # of the picture's size; a region beyond that is outside of every picture
+
+
+BoxPct = tuple[float, float, float, float]  # left, top, right and bottom in percent of the picture
 
 
 class WireModel(BaseModel):
@@ -50,6 +53,7 @@ class ResultEntry(WireModel):
         origin: "prediction" if the entry was copied from a prediction and not changed since.
         item_index: The picture's index in a list of pictures.
         is_positive: False for a click beside the object, with which the annotator corrects a mask.
+        parent_id: Id of the region that this one belongs to, such as the box of a mask.
     """
 
     id: Annotated[str | None, BeforeValidator(_text_or_none)] = None
@@ -62,6 +66,15 @@ class ResultEntry(WireModel):
     is_positive: Annotated[bool, BeforeValidator(_true_unless_false)] = True
     original_width: Annotated[int | None, BeforeValidator(int_or_none)] = None
     original_height: Annotated[int | None, BeforeValidator(int_or_none)] = None
+    parent_id: Annotated[str | None, BeforeValidator(_text_or_none), Field(alias="parentID")] = None
+
+    @property
+    def original_wh(self) -> tuple[int, int] | None:
+        """Width and height of the picture in pixels; None if they are missing or no sizes."""
+        width, height = self.original_width or 0, self.original_height or 0
+        if 0 < width <= _MOST_PIXELS and 0 < height <= _MOST_PIXELS:
+            return width, height
+        return None
 
 
 # Without FailFast, pydantic reports one error per invalid item, each larger than the item.
@@ -100,19 +113,6 @@ def prompt_request_of(
     for entry in entries:  # later entries have precedence
         merged = _request_of_entry(entry, controls, strict).or_else(merged)
     return merged
-
-
-def present_regions(entries: Sequence[ResultEntry]) -> tuple[PresentRegion, ...]:
-    """Return the boxes in an annotation's result. Entries of other types are ignored."""
-    # A rectangle and its labels are two entries with one id; the labels' entry has the box, too.
-    labelled_ids = {entry.id for entry in entries if entry.type == "labels" and _label_of(entry)}
-    return tuple(
-        PresentRegion(entry.to_name or "", entry.item_index, _label_of(entry), box)
-        for entry in entries
-        if entry.type in ("rectanglelabels", "labels")
-        or (entry.type == "rectangle" and entry.id not in labelled_ids)
-        if (box := _box_pct(entry)) is not None
-    )
 
 
 def prompt_text(value: JsonValue) -> str | None:
@@ -160,18 +160,18 @@ def pointed_objects(entries: Sequence[ResultEntry]) -> list[PointedObject]:
     Label Studio sends all clicks that are not accepted yet: those with one label are one object.
     Of rectangles each one is an object. Key points and rectangles never come together.
     """
-    labels = {entry.id: _label_of(entry) for entry in entries if entry.type == "labels"}
+    labels = {entry.id: label_of(entry) for entry in entries if entry.type == "labels"}
     clicks: dict[tuple[str, int | None, str | None], list[tuple[tuple[float, float], bool]]] = {}
     objects: list[PointedObject] = []
     for entry in entries:
         if entry.type not in _POINTING_TYPES:
             continue
-        label = _label_of(entry) or labels.get(entry.id)
+        label = label_of(entry) or labels.get(entry.id)
         if entry.type in ("keypointlabels", "keypoint"):
             if (point := _point_pct(entry)) is not None:
                 key = (entry.to_name or "", entry.item_index, label)
                 clicks.setdefault(key, []).append((point, entry.is_positive))
-        elif (box := _box_pct(entry)) is not None:
+        elif (box := box_pct(entry)) is not None:
             prompt = MaskPrompt(box_xyxy=box)
             objects.append(PointedObject(entry.to_name or "", entry.item_index, label, prompt))
     for (to_name, item_index, label), points in clicks.items():
@@ -182,12 +182,13 @@ def pointed_objects(entries: Sequence[ResultEntry]) -> list[PointedObject]:
 
 def _point_pct(entry: ResultEntry) -> tuple[float, float] | None:
     x, y = ((entry.value or {}).get(name) for name in ("x", "y"))
-    if not all(_is_pct(number) for number in (x, y)):
+    if not all(is_pct(number) for number in (x, y)):
         return None
     return float(x), float(y)  # type: ignore[arg-type]
 
 
-def _is_pct(number: JsonValue) -> bool:
+def is_pct(number: JsonValue) -> bool:
+    """Return True for a number from 0 to 100."""
     # Comparisons are False for NaN.
     return isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 100
 
@@ -207,13 +208,14 @@ def _number_of(entry: ResultEntry, strict: bool) -> float | None:
     return threshold_or_none(entry.from_name or "", number, strict=strict)
 
 
-def _label_of(entry: ResultEntry) -> str | None:
+def label_of(entry: ResultEntry) -> str | None:
+    """Return the first label of a region, None without one."""
     labels = (entry.value or {}).get(entry.type or "")
     first = labels[0] if isinstance(labels, list) and labels else None
     return first if isinstance(first, str) else None
 
 
-def _box_pct(entry: ResultEntry) -> tuple[float, float, float, float] | None:
+def box_pct(entry: ResultEntry) -> BoxPct | None:
     """Return the corners of the upright box around a region, in percent of the picture.
 
     Label Studio rotates a region clockwise about its top left corner, in pixels of the picture.
@@ -225,10 +227,8 @@ def _box_pct(entry: ResultEntry) -> tuple[float, float, float, float] | None:
         return None
     x, y, width, height, degrees = (float(n) for n in numbers if isinstance(n, int | float))
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    width_px, height_px = entry.original_width or 0, entry.original_height or 0
-    has_size = 0 < width_px <= _MOST_PIXELS and 0 < height_px <= _MOST_PIXELS
     # Width and height have different units in percent, so that rotating mixes them by the aspect.
-    aspect = height_px / width_px if has_size else 1.0
+    aspect = entry.original_wh[1] / entry.original_wh[0] if entry.original_wh else 1.0
     xs = [x, x + width * cos, x - height * aspect * sin, x + width * cos - height * aspect * sin]
     ys = [y, y + width / aspect * sin, y + height * cos, y + width / aspect * sin + height * cos]
     return min(xs), min(ys), max(xs), max(ys)

@@ -9,12 +9,14 @@ bit "repeated", two bits that choose the length field, the length - 1 in that fi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from prelabel.errors import RequestError
+from prelabel.masks.runs import bounds
 from prelabel.types import Ints
 
 _CHANNELS = 4
@@ -61,22 +63,60 @@ def decode_rle(data: bytes, most_values: int | None = None) -> NDArray[np.uint8]
     Raises:
         RequestError: The bytes are not such a code, or claim more than `most_values` values.
     """
-    if len(data) * 8 < _HEADER_BITS:
-        raise RequestError(
-            f"A brush mask's RLE has {len(data)} bytes, fewer than its header. Send it complete."
-        )
-    count, value_bits = _read(data, 0, 32), _read(data, 32, 5) + 1
-    fields = [_read(data, 37 + 4 * i, 4) + 1 for i in range(4)]
-    if value_bits > _VALUE_BITS:
-        raise RequestError(
-            f"A brush mask's RLE has values of {value_bits} bits. Send values of 8 bits."
-        )
+    count = _value_count(data)
     if most_values is not None and count > most_values:
         raise RequestError(
             f"A brush mask's RLE has {count} values, but its picture has room for {most_values}. "
             "Send the mask of this picture."
         )
     values = np.zeros(count, dtype=np.uint8)
+    for start, stop, value in _value_runs(data, count):
+        values[start:stop] = value
+    return values
+
+
+def rle_bounds(data: bytes, image_wh: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """Return the smallest box around a mask, xyxy in whole pixels; None for an empty mask.
+
+    The mask itself is not built: the time depends on the number of bytes alone.
+
+    Args:
+        data: The bytes.
+        image_wh: Width and height of the picture.
+
+    Raises:
+        RequestError: The bytes are not such a code, or are the mask of another size.
+    """
+    count, width = _value_count(data), image_wh[0]
+    if count != width * image_wh[1] * _CHANNELS:
+        raise RequestError(
+            f"A brush mask's RLE has {count} values, which do not fit its picture. "
+            "Send the mask of this picture."
+        )
+    spans = [(start, stop) for start, stop, value in _value_runs(data, count) if value]
+    if not spans:
+        return None
+    starts, stops = np.array(spans, dtype=np.int64).T
+    # A pixel counts if one of its values does.
+    return bounds(np.stack((starts // _CHANNELS, -(-stops // _CHANNELS)), axis=1), width)
+
+
+def _value_count(data: bytes) -> int:
+    if len(data) * 8 < _HEADER_BITS:
+        raise RequestError(
+            f"A brush mask's RLE has {len(data)} bytes, fewer than its header. Send it complete."
+        )
+    return _read(data, 0, 32)
+
+
+def _value_runs(data: bytes, count: int) -> Iterator[tuple[int, int, int]]:
+    """Yield runs of equal values: start, end and value. Neighbours can have the same value."""
+    value_bits = _read(data, 32, 5) + 1
+    fields = [_read(data, 37 + 4 * i, 4) + 1 for i in range(4)]
+    if value_bits > _VALUE_BITS:
+        raise RequestError(
+            f"A brush mask's RLE has values of {value_bits} bits. Send values of 8 bits."
+        )
     at, done = _HEADER_BITS, 0
     while done < count:
         token = _read(data, at, 3)
@@ -89,11 +129,11 @@ def decode_rle(data: bytes, most_values: int | None = None) -> NDArray[np.uint8]
                 f"A brush mask's RLE ends after {done} of {count} values. Send it complete."
             )
         for i in range(stored):
-            stop = done + length if token & 4 else done + i + 1
-            values[done + i : stop] = _read(data, at + i * value_bits, value_bits)
+            start = done + i
+            stop = min(count, done + length) if token & 4 else start + 1
+            yield start, stop, _read(data, at + i * value_bits, value_bits)
         at += stored * value_bits
         done += length
-    return values
 
 
 def _split(lengths: Ints) -> tuple[Ints, Ints]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import reduce
 
 from prelabel.labelstudio.labeling_config import LabelingConfig
+from prelabel.labelstudio.present_regions import present_regions
 from prelabel.labelstudio.protocol import Context, Task
 from prelabel.labelstudio.result_entries import (
     PointedObject,
     pointed_objects,
-    present_regions,
     prompt_request_of,
 )
 from prelabel.settings import DetectionSettings
@@ -39,7 +39,7 @@ class PromptSources:
         project: The extra parameters of the project's model.
         config: The default values in the labeling config.
         interactive: True if an annotator waits for the answer.
-        present: The boxes that the annotation already has.
+        present: The regions that the annotation already has.
         pointed: The objects that the annotator has just pointed at with a smart tool.
     """
 

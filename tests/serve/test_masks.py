@@ -99,6 +99,17 @@ def test_masks_without_boxes(service: Service) -> None:
     assert len(entry["result"]) == 2
 
 
+@pytest.mark.parametrize("tag", ["BrushLabels", "PolygonLabels", "BitmaskLabels", "VectorLabels"])
+def test_masks_that_were_accepted_are_not_suggested_again(service: Service, tag: str) -> None:
+    only_masks = config(tag, boxes=False)
+    [first] = service.predict(SCENE, context=[typed("red circle")], config=only_masks)
+    [accepted] = first["result"]
+    extended = [accepted, typed("red circle . blue square")]
+    [second] = service.predict(SCENE, context=extended, config=only_masks)
+    [added] = second["result"]
+    assert added["value"][tag.lower()] == ["blue square"]
+
+
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 def test_masks_are_upright_as_the_page_shows_the_picture(
     service: Service, orientation: int

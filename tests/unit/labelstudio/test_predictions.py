@@ -14,7 +14,6 @@ from prelabel.labelstudio.protocol import (
 from prelabel.labelstudio.result_entries import (
     PromptControls,
     ResultEntry,
-    present_regions,
     prompt_request_of,
 )
 from prelabel.types import (
@@ -277,51 +276,6 @@ def test_a_second_box_of_a_thing_that_the_annotation_has_is_not_suggested_either
     assert region["value"]["x"] == 25
 
 
-def region_entry(kind: str, value: dict[str, Any] | None, **fields: int | str) -> ResultEntry:
-    return entry(type=kind, from_name="label", to_name="image", value=value, **fields)
-
-
-BOX = {"x": 10, "y": 20, "width": 30, "height": 40}
-
-
-@pytest.mark.parametrize(
-    ("entries", "expected"),
-    [
-        ([region_entry("rectanglelabels", {**BOX, "rectanglelabels": ["cat"]})], [("cat", None)]),
-        ([region_entry("rectanglelabels", BOX, item_index=2)], [(None, 2)]),
-        (
-            [
-                region_entry("rectangle", BOX, id="a"),
-                region_entry("labels", {**BOX, "labels": ["cat"]}, id="a"),
-                region_entry("rectangle", BOX, id="b"),
-            ],
-            [("cat", None), (None, None)],
-        ),
-        ([region_entry("rectanglelabels", {"x": 1})], []),
-        ([region_entry("rectanglelabels", {**BOX, "x": "1"}), text("cat")], []),
-        ([region_entry("rectanglelabels", {**BOX, "x": float("nan")})], []),
-        ([region_entry("rectanglelabels", {**BOX, "width": 1e308})], []),
-        (
-            [region_entry("brushlabels", {"rle": [1]}), region_entry("rectangle", None)],
-            [],
-        ),
-    ],
-)
-def test_the_boxes_of_an_annotation_are_read(
-    entries: list[ResultEntry], expected: list[Any]
-) -> None:
-    assert [(box.label, box.item_index) for box in present_regions(entries)] == expected
-
-
-def test_a_turned_box_counts_by_the_upright_one_around_it() -> None:
-    value = {"x": 50, "y": 50, "width": 10, "height": 20, "rotation": 90}
-    sizes = {"original_width": 640, "original_height": 480}
-    [box] = present_regions([region_entry("rectanglelabels", value, **sizes)])
-    assert box.box_pct == pytest.approx((35, 50, 50, 63.3333), abs=1e-3)
-    [upright] = present_regions([region_entry("rectanglelabels", BOX)])
-    assert upright.box_pct == pytest.approx((10, 20, 40, 60))
-
-
 @pytest.mark.parametrize(
     ("extra", "asked"),
     [
@@ -356,10 +310,3 @@ def test_the_extra_parameters_of_a_project_s_model_are_read(
 def test_a_wrong_extra_parameter_is_named(extra: dict[str, Any] | str, named: str) -> None:
     with pytest.raises(RequestError, match=named):
         _ = SetupRequest(extra_params=extra).prompt_request
-
-
-@pytest.mark.parametrize("size", [0, -1, 10**400])
-def test_a_region_of_a_picture_without_a_size_is_taken_as_it_stands(size: int) -> None:
-    sizes = {"original_width": size, "original_height": size}
-    [box] = present_regions([region_entry("rectanglelabels", {**BOX, "rotation": 0}, **sizes)])
-    assert box.box_pct == pytest.approx((10, 20, 40, 60))

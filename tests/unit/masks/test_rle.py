@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from label_studio_sdk.converter import brush as untyped_brush
 
 from prelabel.errors import RequestError
-from prelabel.masks.rle import decode_rle, encode_rle
+from prelabel.masks.rle import decode_rle, encode_rle, rle_bounds
 from prelabel.masks.runs import NO_RUNS, mask_of_runs, runs_of_mask
 from prelabel.types import Ints, Masks
 from tests.support.masks import soft_noise
@@ -108,3 +108,35 @@ def test_damaged_codes_are_refused(code: bytes, message: str) -> None:
 def test_no_bytes_break_the_decoder(data: bytes) -> None:
     with contextlib.suppress(RequestError):
         assert decode_rle(data, 100_000).dtype == np.uint8
+
+
+@given(st.binary(max_size=60), st.integers(1, 30), st.integers(1, 30))
+def test_bounds_are_those_of_the_decoded_mask(data: bytes, width: int, height: int) -> None:
+    values = width * height * 4
+    code = values.to_bytes(4, "big") + bytes([0x38 | data[0] & 7 if data else 0x38]) + data[1:]
+    try:
+        mask = decode_rle(code, values).reshape(height, width, 4).any(axis=2)
+    except RequestError:
+        with pytest.raises(RequestError):
+            rle_bounds(code, (width, height))
+        return
+    rows, columns = np.nonzero(mask)
+    expected = None
+    if len(rows):
+        expected = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert rle_bounds(code, (width, height)) == expected
+
+
+def test_bounds_of_masks_that_the_sdk_wrote() -> None:
+    random = np.random.default_rng(5)
+    for _ in range(200):
+        mask = small_mask(random)
+        code = bytes(brush.mask2rle(mask * np.uint8(255)))
+        rows, columns = np.nonzero(mask)
+        box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) if len(rows) else None
+        assert rle_bounds(code, (mask.shape[1], mask.shape[0])) == box
+
+
+def test_the_mask_of_another_picture_has_no_bounds() -> None:
+    with pytest.raises(RequestError, match="do not fit its picture"):
+        rle_bounds(encode_rle(NO_RUNS, 10), (3, 3))

@@ -35,6 +35,10 @@ class CostEngine:
     def __init__(self, base_s: float, item_s: float) -> None:
         self._base_s, self._item_s = base_s, item_s
 
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the size as it is: pictures are not resized."""
+        return image_hw
+
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[_CostItem]:
         """Return one item with the number of phrases; the image is ignored."""
         del image

@@ -7,12 +7,13 @@ same phrases.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from prelabel.concurrency.fairness import gather_or_cancel
 from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.detection.batching import BatchGate
 from prelabel.detection.pictures import Picture, PictureReader
+from prelabel.detection.reduction import SeenSize
 from prelabel.detection.scoring import select_detections
 from prelabel.detection.tiling import Tile, Tiling, merge_views
 from prelabel.engines.base import AnyEngine, PreparedItem
@@ -78,6 +79,12 @@ class PictureDetector:
         )
         return merge_views(list(zip(views, detections, strict=True)), _MAX_MERGED_BOXES)
 
+    def seen(self, image_wh: tuple[int, int]) -> Iterator[SeenSize]:
+        """Yield the size of each view of a picture, and the size at which the model sees it."""
+        for view in self._tiling.views(image_wh):
+            width, height = view.wh
+            yield SeenSize(view.wh, self._engine.resized_hw((height, width))[::-1])
+
     async def _detect_in_view(
         self, query: DetectionQuery, picture: Picture, view: Tile, slots: asyncio.Semaphore
     ) -> Detections:
@@ -87,20 +94,20 @@ class PictureDetector:
         and Label Studio's request at Submit cost no second pass through the model.
         """
 
+        part = picture.part(view)
+
         async def run() -> ChunkResults:
-            return await self._run_model(query, picture.image, view)
+            return await self._run_model(query, part.pixels)
 
         async with slots:
             # By rank, an urgent query never waits for a bulk query that has the same key.
             key = (picture.digest, view, query.phrases)
             chunks = await self.results.get(key, run, rank=query.urgent)
-        return select_detections(chunks, query.thresholds, view.wh)
+        return select_detections(chunks, query.thresholds, view.wh, part.region.within(view))
 
-    async def _run_model(self, query: DetectionQuery, image: ImageRGB, view: Tile) -> ChunkResults:
+    async def _run_model(self, query: DetectionQuery, image: ImageRGB) -> ChunkResults:
         with timed(self._observe, "prepare"):
-            items = await self._reader.run(
-                query.urgent, self._prepare, view.of(image), query.phrases
-            )
+            items = await self._reader.run(query.urgent, self._prepare, image, query.phrases)
         chunks = await gather_or_cancel(
             self._gate.submit(item, item.bucket, urgent=query.urgent) for item in items
         )

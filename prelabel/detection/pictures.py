@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from prelabel.concurrency.single_flight import SingleFlightCache
-from prelabel.images.decode import decode_image
+from prelabel.detection.tiling import Tile
+from prelabel.images.decode import DecodedImage, ScaleOf, decode_reduced, full_size
 from prelabel.observability.timing import Observe, ignore_stage, timed
 from prelabel.settings import CacheSettings
 from prelabel.types import ImageRGB
@@ -21,23 +22,55 @@ ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
+class PicturePart:
+    """The pixels of a part of a picture, at full or at reduced size.
+
+    Attributes:
+        pixels: uint8 [h, w, 3].
+        region: The part that they show, in pixels of the picture. At reduced size it can be larger
+            than the one that was asked for, and reach beyond the picture, by less than one of the
+            reduced pixels on each side.
+        scale: Pixels of the picture for each of `pixels`, along a side.
+    """
+
+    pixels: ImageRGB
+    region: Tile
+    scale: int
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A decoded picture.
 
     Attributes:
         digest: SHA-256 of its encoded bytes.
-        image: uint8 [H, W, 3], upright.
+        image: Its pixels, upright.
         urgent: True if an annotator waits for an answer about it.
     """
 
     digest: bytes
-    image: ImageRGB
+    image: DecodedImage
     urgent: bool
 
     @property
     def wh(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self.image.shape[1], self.image.shape[0]
+        """Width and height in pixels of the picture, at whatever size it was decoded."""
+        return self.image.wh
+
+    def part(self, view: Tile) -> PicturePart:
+        """Return the pixels of a view, without copying them."""
+        scale, (origin_x, origin_y) = self.image.scale, self.image.origin_xy
+        left, top = (view.left - origin_x) // scale, (view.top - origin_y) // scale
+        right, bottom = -((origin_x - view.right) // scale), -((origin_y - view.bottom) // scale)
+        pixels = self.image.pixels[top:bottom, left:right]
+        height, width = pixels.shape[:2]
+        region = Tile(
+            left * scale + origin_x,
+            top * scale + origin_y,
+            (left + width) * scale + origin_x,
+            (top + height) * scale + origin_y,
+        )
+        return PicturePart(pixels, region, scale)
 
 
 class PictureReader:
@@ -65,16 +98,28 @@ class PictureReader:
     ) -> None:
         self._max_pixels = max_pixels
         self._observe = observe
-        self.decoded: SingleFlightCache[ImageRGB] = SingleFlightCache(
-            lambda image: image.nbytes,
+        self.decoded: SingleFlightCache[DecodedImage] = SingleFlightCache(
+            lambda image: image.pixels.nbytes,
             max_bytes=cache.picture_bytes,
             max_age_s=cache.picture_s,
         )
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
         self._urgent_thread = ThreadPoolExecutor(1, thread_name_prefix="prepare-urgent")
 
-    async def read(self, encoded: bytes, *, urgent: bool) -> Picture:
+    async def read(
+        self,
+        encoded: bytes,
+        *,
+        urgent: bool,
+        scale_of: ScaleOf = full_size,
+    ) -> Picture:
         """Decode a picture.
+
+        Args:
+            encoded: The file's bytes.
+            urgent: True if an annotator waits for an answer about it.
+            scale_of: By how much the sides of a picture of that width and height may be divided.
+                The cache expects the same answer for each size.
 
         Raises:
             ImageDecodeError: The bytes are no picture, or have too many pixels.
@@ -84,9 +129,9 @@ class PictureReader:
         else:
             digest = await self.run(urgent, _digest, encoded)
 
-        async def decode() -> ImageRGB:
+        async def decode() -> DecodedImage:
             with timed(self._observe, "decode"):
-                return await self.run(urgent, self._decode, encoded)
+                return await self.run(urgent, self._decode, encoded, scale_of)
 
         # A bulk request needs each picture once, so that caching it would only take memory.
         image = await (self.decoded.get(digest, decode) if urgent else decode())
@@ -97,8 +142,8 @@ class PictureReader:
         threads = self._urgent_thread if urgent else self._threads
         return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
 
-    def _decode(self, encoded: bytes) -> ImageRGB:
-        return decode_image(encoded, max_pixels=self._max_pixels)
+    def _decode(self, encoded: bytes, scale_of: ScaleOf) -> DecodedImage:
+        return decode_reduced(encoded, max_pixels=self._max_pixels, scale_of=scale_of)
 
 
 def _digest(encoded: bytes) -> bytes:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from prelabel.boxes import best_of_rivals
 from prelabel.settings import DetectionSettings
-from prelabel.types import Detections, Floats, ImageRGB, Ints
+from prelabel.types import Detections, Floats, Ints
 
 _EDGE_MARGIN = 0.01  # of a tile's side: a box that ends closer to the edge counts as cut off
 _SAME_OBJECT_IOU = 0.5  # from this overlap on, boxes of different views are the same object
@@ -39,9 +39,14 @@ class Tile:
         """Width and height in pixels."""
         return self.right - self.left, self.bottom - self.top
 
-    def of(self, image: ImageRGB) -> ImageRGB:
-        """Return the rectangle's part of a picture, without copying it."""
-        return image[self.top : self.bottom, self.left : self.right]
+    def within(self, frame: Tile) -> Tile:
+        """Return the same rectangle in pixels from another one's top left corner."""
+        return Tile(
+            self.left - frame.left,
+            self.top - frame.top,
+            self.right - frame.left,
+            self.bottom - frame.top,
+        )
 
 
 @dataclass(frozen=True, slots=True)

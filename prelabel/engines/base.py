@@ -32,6 +32,9 @@ class Engine(Protocol[ItemT]):
     an attribute `runs_on`, a string with device and number format for the log.
     """
 
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the height and width to which `prepare` resizes a picture of `image_hw`."""
+
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[ItemT]:
         """Resize the picture and build its captions: one item per chunk of the phrases.
 
@@ -79,6 +82,9 @@ class SegmenterEngine(Protocol):
     Thread-safe for one call of `encode` or `decode` beside any number of calls of `prepare`. An
     engine can have an attribute `runs_on`, a string with device and number format for the log.
     """
+
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the height and width to which `prepare` resizes a picture of `image_hw`."""
 
     def prepare(self, image: ImageRGB) -> PreparedItem:
         """Resize a picture, or a part of one, to the model's input."""

@@ -86,6 +86,10 @@ class TorchEngine:
         self._placement = placement
         self.runs_on = str(placement)
 
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the height and width to which `prepare` resizes a picture of `image_hw`."""
+        return resized_hw(image_hw, self._image_size, self._network.num_queries)
+
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[Item]:
         """Return one item per chunk of the phrases. The items share the picture's pixels.
 
@@ -93,10 +97,7 @@ class TorchEngine:
             PromptError: A phrase has no words for the model, or does not fit a caption.
         """
         captions = self._tokenizer(phrases)
-        hw = resized_hw(
-            (image.shape[0], image.shape[1]), self._image_size, self._network.num_queries
-        )
-        pixels = to_pixels(image, hw)
+        pixels = to_pixels(image, self.resized_hw((image.shape[0], image.shape[1])))
         if self._placement.device.type == "cuda":
             pixels = pixels.pin_memory()
         return [Item(pixels, caption) for caption in captions]

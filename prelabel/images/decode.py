@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 from PIL.Image import Transpose
+from PIL.JpegImagePlugin import JpegImageFile
 
 from prelabel.errors import ImageDecodeError
 from prelabel.images import avif, jpeg, tiff
@@ -57,6 +59,20 @@ UNDO_ORIENTATION: Final = {
     8: Transpose.ROTATE_90,
 }
 
+# By operation: the axes of its result, x and y, that run against those of its input.
+_MIRRORED: Final = {
+    Transpose.FLIP_LEFT_RIGHT: (True, False),
+    Transpose.ROTATE_180: (True, True),
+    Transpose.FLIP_TOP_BOTTOM: (False, True),
+    Transpose.TRANSPOSE: (False, False),
+    Transpose.ROTATE_270: (True, False),
+    Transpose.TRANSVERSE: (True, True),
+    Transpose.ROTATE_90: (False, True),
+}
+_SWAPS_AXES: Final = frozenset(
+    (Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
+)
+
 # Every exception that Pillow's decoders raised in tests, or can raise, on damaged files. Warnings
 # are exceptions if the interpreter runs with -W error. zlib.error and struct.error are neither
 # OSError nor ValueError.
@@ -79,15 +95,54 @@ PILLOW_ERRORS: Final = (
 )
 
 
-def decode_image(encoded: bytes, *, max_pixels: int) -> ImageRGB:
-    """Decode a picture to an upright, writable RGB array, uint8 [H, W, 3].
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A picture that was decoded at full size or, from JPEG, at a fraction of it.
 
-    Can be called from any thread. A JPEG without its end marker is decoded three or five times; see
+    Attributes:
+        pixels: uint8 [h, w, 3], upright, writable.
+        wh: Width and height of the upright picture in its own pixels.
+        scale: Pixels of the picture for each of `pixels`, along a side: 1, 2, 4 or 8.
+        origin_xy: Where the top left corner of `pixels` lies in the picture. 0, or negative by less
+            than `scale`: a JPEG is decoded in whole blocks, the last of which reach beyond it.
+    """
+
+    pixels: ImageRGB
+    wh: tuple[int, int]
+    scale: int = 1
+    origin_xy: tuple[int, int] = (0, 0)
+
+
+# Returns by how much the sides of a picture with that upright width and height may be divided:
+# 1, 2, 4 or 8.
+ScaleOf = Callable[[tuple[int, int]], int]
+
+
+def full_size(_: tuple[int, int]) -> int:
+    """A `ScaleOf` that keeps pictures as large as they are."""
+    return 1
+
+
+def decode_image(encoded: bytes, *, max_pixels: int) -> ImageRGB:
+    """Decode a picture at full size to an upright, writable RGB array, uint8 [H, W, 3].
+
+    See `decode_reduced` for arguments and errors.
+    """
+    return decode_reduced(encoded, max_pixels=max_pixels, scale_of=full_size).pixels
+
+
+def decode_reduced(encoded: bytes, *, max_pixels: int, scale_of: ScaleOf) -> DecodedImage:
+    """Decode a picture no larger than needed.
+
+    A JPEG decoder computes a half, a quarter or an eighth of the size from the first coefficients
+    of each block, in a fraction of the time. Other formats are decoded at full size. Can be called
+    from any thread. A JPEG without its end marker is decoded three or five times; see
     `jpeg.with_end_marker`.
 
     Args:
         encoded: The file's bytes.
         max_pixels: Most pixels that the header may declare; a larger picture is never allocated.
+        scale_of: Chooses the size.
 
     Raises:
         ImageDecodeError: The bytes are not a picture of an allowed format, are damaged or cut off,
@@ -102,18 +157,47 @@ def decode_image(encoded: bytes, *, max_pixels: int) -> ImageRGB:
         tiff.check_tiles(encoded, max_pixels)
     with _translated_errors(encoded), Image.open(BytesIO(encoded), formats=FORMATS) as image:
         _check_size(image.size, max_pixels)
+        full_wh, scale = image.size, 1
+        if isinstance(image, JpegImageFile):  # also those of several pictures (MPO)
+            scale = _reduced(image, scale_of(_turned(full_wh, _undo_orientation(image))))
         image.load()
-        if not all(_has_same_pixels(image, probe) for probe in probes):
+        if not all(_has_same_pixels(image, probe, scale) for probe in probes):
             raise ImageDecodeError(CUT_OFF)
-        # Pillow turns TIFF files itself and gives them no EXIF block.
-        orientation = tiff.exif_orientation(image.info.get("exif", b""))
-        undo = UNDO_ORIENTATION.get(orientation)
+        # After loading, because Pillow turns TIFF files itself then, and gives them no EXIF block.
+        undo = _undo_orientation(image)
         rgb = _to_rgb(image)
-        return np.array(rgb if undo is None else rgb.transpose(undo))
+        pixels = np.array(rgb if undo is None else rgb.transpose(undo))
+        decoded_wh = image.size
+    if scale == 1:
+        return DecodedImage(pixels, (pixels.shape[1], pixels.shape[0]))
+    beyond_x, beyond_y = _turned(
+        (decoded_wh[0] * scale - full_wh[0], decoded_wh[1] * scale - full_wh[1]), undo
+    )
+    left, top = (False, False) if undo is None else _MIRRORED[undo]
+    origin = (-beyond_x if left else 0, -beyond_y if top else 0)
+    return DecodedImage(pixels, _turned(full_wh, undo), scale, origin)
 
 
-def _has_same_pixels(image: Image.Image, encoded: bytes) -> bool:
+def _undo_orientation(image: Image.Image) -> Transpose | None:
+    return UNDO_ORIENTATION.get(tiff.exif_orientation(image.info.get("exif", b"")))
+
+
+def _turned(xy: tuple[int, int], operation: Transpose | None) -> tuple[int, int]:
+    """Return a pair of x and y as it is after an operation."""
+    return (xy[1], xy[0]) if operation in _SWAPS_AXES else xy
+
+
+def _reduced(image: Image.Image, scale: int) -> int:
+    """Set the scale at which a JPEG will be decoded. Returns the scale that Pillow chose."""
+    width, height = image.size
+    if scale == 1 or image.draft(None, (width // scale, height // scale)) is None:
+        return 1
+    return scale
+
+
+def _has_same_pixels(image: Image.Image, encoded: bytes, scale: int) -> bool:
     with Image.open(BytesIO(encoded), formats=FORMATS) as other:
+        _reduced(other, scale)
         other.load()
         return np.array_equal(np.asarray(image), np.asarray(other))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
 from prelabel.boxes import clip_xyxy, pct_to_px
 from prelabel.detection.detector import PictureDetector
 from prelabel.detection.pictures import Picture, PictureReader
+from prelabel.detection.reduction import SeenSize, reduction
 from prelabel.detection.suppression import Suppression, chosen_rows
 from prelabel.errors import ModelError, PrelabelError
 from prelabel.segmentation.segmenter import PictureSegmenter
@@ -52,7 +55,7 @@ class GroundedSegmenter:
     async def detect(self, query: DetectionQuery) -> DetectionOutcome:
         """Return the boxes of a query, with masks if it wants them, or the error as a value."""
         try:
-            picture = await self.reader.read(query.image, urgent=query.urgent)
+            picture = await self._read(query.image, query.urgent)
             detections = await self.detector.detect(query, picture)
             if query.look is None or self.segmenter is None:
                 return detections
@@ -65,7 +68,7 @@ class GroundedSegmenter:
         try:
             if self.segmenter is None:
                 raise ModelError("The service has no segmenter. Set model.segmenter.")
-            picture = await self.reader.read(query.image, urgent=query.urgent)
+            picture = await self._read(query.image, query.urgent)
             prompts = [_in_pixels(prompt, picture.wh) for prompt in query.prompts_pct]
             masks = await self.segmenter.segment(picture, prompts)
         except PrelabelError as error:
@@ -78,6 +81,16 @@ class GroundedSegmenter:
             image_wh=picture.wh,
             masks=tuple(masks),
         )
+
+    async def _read(self, encoded: bytes, urgent: bool) -> Picture:
+        return await self.reader.read(encoded, urgent=urgent, scale_of=self._reduction)
+
+    def _reduction(self, image_wh: tuple[int, int]) -> int:
+        """Return by how much a picture may be reduced for both models."""
+        seen: Iterator[SeenSize] = self.detector.seen(image_wh)
+        if self.segmenter is not None:
+            seen = chain(seen, self.segmenter.seen(image_wh))
+        return reduction(image_wh, seen)
 
     async def _with_masks(
         self,

@@ -7,7 +7,7 @@ alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 from prelabel.concurrency.background import BackgroundTasks
@@ -15,6 +15,7 @@ from prelabel.concurrency.fairness import gather_or_cancel
 from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.detection.batching import BatchGate
 from prelabel.detection.pictures import Picture, PictureReader
+from prelabel.detection.reduction import SeenSize
 from prelabel.detection.tiling import Tile
 from prelabel.engines.base import Encoding, PreparedItem, SegmenterEngine
 from prelabel.errors import PrelabelError
@@ -91,6 +92,12 @@ class PictureSegmenter:
             masks.update(zip((prompt.row for prompt in chunk), answer, strict=True))
         return [masks[row] for row in range(len(prompts))]
 
+    def seen(self, image_wh: tuple[int, int]) -> Iterator[SeenSize]:
+        """Yield the size of each view of a picture, and the size at which the model sees it."""
+        for view in self._views.views(image_wh):
+            width, height = view.wh
+            yield SeenSize(view.wh, self._engine.resized_hw((height, width))[::-1])
+
     def encode_ahead(self, picture: Picture) -> None:
         """Encode a picture in the background, so that the first click finds its encoding."""
 
@@ -109,17 +116,18 @@ class PictureSegmenter:
         # Until the masks are there, because an encoding takes megabytes. An annotator never waits
         # for the pictures of a bulk request.
         async with nullcontext() if picture.urgent else self._slots:
-            encoding = await self._encoding(picture, prompts[0].view)
-            job = (encoding, [prompt.local for prompt in prompts])
+            view = prompts[0].view
+            encoding, part = await self._encoding(picture, view), picture.part(view)
+            job = (encoding, [prompt.within(part) for prompt in prompts])
             with timed(self._observe, "masks"):
                 masks = await self._decoder.submit(job, _DECODING, urgent=picture.urgent)
-        return [prompt.in_picture(mask) for prompt, mask in zip(prompts, masks, strict=True)]
+        return [prompt.in_picture(mask, part) for prompt, mask in zip(prompts, masks, strict=True)]
 
     async def _encoding(self, picture: Picture, view: Tile) -> Encoding:
         async def encode() -> Encoding:
             with timed(self._observe, "encode"):
                 item = await self._reader.run(
-                    picture.urgent, self._engine.prepare, view.of(picture.image)
+                    picture.urgent, self._engine.prepare, picture.part(view).pixels
                 )
                 return await self._encoder.submit(item, item.bucket, urgent=picture.urgent)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from prelabel.boxes import clip_xyxy
+from prelabel.detection.pictures import PicturePart
 from prelabel.detection.tiling import Tile, Tiling
 from prelabel.types import MaskLogits, MaskPrompt
 
@@ -36,17 +37,22 @@ class ViewPrompt:
     prompt: MaskPrompt
     view: Tile
 
-    @property
-    def local(self) -> MaskPrompt:
-        """The prompt in pixels of the view."""
-        return _moved(self.prompt, -self.view.left, -self.view.top)
+    def within(self, part: PicturePart) -> MaskPrompt:
+        """Return the prompt in pixels of the view's part of the picture, at the part's size."""
+        left, top, scale = part.region.left, part.region.top, part.scale
+        box, clip = (
+            None if each is None else tuple(((np.array(each) - (left, top) * 2) / scale).tolist())
+            for each in (self.prompt.box_xyxy, self.prompt.clip_xyxy)
+        )
+        points = tuple(((x - left) / scale, (y - top) / scale) for x, y in self.prompt.points_xy)
+        return MaskPrompt(box, points, self.prompt.points_inside, clip)
 
-    def in_picture(self, mask: MaskLogits) -> MaskLogits:
-        """Convert the prompt's mask from pixels of the view to pixels of the picture."""
-        view = self.view
+    def in_picture(self, mask: MaskLogits, part: PicturePart) -> MaskLogits:
+        """Convert the prompt's mask from pixels of the part to pixels of the picture."""
+        region = part.region
         return replace(
             mask,
-            view_xyxy=(view.left, view.top, view.right, view.bottom),
+            view_xyxy=(region.left, region.top, region.right, region.bottom),
             clip_xyxy=self.prompt.clip_xyxy,
         )
 
@@ -77,7 +83,7 @@ class ViewRule:
             prompts: Prompts in pixels of the picture.
             image_wh: Width and height of the picture in pixels.
         """
-        views = self._views(image_wh)
+        views = self.views(image_wh)
         chosen: defaultdict[Tile, list[ViewPrompt]] = defaultdict(list)
         for row, prompt in enumerate(prompts):
             within = clipped(prompt, image_wh, self.box_margin)
@@ -85,7 +91,7 @@ class ViewRule:
             chosen[view].append(ViewPrompt(row, within, view))
         return dict(chosen)
 
-    def _views(self, image_wh: tuple[int, int]) -> tuple[Tile, ...]:
+    def views(self, image_wh: tuple[int, int]) -> tuple[Tile, ...]:
         """Return the whole picture as the first view, then its square views and its tiles."""
         views = self.tiling.views(image_wh)
         if not self.square or max(image_wh) <= _WIDE * min(image_wh):
@@ -125,13 +131,3 @@ def _view_of(prompt: MaskPrompt, views: Sequence[Tile]) -> Tile:
         if view.left <= left and view.top <= top and view.right >= right and view.bottom >= bottom
     ]
     return min(holding, key=lambda view: view.wh[0] * view.wh[1])
-
-
-def _moved(prompt: MaskPrompt, dx: int, dy: int) -> MaskPrompt:
-    """Return a prompt in pixels of another origin."""
-    box, clip = (
-        None if each is None else (each[0] + dx, each[1] + dy, each[2] + dx, each[3] + dy)
-        for each in (prompt.box_xyxy, prompt.clip_xyxy)
-    )
-    points = tuple((x + dx, y + dy) for x, y in prompt.points_xy)
-    return MaskPrompt(box, points, prompt.points_inside, clip)

@@ -34,6 +34,9 @@ class CountingEngine:
         self.images: list[ImageRGB] = []  # referenced, so that no two share an address
         self.seen = 0
 
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        return image_hw
+
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[Item]:
         self.prepared.append((image.shape[0], image.shape[1]))
         self.images.append(image)

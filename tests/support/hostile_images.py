@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from prelabel.errors import ImageDecodeError
-from prelabel.images.decode import decode_image
+from prelabel.images.decode import decode_image, decode_reduced
 
 MAX_PIXELS = 4_000_000
 MEMORY_LIMIT = 3 << 30
@@ -509,7 +509,18 @@ def outcomes() -> Iterator[dict[str, Any]]:
         except ImageDecodeError as error:
             found = {"sentence": str(error)}
         seconds = time.process_time() - began
-        yield {"name": name, "grown_mib": peak_mib() - before, "seconds": seconds, **found}
+        grown_mib = peak_mib() - before
+        try:
+            reduced = decode_reduced(encoded, max_pixels=MAX_PIXELS, scale_of=_most)
+            found["reduced"] = {"size": reduced.wh}
+        except ImageDecodeError as error:
+            found["reduced"] = {"sentence": str(error)}
+        yield {"name": name, "grown_mib": grown_mib, "seconds": seconds, **found}
+
+
+def _most(wh: tuple[int, int]) -> int:
+    """The largest reduction that leaves a pixel."""
+    return next(scale for scale in (8, 4, 2, 1) if scale <= min(wh))
 
 
 def peak_mib() -> int:

@@ -66,6 +66,10 @@ class PixelEngine:
     def __init__(self, confidence: float) -> None:
         self._confidence = confidence
 
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the size as it is: pictures are not resized."""
+        return image_hw
+
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[_Item]:
         """Find the coloured pixels; the box follows from them."""
         rows, columns = np.nonzero(np.ptp(image, axis=2))

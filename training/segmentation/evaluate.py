@@ -20,9 +20,11 @@ from prelabel.checkpoints.cards import (
     load_segmenter_card,
     model_folder,
 )
+from prelabel.detection.pictures import Picture
 from prelabel.detection.tiling import Tiling
 from prelabel.engines import load_segmenter
 from prelabel.engines.base import AnyEngine
+from prelabel.images.decode import DecodedImage
 from prelabel.masks.logits import mask_runs
 from prelabel.masks.runs import mask_of_runs
 from prelabel.segmentation.views import ViewRule
@@ -94,11 +96,14 @@ class MaskDrawer:
         wh = (image.shape[1], image.shape[0])
         masks = np.zeros((len(prompts), *image.shape[:2]), bool)
         smallest = (_DEFAULTS.masks.min_island_px, _DEFAULTS.masks.min_hole_px)
+        picture = Picture(b"", DecodedImage(image, wh), urgent=False)
         for view, in_view in self._views.by_view(prompts, wh).items():
-            [encoding] = self._engine.encode([self._engine.prepare(view.of(image))])
-            [answers] = self._engine.decode([(encoding, [prompt.local for prompt in in_view])])
+            part = picture.part(view)
+            [encoding] = self._engine.encode([self._engine.prepare(part.pixels)])
+            local = [prompt.within(part) for prompt in in_view]
+            [answers] = self._engine.decode([(encoding, local)])
             for prompt, answer in zip(in_view, answers, strict=True):
-                runs = mask_runs(prompt.in_picture(answer), wh, *smallest)
+                runs = mask_runs(prompt.in_picture(answer, part), wh, *smallest)
                 masks[prompt.row] = mask_of_runs(runs, wh)
         return masks
 

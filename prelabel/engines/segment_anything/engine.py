@@ -95,6 +95,11 @@ class SegmentAnything:
         self._stored = torch.bfloat16 if is_float32 else placement.weights
         self.runs_on = str(placement)
 
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the height and width to which `prepare` resizes a picture of `image_hw`."""
+        width, height = self._geometry.frame((image_hw[1], image_hw[0])).input_wh
+        return height, width
+
     def prepare(self, image: ImageRGB) -> Item:
         """Resize a picture [H, W, 3] to the model's input (bilinear, antialiased)."""
         frame = self._geometry.frame((image.shape[1], image.shape[0]))

@@ -25,6 +25,9 @@ class Engine:
         self.most = most
         self.now_s = 0.0
 
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        return image_hw
+
     def prepare(self, image: ImageRGB, phrases: Sequence[str]) -> list[Item]:
         assert phrases
         return [Item((100, 100 * round(image.shape[1] / image.shape[0])))]

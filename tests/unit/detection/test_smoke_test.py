@@ -37,6 +37,9 @@ class Engine:
     def __init__(self, *answers: RawDetections | Exception) -> None:
         self._answers = answers
 
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        return image_hw
+
     def prepare(self, image: Any, phrases: Any) -> list[Item]:
         assert image.dtype == np.uint8
         assert len(phrases) == 1

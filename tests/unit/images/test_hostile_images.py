@@ -48,6 +48,15 @@ def test_no_file_takes_more_memory_or_time_than_a_picture_does(
     assert outcomes[name]["seconds"] < MOST_SECONDS
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_reduced_picture_is_read_or_refused_like_the_whole_one(
+    name: str, outcomes: dict[str, dict[str, Any]]
+) -> None:
+    outcome = outcomes[name]
+    whole = {key: outcome[key] for key in ("size", "sentence") if key in outcome}
+    assert outcome["reduced"] == whole
+
+
 @pytest.mark.parametrize("name", [*BOMBS, *BAD, *CUT, *MASKED])
 def test_what_is_no_whole_picture_is_refused_with_a_sentence(
     name: str, outcomes: dict[str, dict[str, Any]]

@@ -54,6 +54,9 @@ class CountedSegmenter:
         self.encoded = 0
         self.prompts: list[MaskPrompt] = []
 
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        return self.engine.resized_hw(image_hw)
+
     def prepare(self, image: ImageRGB) -> PreparedItem:
         return self.engine.prepare(image)
 

@@ -36,6 +36,9 @@ class Engine:
     def __init__(self, answer: Any) -> None:
         self._answer = answer
 
+    def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        return image_hw
+
     def prepare(self, image: Any) -> Any:
         assert image.dtype == np.uint8
         return image

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from prelabel.detection.pictures import PicturePart
 from prelabel.detection.tiling import Tile, Tiling
 from prelabel.segmentation.views import ViewRule, clipped
 from prelabel.types import MaskLogits, MaskPrompt
@@ -66,20 +67,28 @@ def test_the_smallest_of_tiles_and_squares_is_chosen() -> None:
     assert view(rule, (10, 10, 260, 260), (800, 400)).wh == (400, 400)
 
 
-def test_prompts_and_masks_change_their_frame_with_the_view() -> None:
-    prompts = [MaskPrompt((10, 10, 50, 50)), MaskPrompt((700, 100, 780, 200))]
+@pytest.mark.parametrize("scale", [1, 4])
+def test_prompts_and_masks_change_their_frame_with_the_view(scale: int) -> None:
+    click = MaskPrompt(points_xy=((80.0, 40.0),), points_inside=(True,))
+    prompts = [MaskPrompt((10, 10, 50, 50)), MaskPrompt((700, 100, 780, 200)), click]
     chosen = SQUARES.by_view(prompts, (800, 400))
     [second] = chosen[Tile(400, 0, 800, 400)]
     assert second.row == 1
     assert second.prompt.clip_xyxy == pytest.approx((692, 90, 788, 210))
-    assert second.local.box_xyxy == pytest.approx((300, 100, 380, 200))
-    assert second.local.clip_xyxy == pytest.approx((292, 90, 388, 210))
+    pixels = np.zeros((400 // scale, 400 // scale, 3), np.uint8)
+    part = PicturePart(pixels, Tile(400, 0, 800, 400), scale)
+    local = second.within(part)
+    assert local.box_xyxy == pytest.approx(np.array((300, 100, 380, 200)) / scale)
+    assert local.clip_xyxy == pytest.approx(np.array((292, 90, 388, 210)) / scale)
     logits = np.ones((2, 2), np.float16)
     mask = second.in_picture(
-        MaskLogits(logits, (3, 4), (160, 160), (0, 0, 400, 400), second.local.clip_xyxy, 0.9)
+        MaskLogits(logits, (3, 4), (160, 160), (0, 0, 100, 100), local.clip_xyxy, 0.9), part
     )
     assert mask.view_xyxy == (400, 0, 800, 400)
     assert mask.clip_xyxy == second.prompt.clip_xyxy
+    [third] = chosen[Tile(0, 0, 800, 400)]
+    whole = PicturePart(pixels, Tile(-1, 0, 800, 400), scale)
+    assert third.within(whole).points_xy == ((81 / scale, 40 / scale),)
 
 
 def test_a_box_beyond_the_picture_is_clipped() -> None:

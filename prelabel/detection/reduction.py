@@ -1,0 +1,49 @@
+"""The size at which a picture is decoded: not larger than the models can see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_SCALES = (8, 4, 2)  # that a JPEG decoder has
+# Smaller pictures are decoded in a few milliseconds.
+_LEAST_PIXELS = 2_000_000
+# Pixels of the reduced picture by pixel of the model's input, along a side: the filter of the
+# second reduction, with which the model was trained, still has some to average.
+_SPARE = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class SeenSize:
+    """A view of a picture, and the model's input that it becomes.
+
+    Attributes:
+        view_wh: Width and height of the view in pixels of the picture.
+        input_wh: Width and height in pixels to which it is resized.
+    """
+
+    view_wh: tuple[int, int]
+    input_wh: tuple[int, int]
+
+
+def reduction(image_wh: tuple[int, int], seen: Iterable[SeenSize]) -> int:
+    """Return by how much the sides of a picture can be divided before a model loses by it.
+
+    Args:
+        image_wh: Width and height of the picture in pixels.
+        seen: Everything that the models will see of it.
+
+    Returns:
+        1, 2, 4 or 8.
+    """
+    if image_wh[0] * image_wh[1] < _LEAST_PIXELS:
+        return 1
+    most = min(
+        (
+            view / (_SPARE * input_)
+            for each in seen
+            for view, input_ in zip(each.view_wh, each.input_wh, strict=True)
+        ),
+        default=1,
+    )
+    return next((scale for scale in _SCALES if scale <= most), 1)

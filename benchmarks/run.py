@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks.engine_figures import engine_figures
 from benchmarks.mask_figures import mask_figures
+from benchmarks.prepare_figures import prepare_figures
 from benchmarks.service_figures import (
     Figures,
     demo_figures,
@@ -38,6 +39,7 @@ _PARTS: dict[str, Callable[[], Figures]] = {
     "scaling": scaling_figures,
     "memory": memory_figures,
     "masks": mask_figures,
+    "prepare": prepare_figures,
 }
 # Targets on a machine with two cores.
 _TARGETS = {
@@ -58,6 +60,8 @@ _TARGETS = {
     "masks_click_over_overhead_p50_ms": ("<=", 60),
     "masks_bulk_share": (">=", 0.5),
     "masks_rle_20_ms": ("<=", 40),
+    "prepare_1280x853_share": ("<=", 0.7),
+    "prepare_4000x3000_share": ("<=", 0.4),
 }
 
 

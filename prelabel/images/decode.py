@@ -221,7 +221,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             "The picture has 32-bit pixels, which browsers do not show; save it with 8 or 16 bits."
         )
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
     # By way of RGBA, because Pillow has no direct conversion from "La" and "PA".
     layer = image.convert("RGBA")
     white = Image.new("RGB", layer.size, "white")

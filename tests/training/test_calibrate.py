@@ -46,11 +46,14 @@ def test_scores_fall_by_what_was_asked_and_boxes_stay(world: World, tmp_path: Pa
             best = old.phrase_max[:, phrase].argmax()
             if old.phrase_max[best, phrase] < 0.3:
                 continue
-            same = np.abs(new.boxes_xyxy_norm - old.boxes_xyxy_norm[best]).max(axis=1).argmin()
-            moved.append(np.abs(new.boxes_xyxy_norm[same] - old.boxes_xyxy_norm[best]).max())
+            distance = np.abs(new.boxes_xyxy_norm - old.boxes_xyxy_norm[best]).max(axis=1)
+            # Several queries have the same box, and other scores: the best one counts.
+            near = distance <= max(0.02, distance.min())
+            same = np.where(near, new.phrase_max[:, phrase], 0).argmax()
+            moved.append(distance[same])
             falls.append(logit(old.phrase_max[best, phrase]) - logit(new.phrase_max[same, phrase]))
     assert len(falls) > 20
     assert np.median(falls) == pytest.approx(LOWER, abs=0.1)
     quarter, three_quarters = np.percentile(falls, [25, 75])  # a few queries are others now
     assert three_quarters - quarter < 0.4
-    assert np.median(moved) < 2e-3
+    assert np.median(moved) < 5e-3  # of the picture: a pixel of the model's input

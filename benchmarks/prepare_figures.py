@@ -6,10 +6,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
-import torch
-from PIL import Image
-
 from benchmarks.measurement import interleaved
 from benchmarks.payloads import photograph
 from benchmarks.service_figures import Figures
@@ -24,12 +20,11 @@ _SIZE, _QUERIES = ImageSize(shortest_edge=800, longest_edge=1333), 900  # publis
 
 
 def prepare_figures() -> Figures:
-    """Measure a usual picture and one of 12 megapixels, beside decoding and resizing it whole.
+    """Measure a usual picture, which is decoded whole, and one of 12 megapixels.
 
-    Yields milliseconds of processor time, the least of some rounds, and the share of them that is
-    needed.
+    Yields milliseconds of processor time, the least of some rounds, and their share of those for
+    decoding and resizing the whole picture.
     """
-    torch.set_num_threads(1)
     for wh in ((1280, 853), (4000, 3000)):
         encoded = photograph(wh)
         works = {
@@ -58,11 +53,9 @@ def _prepare(encoded: bytes) -> object:
 
 
 def _prepare_whole(encoded: bytes) -> object:
-    """Decode all pixels and resize them with Pillow."""
+    """Decode all pixels and resize them."""
     image = decode_image(encoded, max_pixels=_MAX_PIXELS)
-    height, width = _seen_hw((image.shape[0], image.shape[1]))
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(resized))
+    return to_pixels(image, _seen_hw((image.shape[0], image.shape[1])))
 
 
 def _cpu_seconds(work: Callable[[], object]) -> float:

@@ -60,8 +60,6 @@ _TARGETS = {
     "masks_click_over_overhead_p50_ms": ("<=", 60),
     "masks_bulk_share": (">=", 0.5),
     "masks_rle_20_ms": ("<=", 40),
-    "prepare_1280x853_share": ("<=", 0.7),
-    "prepare_4000x3000_share": ("<=", 0.4),
 }
 
 

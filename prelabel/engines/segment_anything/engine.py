@@ -26,9 +26,10 @@ from prelabel.engines.segment_anything.frames import (
 from prelabel.errors import DetectionError
 from prelabel.types import Floats, ImageRGB, MaskLogits, MaskPrompt
 
-# Prompts of one pass. Each takes several copies of the picture's tokens (4 MB at full size). A CPU
-# is fastest while they fit its cache.
-_CPU_CHUNK, _GPU_CHUNK = 2, 32
+# Prompts of one pass. Each takes several copies of the picture's tokens (4 MB at full size, 0.8 MB
+# in the demo segmenter). A CPU is fastest while they fit its cache: with two prompts at full size.
+_LEAST_CHUNK, _GPU_CHUNK = 2, 32
+_CPU_CHUNK_BYTES = 8 * 1024 * 1024  # of tokens
 _MIN_SHARING = 3  # prompts of a picture from which shared projections cost less than they save
 _AMBIGUOUS_MASKS = 3  # masks that SAM was trained to give for one ambiguous prompt
 _NOT_FINITE = "The segmenter computed NaN or infinite numbers. Set model.precision to float32."
@@ -157,7 +158,10 @@ class SegmentAnything:
         image = encoding.image.to(self._placement.weights)
         if len(prompts) >= _MIN_SHARING:
             image = self._decoder.share(image)
-        chunk = _CPU_CHUNK if self._placement.device.type == "cpu" else _GPU_CHUNK
+        chunk = _GPU_CHUNK
+        if self._placement.device.type == "cpu":
+            fitting = _CPU_CHUNK_BYTES // image.tokens.nbytes
+            chunk = min(_GPU_CHUNK, max(_LEAST_CHUNK, fitting))
         masks: dict[int, MaskLogits] = {}
         for indices in _chunks_of_one_layout(prompts, chunk):
             chosen = [prompts[index] for index in indices]

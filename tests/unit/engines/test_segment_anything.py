@@ -377,7 +377,7 @@ def test_the_librarys_decoder_gives_the_same_masks(config: SamConfig) -> None:
 
 def test_more_prompts_than_a_chunk_keep_their_order(segmenter: SegmentAnything) -> None:
     boxes = [
-        MaskPrompt((1.0 * i, 2.0 * i, 40.0 + i, 35.0 + i)) for i in range(engine._CPU_CHUNK * 3)
+        MaskPrompt((1.0 * i, 2.0 * i, 40.0 + i, 35.0 + i)) for i in range(engine._GPU_CHUNK * 3)
     ]
     encoding = encoded(segmenter, WIDE)
     [together] = segmenter.decode([(encoding, boxes)])

@@ -49,17 +49,17 @@ class _BoundsReader:
     def __init__(self) -> None:
         self._rle_bytes_left = _MOST_RLE_BYTES
         self._pixels_left = _MOST_BITMASK_PIXELS
-
-    def bounds_pct(self, entry: ResultEntry) -> BoxPct | None:
-        """Return left, top, right and bottom of a region in percent of the picture, or None."""
-        value = entry.value or {}
-        readers: Mapping[str, Callable[[JsonValue, ResultEntry], BoxPct | None]] = {
+        self._readers: Mapping[str, Callable[[JsonValue, ResultEntry], BoxPct | None]] = {
             "points": _points_bounds,
             "vertices": _vertices_bounds,
             "rle": self._rle_bounds,
             "imageDataURL": self._bitmask_bounds,
         }
-        for name, read in readers.items():
+
+    def bounds_pct(self, entry: ResultEntry) -> BoxPct | None:
+        """Return left, top, right and bottom of a region in percent of the picture, or None."""
+        value = entry.value or {}
+        for name, read in self._readers.items():
             if name in value:
                 return read(value[name], entry)
         return box_pct(entry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from datetime import datetime
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import (
@@ -21,6 +22,7 @@ from pydantic import (
 )
 
 from prelabel.errors import RequestError
+from prelabel.labelstudio.present_regions import present_regions
 from prelabel.labelstudio.result_entries import (
     Entries,
     WireModel,
@@ -30,7 +32,7 @@ from prelabel.labelstudio.result_entries import (
     threshold_or_none,
 )
 from prelabel.settings import MAX_TASKS
-from prelabel.types import PromptRequest
+from prelabel.types import PresentRegion, PromptRequest
 
 _MOST_DRAFTS = 1_000
 _LONGEST_PROJECT_KEY = 100  # characters; Label Studio's have about 12
@@ -90,6 +92,11 @@ class Context(WireModel):
     """The regions and texts that the annotator has just entered."""
 
     result: Entries = ()
+
+    @cached_property
+    def present(self) -> tuple[PresentRegion, ...]:
+        """The regions that the annotation already has. Masks are read at the first use only."""
+        return present_regions(self.result)
 
 
 class Params(WireModel):

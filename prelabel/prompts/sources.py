@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import reduce
 
 from prelabel.labelstudio.labeling_config import LabelingConfig
-from prelabel.labelstudio.present_regions import present_regions
 from prelabel.labelstudio.protocol import Context, Task
 from prelabel.labelstudio.result_entries import (
     PointedObject,
@@ -39,8 +38,8 @@ class PromptSources:
         project: The extra parameters of the project's model.
         config: The default values in the labeling config.
         interactive: True if an annotator waits for the answer.
-        present: The regions that the annotation already has.
         pointed: The objects that the annotator has just pointed at with a smart tool.
+        annotation: The annotation that the annotator works on.
     """
 
     context: PromptRequest
@@ -50,8 +49,8 @@ class PromptSources:
     project: PromptRequest = _EMPTY
     config: PromptRequest = _EMPTY
     interactive: bool = False
-    present: tuple[PresentRegion, ...] = ()
     pointed: tuple[PointedObject, ...] = ()
+    annotation: Context | None = None
 
     @classmethod
     def of(
@@ -77,9 +76,14 @@ class PromptSources:
             stored.project,
             config.thresholds,
             interactive=context is not None,
-            present=present_regions(entries),
             pointed=tuple(pointed_objects(entries)),
+            annotation=context,
         )
+
+    @property
+    def present(self) -> tuple[PresentRegion, ...]:
+        """The regions that the annotation already has."""
+        return self.annotation.present if self.annotation else ()
 
     def older_prompts(self) -> Iterator[str]:
         """Yield the prompts that were not typed just now, strongest first."""

@@ -563,3 +563,30 @@ def test_the_regions_of_the_context_go_with_the_picture_that_they_are_on() -> No
     assert [region.label for region in first.present] == ["Car"]
     assert [region.label for region in second.present] == ["Cat"]
     assert plan(drafts=[{"result": [box("Cat")]}]).present == ()
+
+
+def test_the_regions_of_an_annotation_are_read_once_and_not_for_clicks() -> None:
+    segmented = CONFIG.replace(
+        "</View>",
+        '<BrushLabels name="mask" toName="image"><Label value="Car"/></BrushLabels></View>',
+    )
+    config = parse_labeling_config(segmented, 100)
+    task = Task.model_validate({"data": {"image": "a.jpg"}})
+    click = {
+        "type": "keypointlabels",
+        "from_name": "click",
+        "to_name": "image",
+        "value": {"x": 50, "y": 50, "keypointlabels": ["Car"]},
+    }
+    context = Context.model_validate({"result": [box("Car"), click]})
+    smart = Context.model_validate({"result": [click]})
+    for each in (smart, context):
+        sources = PromptSources.of(task, each, ProjectPrompts(), config)
+        assert "present" not in each.__dict__
+    plan_task(task, config, PromptSources.of(task, smart, ProjectPrompts(), config), AppSettings())
+    assert "present" not in smart.__dict__
+    assert sources.present is sources.present
+    other = Task.model_validate({"data": {"image": "b.jpg"}})
+    second = PromptSources.of(other, context, ProjectPrompts(), config)
+    assert second.present is sources.present
+    assert [region.label for region in second.present] == ["Car"]

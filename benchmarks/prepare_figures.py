@@ -10,7 +10,8 @@ from benchmarks.measurement import interleaved
 from benchmarks.payloads import photograph
 from benchmarks.service_figures import Figures
 from prelabel.checkpoints.cards import ImageSize
-from prelabel.detection.reduction import SeenSize, reduction
+from prelabel.detection.reduction import reduction, seen_sizes
+from prelabel.detection.tiling import Tile
 from prelabel.engines.preprocess import resized_hw, to_pixels
 from prelabel.images.decode import decode_image, decode_reduced
 
@@ -45,8 +46,7 @@ def _prepare(encoded: bytes) -> object:
     """Prepare a picture as the service does."""
 
     def scale_of(wh: tuple[int, int]) -> int:
-        height, width = _seen_hw((wh[1], wh[0]))
-        return reduction(wh, [SeenSize(wh, (width, height))])
+        return reduction(wh, seen_sizes([Tile(0, 0, *wh)], _seen_hw))
 
     pixels = decode_reduced(encoded, max_pixels=_MAX_PIXELS, scale_of=scale_of).pixels
     return to_pixels(pixels, _seen_hw((pixels.shape[0], pixels.shape[1])))

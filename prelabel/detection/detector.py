@@ -13,7 +13,7 @@ from prelabel.concurrency.fairness import gather_or_cancel
 from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.detection.batching import BatchGate
 from prelabel.detection.pictures import Picture, PictureReader
-from prelabel.detection.reduction import SeenSize
+from prelabel.detection.reduction import SeenSize, seen_sizes
 from prelabel.detection.scoring import select_detections
 from prelabel.detection.tiling import Tile, Tiling, merge_views
 from prelabel.engines.base import AnyEngine, PreparedItem
@@ -80,10 +80,8 @@ class PictureDetector:
         return merge_views(list(zip(views, detections, strict=True)), _MAX_MERGED_BOXES)
 
     def seen(self, image_wh: tuple[int, int]) -> Iterator[SeenSize]:
-        """Yield the size of each view of a picture, and the size at which the model sees it."""
-        for view in self._tiling.views(image_wh):
-            width, height = view.wh
-            yield SeenSize(view.wh, self._engine.resized_hw((height, width))[::-1])
+        """Return the size of each view of a picture, and the size at which the model sees it."""
+        return seen_sizes(self._tiling.views(image_wh), self._engine.resized_hw)
 
     async def _detect_in_view(
         self, query: DetectionQuery, picture: Picture, view: Tile, slots: asyncio.Semaphore

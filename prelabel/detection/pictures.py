@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.detection.tiling import Tile
-from prelabel.images.decode import DecodedImage, ScaleOf, decode_reduced, full_size
+from prelabel.images.decode import DecodedImage, ScaleOf, decode_reduced
 from prelabel.observability.timing import Observe, ignore_stage, timed
 from prelabel.settings import CacheSettings
 from prelabel.types import ImageRGB
@@ -106,13 +106,7 @@ class PictureReader:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
         self._urgent_thread = ThreadPoolExecutor(1, thread_name_prefix="prepare-urgent")
 
-    async def read(
-        self,
-        encoded: bytes,
-        *,
-        urgent: bool,
-        scale_of: ScaleOf = full_size,
-    ) -> Picture:
+    async def read(self, encoded: bytes, *, urgent: bool, scale_of: ScaleOf) -> Picture:
         """Decode a picture.
 
         Args:

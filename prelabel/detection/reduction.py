@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+
+from prelabel.detection.tiling import Tile
 
 _SCALES = (8, 4, 2)  # that a JPEG decoder has
 # Smaller pictures are decoded in a few milliseconds.
@@ -24,6 +26,21 @@ class SeenSize:
 
     view_wh: tuple[int, int]
     input_wh: tuple[int, int]
+
+
+def seen_sizes(
+    views: Iterable[Tile], resized_hw: Callable[[tuple[int, int]], tuple[int, int]]
+) -> Iterator[SeenSize]:
+    """Yield the size of each view of a picture, and the size at which a model sees it.
+
+    Args:
+        views: The views.
+        resized_hw: The engine's method of that name.
+    """
+    for view in views:
+        width, height = view.wh
+        input_height, input_width = resized_hw((height, width))
+        yield SeenSize(view.wh, (input_width, input_height))
 
 
 def reduction(image_wh: tuple[int, int], seen: Iterable[SeenSize]) -> int:

@@ -118,17 +118,12 @@ class DecodedImage:
 ScaleOf = Callable[[tuple[int, int]], int]
 
 
-def full_size(_: tuple[int, int]) -> int:
-    """A `ScaleOf` that keeps pictures as large as they are."""
-    return 1
-
-
 def decode_image(encoded: bytes, *, max_pixels: int) -> ImageRGB:
     """Decode a picture at full size to an upright, writable RGB array, uint8 [H, W, 3].
 
     See `decode_reduced` for arguments and errors.
     """
-    return decode_reduced(encoded, max_pixels=max_pixels, scale_of=full_size).pixels
+    return decode_reduced(encoded, max_pixels=max_pixels, scale_of=lambda _: 1).pixels
 
 
 def decode_reduced(encoded: bytes, *, max_pixels: int, scale_of: ScaleOf) -> DecodedImage:

@@ -15,7 +15,7 @@ from prelabel.concurrency.fairness import gather_or_cancel
 from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.detection.batching import BatchGate
 from prelabel.detection.pictures import Picture, PictureReader
-from prelabel.detection.reduction import SeenSize
+from prelabel.detection.reduction import SeenSize, seen_sizes
 from prelabel.detection.tiling import Tile
 from prelabel.engines.base import Encoding, PreparedItem, SegmenterEngine
 from prelabel.errors import PrelabelError
@@ -93,10 +93,8 @@ class PictureSegmenter:
         return [masks[row] for row in range(len(prompts))]
 
     def seen(self, image_wh: tuple[int, int]) -> Iterator[SeenSize]:
-        """Yield the size of each view of a picture, and the size at which the model sees it."""
-        for view in self._views.views(image_wh):
-            width, height = view.wh
-            yield SeenSize(view.wh, self._engine.resized_hw((height, width))[::-1])
+        """Return the size of each view of a picture, and the size at which the model sees it."""
+        return seen_sizes(self._views.views(image_wh), self._engine.resized_hw)
 
     def encode_ahead(self, picture: Picture) -> None:
         """Encode a picture in the background, so that the first click finds its encoding."""

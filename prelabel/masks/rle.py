@@ -128,7 +128,7 @@ def _value_runs(data: bytes, count: int) -> Iterator[tuple[int, int, int]]:
             raise RequestError(
                 f"A brush mask's RLE ends after {done} of {count} values. Send it complete."
             )
-        for i in range(stored):
+        for i in range(min(stored, count - done)):  # the last token can reach beyond the picture
             start = done + i
             stop = min(count, done + length) if token & 4 else start + 1
             yield start, stop, _read(data, at + i * value_bits, value_bits)

@@ -127,6 +127,12 @@ def test_bounds_are_those_of_the_decoded_mask(data: bytes, width: int, height: i
     assert rle_bounds(code, (width, height)) == expected
 
 
+def test_values_beyond_the_picture_have_no_bounds() -> None:
+    code = b"\x00\x00\x00\x048\x08\x01@\x00\x0c\x00\x00\x02"
+    assert not decode_rle(code, 4).any()
+    assert rle_bounds(code, (1, 1)) is None
+
+
 def test_bounds_of_masks_that_the_sdk_wrote() -> None:
     random = np.random.default_rng(5)
     for _ in range(200):

@@ -19,9 +19,11 @@ def by_opencv(mask: Masks, min_island_px: int, min_hole_px: int) -> Masks:
     result = mask.copy()
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     areas = np.bincount(labels.ravel(), minlength=count)[1:]
+    # Of equal islands the one whose pixels begin first stays. OpenCV numbers them by blocks of 2 x 2.
+    starts = [int((labels == label).argmax()) for label in range(1, count)]
+    kept = min(range(1, count), key=lambda label: (-areas[label - 1], starts[label - 1]), default=0)
     for label, pixels in enumerate(areas, 1):
-        # Of equal islands, OpenCV and the runs number the upper left one first.
-        if pixels < min_island_px and label != areas.argmax() + 1:
+        if pixels < min_island_px and label != kept:
             result[labels == label] = False
     count, labels = cv2.connectedComponents((~result).astype(np.uint8), connectivity=4)
     outside = set(labels[[0, -1]].ravel()) | set(labels[:, [0, -1]].ravel())
@@ -61,6 +63,12 @@ def test_small_parts(before: list[str], after: list[str]) -> None:
         np.array([[s == "#" for s in row] for row in rows]) for rows in (before, after)
     )
     np.testing.assert_array_equal(clean(mask, 2, 10), expected)
+
+
+def test_of_equal_islands_the_first_one_stays() -> None:
+    mask = np.array([[False, False, True], [True, False, False]])
+    np.testing.assert_array_equal(clean(mask, 2, 0), by_opencv(mask, 2, 0))
+    assert clean(mask, 2, 0)[0, 2]
 
 
 def test_one_island_without_a_hole_returns_as_it_is() -> None:

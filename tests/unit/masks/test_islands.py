@@ -19,7 +19,7 @@ def by_opencv(mask: Masks, min_island_px: int, min_hole_px: int) -> Masks:
     result = mask.copy()
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     areas = np.bincount(labels.ravel(), minlength=count)[1:]
-    # Of equal islands the one whose pixels begin first stays. OpenCV numbers them by blocks of 2 x 2.
+    # Of equal islands the first one stays. OpenCV numbers them by blocks of 2 x 2 pixels.
     starts = [int((labels == label).argmax()) for label in range(1, count)]
     kept = min(range(1, count), key=lambda label: (-areas[label - 1], starts[label - 1]), default=0)
     for label, pixels in enumerate(areas, 1):

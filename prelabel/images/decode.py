@@ -100,7 +100,7 @@ class DecodedImage:
     """A picture that was decoded at full size or, from JPEG, at a fraction of it.
 
     Attributes:
-        pixels: uint8 [h, w, 3], upright, writable.
+        pixels: uint8 [h, w, 3], upright, read-only.
         wh: Width and height of the upright picture in its own pixels.
         scale: Pixels of the picture for each of `pixels`, along a side: 1, 2, 4 or 8.
         origin_xy: Where the top left corner of `pixels` lies in the picture. 0, or negative by less
@@ -119,7 +119,7 @@ ScaleOf = Callable[[tuple[int, int]], int]
 
 
 def decode_image(encoded: bytes, *, max_pixels: int) -> ImageRGB:
-    """Decode a picture at full size to an upright, writable RGB array, uint8 [H, W, 3].
+    """Decode a picture at full size to an upright, read-only RGB array, uint8 [H, W, 3].
 
     See `decode_reduced` for arguments and errors.
     """
@@ -161,7 +161,7 @@ def decode_reduced(encoded: bytes, *, max_pixels: int, scale_of: ScaleOf) -> Dec
         # After loading, because Pillow turns TIFF files itself then, and gives them no EXIF block.
         undo = _undo_orientation(image)
         rgb = _to_rgb(image)
-        pixels = np.array(rgb if undo is None else rgb.transpose(undo))
+        pixels = np.asarray(rgb if undo is None else rgb.transpose(undo))
         decoded_wh = image.size
     if scale == 1:
         return DecodedImage(pixels, (pixels.shape[1], pixels.shape[0]))

@@ -24,7 +24,7 @@ def kernels() -> ctypes.CDLL | None:
 
 @dataclass(frozen=True, slots=True)
 class LinearKernels:
-    """The functions of linear_amx.c or linear_avx2.c, which describe their arguments."""
+    """The functions of linear_amx.c or linear_fma.h, which describe their arguments."""
 
     packed_size: ctypes._NamedFuncPointer
     pack: ctypes._NamedFuncPointer
@@ -35,12 +35,17 @@ class LinearKernels:
 def linear_kernels() -> LinearKernels | None:
     """Return the kernels of linear layers for this processor; None if PyTorch is faster on it."""
     library = kernels()
-    for kind in ("amx", "avx2"):
+    for kind in ("amx", "avx512", "avx2"):
         if library is not None and library[f"{kind}_is_available"]():
-            packed_size = library[f"{kind}_packed_size"]
-            packed_size.restype = ctypes.c_int64
-            return LinearKernels(packed_size, library[f"{kind}_pack"], library[f"{kind}_run"])
+            return linear_kernels_of(library, kind)
     return None
+
+
+def linear_kernels_of(library: ctypes.CDLL, kind: str) -> LinearKernels:
+    """Return the kernels of a kind, whether the processor can run them or not."""
+    packed_size = library[f"{kind}_packed_size"]
+    packed_size.restype = ctypes.c_int64
+    return LinearKernels(packed_size, library[f"{kind}_pack"], library[f"{kind}_run"])
 
 
 def pointers(*tensors: torch.Tensor) -> list[ctypes.c_void_p]:

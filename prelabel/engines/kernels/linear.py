@@ -1,8 +1,8 @@
 """Linear layers in float32 that are faster than PyTorch's, and as accurate in effect.
 
 On processors with AMX each float is the sum of two bfloat16 numbers (linear_amx.c), which is three
-times as fast. On processors with AVX2 only, floats are multiplied in another order than PyTorch's
-(linear_avx2.c).
+times as fast. On processors with AVX2 only, and on AMD's with AVX-512, floats are multiplied in
+another order than PyTorch's (linear_fma.h).
 
 Plain bfloat16 would take another quarter less time with AMX, but moves boxes by pixels and changes
 which boxes are found: the learned query of a proposal depends on its rank among hundreds of

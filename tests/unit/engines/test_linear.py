@@ -1,5 +1,7 @@
 """Linear layers of our own against the exact product, and against PyTorch's float32."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -16,9 +18,13 @@ from tests.support.engine_factory import EngineFactory
 processor = torch.cpu.get_capabilities()
 has_amx = processor.get("amx_bf16", False)
 has_avx2_alone = processor.get("avx2", False) and not processor.get("avx512_f", False)
+is_amd_with_avx512 = processor.get("avx512_f", False) and "AuthenticAMD" in (
+    Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+)
 needs_amx = pytest.mark.skipif(not has_amx, reason="this processor has no AMX")
 needs_kernels = pytest.mark.skipif(
-    not (has_amx or has_avx2_alone), reason="there are kernels for AMX, and for AVX2 alone"
+    not (has_amx or has_avx2_alone or is_amd_with_avx512),
+    reason="there are kernels for AMX, for AVX2 alone, and for AMD's AVX-512",
 )
 
 
@@ -32,7 +38,20 @@ def test_they_are_there_where_the_processor_fits() -> None:
     assert linear_kernels() is not None, "The kernels were not built: install gcc, then prelabel."
 
 
-@needs_kernels
+@pytest.fixture(params=["amx", "avx512", "avx2"])
+def kernels_of_each_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test with the kernels of each kind that the processor has the instructions for."""
+    needed = {"amx": "amx_bf16", "avx512": "avx512_f", "avx2": "avx2"}[request.param]
+    library = kernels_module.kernels()
+    if library is None or not processor.get(needed, False):
+        pytest.skip(f"this processor has no {needed}")
+    if request.param == "amx":
+        library.amx_is_available()  # asks for the permission to use it
+    kernels = kernels_module.linear_kernels_of(library, request.param)
+    monkeypatch.setattr(linear, "linear_kernels", lambda: kernels)
+
+
+@pytest.mark.usefixtures("kernels_of_each_kind")
 @pytest.mark.parametrize("rows", [1, 5, 15, 16, 33, 97, 127, 129, 1025])
 @pytest.mark.parametrize(
     ("depth", "columns"), [(1, 1), (31, 17), (32, 16), (256, 33), (100, 288), (515, 24)]
@@ -52,7 +71,7 @@ def test_results_are_as_near_to_the_exact_product_as_float32_needs(
         assert ((short + original.bias - exact).abs() / scale).max() > 1e-4
 
 
-@needs_kernels
+@pytest.mark.usefixtures("kernels_of_each_kind")
 def test_shapes_layouts_and_a_missing_bias() -> None:
     original = layer(24, 40, bias=False)
     inputs = torch.randn(40, 5, 3).transpose(0, 2)
@@ -61,7 +80,7 @@ def test_shapes_layouts_and_a_missing_bias() -> None:
         assert PackedLinear(original)(torch.empty(0, 40)).shape == (0, 24)
 
 
-@needs_kernels
+@pytest.mark.usefixtures("kernels_of_each_kind")
 def test_rows_do_not_depend_on_each_other() -> None:
     packed = PackedLinear(layer(64, 96))
     inputs = torch.randn(300, 96)
@@ -70,7 +89,7 @@ def test_rows_do_not_depend_on_each_other() -> None:
         assert torch.equal(packed(inputs[i : i + 1])[0], together[i])
 
 
-@needs_kernels
+@pytest.mark.usefixtures("kernels_of_each_kind")
 def test_what_is_no_number_is_seen_as_such() -> None:
     packed = PackedLinear(layer(8, 32))
     packed.relu = True

@@ -71,7 +71,12 @@ class _LibraryNetwork:
         self._model = model.eval()
         self.num_queries: int = model.config.num_queries
 
-    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        exact: bool = False,  # noqa: ARG002  # always is
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits [B, Q, T] and boxes [B, Q, 4], cxcywh in 0..1."""
         output = self._model(
             pixel_values=batch.pixels,

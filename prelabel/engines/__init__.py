@@ -41,7 +41,7 @@ def load_engine(
         card: The model card.
         folder: Folder of the checkpoint's files.
         device: `auto`, `cpu` or `cuda`.
-        precision: `auto`, `float32`, `bfloat16`, or `float64` (for tests).
+        precision: `auto`, `float32`, `float16`, `bfloat16`, or `float64` (for tests).
         cpu_threads: Threads of torch in the whole process; None leaves the number as it is.
 
     Raises:
@@ -79,14 +79,15 @@ def load_segmenter(
         card: The segmenter's card.
         folder: Folder of the checkpoint's files.
         device: `auto`, `cpu` or `cuda`.
-        precision: `auto`, `float32`, `bfloat16`, or `float64` (for tests).
+        precision: `auto`, `float32`, `float16`, `bfloat16`, or `float64` (for tests).
         cpu_threads: Threads of torch in the whole process; None leaves the number as it is.
 
     Raises:
         ModelError: Files are missing, damaged or do not fit each other.
         DeviceError: The device is missing, or its name or the precision is unknown.
     """
-    placement = _place(card, folder, device, precision, cpu_threads)
+    # Nobody measured the masks of float16, of which large image encoders may exceed the range.
+    placement = _place(card, folder, device, precision, cpu_threads, on_gpu="bfloat16")
     from prelabel.engines.segment_anything.engine import load as load_segment_anything
 
     # Items and encodings are opaque to callers: an engine gets those that it made itself.
@@ -97,7 +98,12 @@ def load_segmenter(
 
 
 def _place(
-    card: Card, folder: Path, device: str, precision: str, cpu_threads: int | None
+    card: Card,
+    folder: Path,
+    device: str,
+    precision: str,
+    cpu_threads: int | None,
+    on_gpu: str = "float16",
 ) -> Placement:
     """Check the files of a checkpoint, choose its placement and apply settings of the process."""
     check_installed(card, folder)
@@ -105,7 +111,7 @@ def _place(
     # of the engines, such as the ingress, never load one.
     from prelabel.engines.device import keep_freed_memory, resolve_placement, use_cpu_threads
 
-    placement = resolve_placement(device, precision)
+    placement = resolve_placement(device, precision, on_gpu)
     if placement.device.type == "cpu":
         keep_freed_memory()
     if cpu_threads is not None:

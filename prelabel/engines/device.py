@@ -14,7 +14,8 @@ import torch
 from prelabel.errors import DeviceError, DeviceMemoryError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # options of mallopt in glibc's malloc.h
-_AMPERE = 8  # CUDA major capability from which bfloat16 runs on tensor cores
+# CUDA major capabilities from which tensor cores compute a format: Volta and Ampere.
+_TENSOR_CORES = {"float16": 7, "bfloat16": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,31 +24,39 @@ class Placement:
 
     Attributes:
         device: The device of all parameters.
-        weights: Format of parameters, inputs and results.
-        autocast: Compute the forward pass in bfloat16 under autocast. (The weights stay float32:
-            parts of the text path overflow in half precision.)
+        weights: Format of parameters, coordinates, scores and results.
+        products: Format in which the large matrix products are computed.
     """
 
     device: torch.device
     weights: torch.dtype
-    autocast: bool
+    products: torch.dtype
 
     def __str__(self) -> str:
         name = str(self.device)
         if self.device.type == "cuda":
             name = f"cuda ({torch.cuda.get_device_name(self.device)})"
-        precision = torch.bfloat16 if self.autocast else self.weights
-        return f"{name}, {str(precision).removeprefix('torch.')}"
+        return f"{name}, {str(self.products).removeprefix('torch.')}"
 
     @property
     def allows_packed_linears(self) -> bool:
         """True if linear layers may run in the C kernels of engines/kernels/linear.py."""
         on_cpu = self.device.type == "cpu"
-        return on_cpu and self.weights == torch.float32 and not self.autocast
+        return on_cpu and self.weights == self.products == torch.float32
 
-    def forward_context(self) -> torch.autocast:
-        """Return the autocast context for a forward pass."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
+    @property
+    def is_reduced(self) -> bool:
+        """True if products are computed in a shorter format than the weights have."""
+        return self.products != self.weights
+
+    def forward_context(self, *, exact: bool = False) -> torch.autocast:
+        """Return the context in which a library's module computes its products in their format.
+
+        If `exact` is set, it computes them in the format of the weights.
+        """
+        reduced = self.is_reduced and not exact
+        dtype = self.products if reduced else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=dtype, enabled=reduced)
 
 
 @contextmanager
@@ -99,12 +108,13 @@ def _convolve_outside_autocast(conv: torch.nn.Conv2d, pixels: torch.Tensor) -> t
         return torch.nn.Conv2d.forward(conv, pixels.to(conv.weight.dtype))
 
 
-def resolve_placement(device: str, precision: str) -> Placement:
+def resolve_placement(device: str, precision: str, on_gpu: str = "float16") -> Placement:
     """Choose the device and the number formats from settings.
 
     Args:
         device: `auto` (a GPU if there is one), `cpu` or `cuda`.
-        precision: `auto`, `float32`, `bfloat16` or `float64`.
+        precision: `auto`, `float32`, `float16`, `bfloat16` or `float64`.
+        on_gpu: What `auto` means on a GPU that has it, `float16` or `bfloat16`.
 
     Raises:
         DeviceError: A name is unknown, or `cuda` is set without a visible GPU. There is no
@@ -114,14 +124,14 @@ def resolve_placement(device: str, precision: str) -> Placement:
     if precision == "auto":
         # CPUs with AMX compute bfloat16 faster, too, but it changes which boxes are found;
         # engines/kernels/linear.py explains it.
-        precision = "bfloat16" if _is_recent_gpu(torch_device) else "float32"
-    if precision not in ("float32", "bfloat16", "float64"):
-        raise DeviceError(f"Unknown precision {precision!r}. Use auto, float32 or bfloat16.")
-    return Placement(
-        device=torch_device,
-        weights=torch.float64 if precision == "float64" else torch.float32,
-        autocast=precision == "bfloat16",
-    )
+        precision = on_gpu if _has_tensor_cores(torch_device, on_gpu) else "float32"
+    if precision not in ("float32", "bfloat16", "float16", "float64"):
+        raise DeviceError(
+            f"Unknown precision {precision!r}. Use auto, float32, float16 or bfloat16."
+        )
+    weights = torch.float64 if precision == "float64" else torch.float32
+    short = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+    return Placement(torch_device, weights, short.get(precision, weights))
 
 
 def use_cpu_threads(count: int) -> None:
@@ -157,5 +167,7 @@ def _resolve_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def _is_recent_gpu(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= _AMPERE
+def _has_tensor_cores(device: torch.device, dtype: str) -> bool:
+    if device.type != "cuda":
+        return False
+    return torch.cuda.get_device_capability(device)[0] >= _TENSOR_CORES[dtype]

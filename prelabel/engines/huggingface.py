@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -33,6 +34,13 @@ from prelabel.engines.port_model import SPECIAL_TOKENS, load_port_model
 from prelabel.engines.text_cache import CachedTextEncoder
 from prelabel.engines.tokenizer import CaptionTokenizer
 from prelabel.engines.torch_engine import PAD_ID, Batch, TorchEngine
+
+logger = logging.getLogger(__name__)
+
+# Of the picture with which the faster layers are compared with the library's. It has more tokens
+# than a model has queries.
+_TRIAL_HW = (256, 288)
+_MAX_DIFFERENCE = 0.03  # of a logit in the mean; another order of summation moves it by .001
 
 
 class _OutsideAutocast(torch.nn.Module):
@@ -113,8 +121,24 @@ def replace_port_attention(model: torch.nn.Module, sampler: Sampler) -> None:
 class HuggingFaceNetwork:
     """A transformers model behind `torch_engine.Network`, with the faster attention layers."""
 
-    def __init__(self, model: PreTrainedModel, placement: Placement) -> None:
+    def __init__(
+        self, model: PreTrainedModel, placement: Placement, *, faster: bool = True
+    ) -> None:
         self.num_queries: int = model.config.num_queries
+        self._model = model
+        self._placement = placement
+        if faster:
+            self._use_faster_layers()
+        inner = model.get_submodule("model")
+        bert = inner.get_submodule("text_backbone")
+        inner.add_module("text_backbone", CachedTextEncoder(bert, PAD_ID))
+        guard_convolutions(model)
+        heads = model.get_submodule("class_embed")
+        for name, head in list(heads.named_children()):
+            heads.add_module(name, _OutsideAutocast(head))
+
+    def _use_faster_layers(self) -> None:
+        model, placement = self._model, self._placement
         head_width = model.config.d_model // model.config.decoder_attention_heads
         replace_port_attention(model, choose_sampler(placement, head_width))
         replace_modules(
@@ -125,22 +149,16 @@ class HuggingFaceNetwork:
         # After the attention layers, which read weights that a packed layer no longer has.
         if placement.allows_packed_linears:
             pack_linears(model)
-        inner = model.get_submodule("model")
-        bert = inner.get_submodule("text_backbone")
-        inner.add_module("text_backbone", CachedTextEncoder(bert, PAD_ID))
-        self._model = model
-        guard_convolutions(model)
-        heads = model.get_submodule("class_embed")
-        for name, head in list(heads.named_children()):
-            heads.add_module(name, _OutsideAutocast(head))
 
-    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, batch: Batch, *, exact: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Return token logits [B, Q, T or more] and boxes [B, Q, 4], cxcywh in 0..1."""
-        output = self._model(
-            pixel_values=batch.pixels,
-            input_ids=batch.token_ids,
-            attention_mask=batch.token_mask.long(),
-        )
+        device = self._placement.device
+        with self._placement.forward_context(exact=exact):
+            output = self._model(
+                pixel_values=batch.pixels,
+                input_ids=batch.token_ids.to(device),
+                attention_mask=batch.token_mask.long().to(device),
+            )
         return output.logits, output.pred_boxes
 
 
@@ -158,4 +176,42 @@ def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
     # The ids of the boundary tokens are constants in the code of transformers.
     tokenizer.require_boundaries(card.name, SPECIAL_TOKENS)
     torch.nn.Module.to(model, placement.device)  # transformers' own `to` is not typed
-    return TorchEngine(HuggingFaceNetwork(model, placement), tokenizer, card.image_size, placement)
+    batch = _trial_batch(tokenizer, placement)
+    expected = _best_logits(_run_library(model, batch))
+    network = HuggingFaceNetwork(model, placement)
+    with torch.inference_mode():
+        found = _best_logits(network(batch, exact=True)[0])
+    if not (found - expected).abs().mean() < _MAX_DIFFERENCE:  # true for NaN as well
+        logger.warning(
+            "With this version of transformers the faster layers compute something else than the "
+            "library. The model runs without them. Install the versions of requirements/serve.txt."
+        )
+        model = load_port_model(card, folder, placement.weights)
+        torch.nn.Module.to(model, placement.device)
+        network = HuggingFaceNetwork(model, placement, faster=False)
+    return TorchEngine(network, tokenizer, card.image_size, placement)
+
+
+def _trial_batch(tokenizer: CaptionTokenizer, placement: Placement) -> Batch:
+    [caption] = tokenizer(("object",))
+    ids = torch.tensor(caption.ids)[None]
+    pixels = torch.randn(1, 3, *_TRIAL_HW, generator=torch.Generator().manual_seed(0))
+    return Batch(pixels.to(placement.device, placement.weights), ids, ids != PAD_ID)
+
+
+def _run_library(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """Return the library's logits [1, Q, T or more]."""
+    device = batch.pixels.device
+    with torch.inference_mode():
+        output = model(
+            pixel_values=batch.pixels,
+            input_ids=batch.token_ids.to(device),
+            attention_mask=batch.token_mask.long().to(device),
+        )
+    logits: torch.Tensor = output.logits
+    return logits
+
+
+def _best_logits(logits: torch.Tensor) -> torch.Tensor:
+    """Return the best logit of each query, in descending order [Q]."""
+    return logits[0].amax(-1).sort(descending=True).values

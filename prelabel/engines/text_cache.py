@@ -78,8 +78,12 @@ class CachedTextEncoder(nn.Module):
         positions: torch.Tensor | None,
     ) -> torch.Tensor:
         """Return features [T, hidden] of one caption [1, T]."""
+        device = next(self.bert.parameters()).device
         encoded = self.bert(
-            input_ids=ids, attention_mask=mask, token_type_ids=types, position_ids=positions
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            token_type_ids=None if types is None else types.to(device),
+            position_ids=None if positions is None else positions.to(device),
         )
         features: torch.Tensor = encoded.last_hidden_state[0]
         return features

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +18,8 @@ from prelabel.engines.tokenizer import CaptionTokenizer, TokenisedCaption, phras
 from prelabel.errors import DetectionError
 from prelabel.types import Floats, ImageRGB, RawDetections
 
+logger = logging.getLogger(__name__)
+
 PAD_ID = 0  # the padding token of BERT's vocabularies; masked, so that its value does not matter
 
 
@@ -26,8 +29,8 @@ class Batch:
 
     Attributes:
         pixels: [B, 3, H, W], normalised.
-        token_ids: int64 [B, T].
-        token_mask: bool [B, T], False for padding.
+        token_ids: int64 [B, T], in the CPU's memory.
+        token_mask: bool [B, T], False for padding, in the CPU's memory.
     """
 
     pixels: torch.Tensor
@@ -40,8 +43,13 @@ class Network(Protocol):
 
     num_queries: int
 
-    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return token logits [B, Q, T or more] and boxes [B, Q, 4], cxcywh in 0..1."""
+    def __call__(self, batch: Batch, *, exact: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return token logits [B, Q, T or more] and boxes [B, Q, 4], cxcywh in 0..1.
+
+        Args:
+            batch: The input.
+            exact: Compute all products in the format of the weights.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,7 @@ class TorchEngine:
         self._tokenizer = tokenizer
         self._image_size = image_size
         self._placement = placement
+        self._has_warned = False
         self.runs_on = str(placement)
 
     def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
@@ -109,8 +118,16 @@ class TorchEngine:
             DetectionError: The model computed NaN or infinite numbers.
             DeviceMemoryError: The batch does not fit the GPU's memory.
         """
-        probs, boxes_cxcywh = self._forward(_collate(items, self._placement))
-        if not (np.isfinite(boxes_cxcywh).all() and np.isfinite(probs).all()):
+        batch = collate(items, self._placement)
+        probs, boxes_cxcywh = self._forward(batch)
+        if self._placement.is_reduced and not _are_finite(probs, boxes_cxcywh):
+            self._warn_once(
+                "A picture exceeded the range of %s and was computed in %s.",
+                self._placement.products,
+                self._placement.weights,
+            )
+            probs, boxes_cxcywh = self._forward(batch, exact=True)
+        if not _are_finite(probs, boxes_cxcywh):
             raise DetectionError(
                 "The model computed NaN or infinite numbers. Set the precision to float32."
             )
@@ -118,16 +135,24 @@ class TorchEngine:
             _raw_detections(item.caption, probs[i], boxes_cxcywh[i]) for i, item in enumerate(items)
         ]
 
-    def _forward(self, batch: Batch) -> tuple[Floats, Floats]:
+    def _warn_once(self, message: str, *values: object) -> None:
+        logger.log(logging.DEBUG if self._has_warned else logging.WARNING, message, *values)
+        self._has_warned = True
+
+    def _forward(self, batch: Batch, *, exact: bool = False) -> tuple[Floats, Floats]:
         """Return token probabilities [B, Q, T] and boxes [B, Q, 4], cxcywh in 0..1."""
         with device_memory_errors(), torch.inference_mode():
-            with self._placement.forward_context():
-                logits, boxes = self._network(batch)
+            logits, boxes = self._network(batch, exact=exact)
             probs = logits.to(self._placement.weights).sigmoid()
             return probs.cpu().numpy(), boxes.to(self._placement.weights).cpu().numpy()
 
 
-def _collate(items: Sequence[Item], placement: Placement) -> Batch:
+def _are_finite(*arrays: Floats) -> bool:
+    return all(np.isfinite(array).all() for array in arrays)
+
+
+def collate(items: Sequence[Item], placement: Placement) -> Batch:
+    """Return the model input of items of one size."""
     sequences = [torch.tensor(item.caption.ids) for item in items]
     lengths = torch.tensor([len(sequence) for sequence in sequences])
     ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=PAD_ID)
@@ -135,8 +160,8 @@ def _collate(items: Sequence[Item], placement: Placement) -> Batch:
     pixels = [item.pixels.to(placement.device, non_blocking=True) for item in items]
     return Batch(
         pixels=normalised(torch.stack(pixels)).to(placement.weights),
-        token_ids=ids.to(placement.device),
-        token_mask=mask.to(placement.device),
+        token_ids=ids,
+        token_mask=mask,
     )
 
 

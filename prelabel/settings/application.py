@@ -41,11 +41,13 @@ class ModelSettings(SettingsGroup):
         description="Device of the model. `auto`: a GPU if the cluster has one when the "
         "application is deployed. A cluster that starts without GPU nodes must say `cuda`.",
     )
-    precision: Literal["auto", "float32", "bfloat16"] = setting(
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = setting(
         "auto",
         changes_predictions=True,
-        description="`auto`: bfloat16 autocast on recent NVIDIA GPUs, else float32. On CPUs with "
-        "AMX bfloat16 is faster for large models, by a third, and moves boxes by some pixels.",
+        description="Format of the large matrix products; coordinates and scores are float32. "
+        "`auto`: on NVIDIA GPUs whose tensor cores have it, float16 for boxes and bfloat16 for "
+        "masks, else float32. On CPUs with AMX bfloat16 is faster for large models, by a third, "
+        "and moves boxes by some pixels.",
     )
 
 

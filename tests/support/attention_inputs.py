@@ -12,11 +12,11 @@ def attention_inputs(
     """Arguments of a `Sampler` for 3 items of 11 queries, some far out of the picture."""
     torch.manual_seed(coordinates)
     offsets = spread * torch.randn(3, 11, heads, len(LEVELS_HW), points, 2)
-    weights = torch.randn(3, 11, heads, len(LEVELS_HW) * points).softmax(-1)
+    logits = torch.randn(3, 11, heads, len(LEVELS_HW) * points)
     return (
         torch.randn(3, POSITIONS, heads, width),
         LEVELS_HW,
         torch.rand(3, 11, len(LEVELS_HW), coordinates) * 1.4 - 0.2,
         offsets,
-        weights.view(*offsets.shape[:-1]),
+        logits,
     )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from prelabel.checkpoints.cards import ModelCard, text_encoder_folder
 from prelabel.engines.checkpoint_layouts import (
@@ -12,8 +16,7 @@ from prelabel.engines.checkpoint_layouts import (
     layout_of,
     with_one_box_head,
 )
-from prelabel.engines.device import Placement, guard_convolutions
-from prelabel.engines.groundingdino.attention import replace_attention
+from prelabel.engines.device import Placement
 from prelabel.engines.groundingdino.config import (
     Shape,
     original_config_path,
@@ -21,15 +24,17 @@ from prelabel.engines.groundingdino.config import (
     read_original_config,
     read_port_config,
 )
-from prelabel.engines.groundingdino.network import GroundingDinoNetwork
+from prelabel.engines.groundingdino.network import GroundingDinoNetwork, OriginalModules
 from prelabel.engines.groundingdino.weight_names import from_port
 from prelabel.engines.kernels.deformable_attention import choose_sampler
-from prelabel.engines.kernels.linear import pack_linears
-from prelabel.engines.text_cache import CachedTextEncoder
 from prelabel.engines.tokenizer import CaptionTokenizer
-from prelabel.engines.torch_engine import PAD_ID, TorchEngine
+from prelabel.engines.torch_engine import TorchEngine, collate
 from prelabel.engines.weights import read_weights, require_keys
 from prelabel.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+_TRIAL_HW = (480, 640)  # of the picture with which number formats are compared
 
 
 def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
@@ -45,16 +50,31 @@ def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
     shape = _read_shape(card, folder, text_folder)
     tokenizer.require_fit(card.name, shape.bert.vocab_size)
     separate = has_separate_box_heads(weights)
-    network = GroundingDinoNetwork(shape, tokenizer.boundary_ids, separate_box_heads=separate)
-    _load_weights(network, card.name, weights)
-    network.to(placement.device, placement.weights).eval()
-    guard_convolutions(network)
-    replace_attention(network, choose_sampler(placement, shape.hidden_dim // shape.heads))
-    # After the attention layers, which read weights that a packed layer no longer has.
-    if placement.allows_packed_linears:
-        pack_linears(network)
-    network.bert = CachedTextEncoder(network.bert, PAD_ID)
-    return TorchEngine(network, tokenizer, card.image_size, placement)
+    modules = OriginalModules(shape, separate_box_heads=separate)
+    _load_weights(modules, card.name, weights)
+    sampler = choose_sampler(placement, shape.hidden_dim // shape.heads)
+    network = GroundingDinoNetwork(modules, tokenizer.boundary_ids, placement, sampler)
+    engine = TorchEngine(network, tokenizer, card.image_size, placement)
+    if placement.is_reduced:
+        _check_products(engine, network, placement)
+    return engine
+
+
+def _check_products(
+    engine: TorchEngine, network: GroundingDinoNetwork, placement: Placement
+) -> None:
+    """Let the network compute in full precision if the short format changes what it sees."""
+    image = np.random.default_rng(0).integers(0, 256, (*_TRIAL_HW, 3), dtype=np.uint8)
+    batch = collate(engine.prepare(image, ("object",)), placement)
+    with torch.inference_mode():
+        is_same = network.has_same_features(batch)
+    if not is_same:
+        logger.warning(
+            "In %s the model computes something else than in %s, and runs in the latter.",
+            placement.products,
+            placement.weights,
+        )
+        network.use_exact()
 
 
 def _read_shape(card: ModelCard, folder: Path, text_folder: Path) -> Shape:
@@ -73,14 +93,14 @@ def _check_layout(card: ModelCard, weights: Weights) -> None:
         )
 
 
-def _load_weights(network: GroundingDinoNetwork, name: str, weights: Weights) -> None:
+def _load_weights(modules: OriginalModules, name: str, weights: Weights) -> None:
     unexpected: set[str] = set()
     if layout_of(weights) is Layout.PORT:
         if not has_separate_box_heads(weights):
             weights = with_one_box_head(weights)
-        weights, unexpected = from_port(weights, list(network.state_dict()))
+        weights, unexpected = from_port(weights, list(modules.state_dict()))
     try:
-        report = network.load_state_dict(weights, strict=False)
+        report = modules.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise ModelError(
             f"The weights of {name} have other sizes than its config says. "

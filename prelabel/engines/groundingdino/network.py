@@ -1,116 +1,272 @@
-"""The Grounding DINO network, put together from modules of groundingdino-py.
+"""The Grounding DINO network: the modules of groundingdino-py, and a forward pass of our own.
 
 groundingdino-py is the code of the paper's authors. Its own model class is not used, because it
-downloads BERT from the hub and wraps it in a way that transformers 5 no longer supports.
+downloads BERT from the hub and wraps it in a way that transformers 5 no longer supports. Its
+forward pass handles padded pictures and training, asks the device for numbers, and computes what
+follows from a picture's size again and again; the pass here does not.
 """
 
 from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
 
 import torch
 from groundingdino.models.GroundingDINO.backbone.backbone import Joiner
 from groundingdino.models.GroundingDINO.backbone.position_encoding import PositionEmbeddingSineHW
 from groundingdino.models.GroundingDINO.backbone.swin_transformer import SwinTransformer
-from groundingdino.models.GroundingDINO.transformer import Transformer, TransformerEncoderLayer
+from groundingdino.models.GroundingDINO.transformer import Transformer
 from groundingdino.models.GroundingDINO.utils import MLP
-from groundingdino.util.misc import NestedTensor, inverse_sigmoid
 from torch import nn
 from transformers import BertModel
 
-from prelabel.engines.device import at_least_float32
+from prelabel.engines.device import Placement
+from prelabel.engines.graphs import CudaGraphs, GraphedPasses, filled_up
+from prelabel.engines.groundingdino import geometry
 from prelabel.engines.groundingdino.config import Shape
-from prelabel.engines.torch_engine import Batch
+from prelabel.engines.groundingdino.decoder import Decoder
+from prelabel.engines.groundingdino.encoder import Encoder, Text
+from prelabel.engines.groundingdino.geometry import HW, Geometries, Geometry
+from prelabel.engines.groundingdino.layers import linear
+from prelabel.engines.groundingdino.swin import Backbone, WindowedAttention
+from prelabel.engines.kernels.deformable_attention import Sampler
+from prelabel.engines.kernels.linear import pack_linears
+from prelabel.engines.text_cache import CachedTextEncoder
+from prelabel.engines.torch_engine import PAD_ID, Batch
 
 _BACKBONE_LEVELS = 3
 _GROUPS = 32  # of the group norms behind the input projections
+_TOKENS = 16  # captions are padded to a multiple of it, so that few graphs serve all captions
+# Between the features in the products' format and in full precision, as a share of the latter. In
+# float16 it is .002, in bfloat16 .015.
+_MAX_DIFFERENCE = 0.05
+_TEXT_TEMPERATURE = 10_000  # of the sine embedding of a token's position
 
 
-class TokenLogits(nn.Module):
-    """Dot products of queries and tokens: `ContrastiveEmbed` without its padding to 256 tokens.
-
-    Computed outside autocast: in bfloat16 hundreds of scores would share a few values.
-    """
-
-    def forward(self, queries: torch.Tensor, text: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return logits [B, Q, T] of queries [B, Q, D], minus infinity for padding."""
-        with torch.autocast(queries.device.type, enabled=False):
-            tokens = at_least_float32(text["encoded_text"])
-            logits = at_least_float32(queries) @ tokens.transpose(-1, -2)
-        return logits.masked_fill(~text["text_token_mask"][:, None], float("-inf"))
-
-
-class GroundingDinoNetwork(nn.Module):
-    """The network behind `torch_engine.Network`. Its weights have their original names.
+class OriginalModules(nn.Module):
+    """The modules of a checkpoint, with the names that groundingdino gave to their weights.
 
     Args:
         shape: Sizes of the model.
-        boundary_ids: Ids of the tokens that separate phrases.
         separate_box_heads: Each layer of the decoder has a box head of its own, instead of one
             that all layers share.
     """
 
-    def __init__(
-        self, shape: Shape, boundary_ids: tuple[int, ...], *, separate_box_heads: bool = False
-    ) -> None:
+    def __init__(self, shape: Shape, *, separate_box_heads: bool = False) -> None:
         super().__init__()
-        self.num_queries = shape.num_queries
+        self.shape = shape
         self.bert: nn.Module = BertModel(shape.bert, add_pooling_layer=False)
         self.feat_map = nn.Linear(shape.bert.hidden_size, shape.hidden_dim)
         swin = _swin(shape)
-        self.backbone = Joiner(swin, _position_embedding(shape))
-        self.input_proj = _projections(swin.num_features[-_BACKBONE_LEVELS:], shape)
+        # The Joiner gives the backbone's weights their names.
+        self.backbone = Joiner(swin, PositionEmbeddingSineHW(shape.hidden_dim // 2))
+        self.projections = _projections(swin.num_features[-_BACKBONE_LEVELS:], shape)
+        self.input_proj = nn.ModuleList(self.projections)
         self.transformer = _transformer(shape)
         heads = [MLP(shape.hidden_dim, shape.hidden_dim, 4, 3) for _ in range(shape.decoder_layers)]
         self.bbox_embed = nn.ModuleList(heads if separate_box_heads else heads[:1] * len(heads))
         self.transformer.decoder.bbox_embed = self.bbox_embed
         self.transformer.enc_out_bbox_embed = MLP(shape.hidden_dim, shape.hidden_dim, 4, 3)
-        self.transformer.enc_out_class_embed = self._token_logits = TokenLogits()
-        self.register_buffer("_boundary_ids", torch.tensor(boundary_ids), persistent=False)
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+
+class GroundingDinoNetwork:
+    """The network behind `torch_engine.Network`.
+
+    Args:
+        modules: The loaded modules. They are taken apart.
+        boundary_ids: Ids of the tokens that separate phrases.
+        placement: Device and number formats.
+        sampler: Samples the values of deformable attention.
+    """
+
+    def __init__(
+        self,
+        modules: OriginalModules,
+        boundary_ids: tuple[int, ...],
+        placement: Placement,
+        sampler: Sampler,
+    ) -> None:
+        self.num_queries = modules.shape.num_queries
+        self._boundary_ids = torch.tensor(boundary_ids)
+        self._placement = placement
+        modules.eval().to(placement.device, placement.weights)
+        self.passes = ForwardPass(
+            copy.deepcopy(modules) if placement.is_reduced else modules, sampler
+        )
+        self.passes.use_products(placement.products)
+        self._exact = ForwardPass(modules, sampler) if placement.is_reduced else self.passes
+        if placement.allows_packed_linears:
+            pack_linears(self.passes)
+            pack_linears(modules.bert)
+        self._bert = CachedTextEncoder(modules.bert, PAD_ID)
+        self._text_projection = modules.feat_map
+        self._geometries = Geometries(self._geometry)
+        on_gpu = placement.device.type == "cuda"
+        self._graphs = GraphedPasses(CudaGraphs()) if on_gpu else None
+
+    def __call__(self, batch: Batch, *, exact: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return token logits [B, Q, T] and boxes [B, Q, 4], cxcywh in 0..1 of the picture."""
+        hw = batch.pixels.shape[2], batch.pixels.shape[3]
+        text = self.text(batch)
+        if exact:
+            full = replace(self._placement, products=self._placement.weights)
+            return self._exact.forward(batch.pixels, text, self.passes.geometry(hw).on(full))
+        geometry = self._geometries(hw)
+        if self._graphs is None:
+            return self.passes.forward(batch.pixels, text, geometry)
+
+        def run(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            pixels, *parts = inputs
+            return self.passes.forward(pixels, Text(*parts), geometry)
+
+        inputs = filled_up((batch.pixels, *text.padded(_TOKENS).tensors))
+        logits, boxes = self._graphs(run, inputs, hw)
+        count = len(batch.pixels)
+        return logits[:count, :, : batch.token_ids.shape[1]], boxes[:count]
+
+    def has_same_features(self, batch: Batch) -> bool:
+        """Return False if the picture's features in the products' format are other ones.
+
+        Compares them with those in full precision, before the decoder, which is the same for both.
+        """
+        text = self.text(batch)
+        hw = batch.pixels.shape[2], batch.pixels.shape[3]
+        full = replace(self._placement, products=self._placement.weights)
+        found, _ = self.passes.encode(batch.pixels, text, self._geometries(hw))
+        expected, _ = self._exact.encode(batch.pixels, text, self.passes.geometry(hw).on(full))
+        difference = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
+        return bool(difference < _MAX_DIFFERENCE)  # False for NaN
+
+    def use_exact(self) -> None:
+        """Compute all products in the format of the weights from now on."""
+        self.passes = self._exact
+        self._placement = replace(self._placement, products=self._placement.weights)
+        self._geometries = Geometries(self._geometry)
+
+    def text(self, batch: Batch) -> Text:
+        """Return the captions of a batch on the device. BERT runs for new captions only."""
+        attention, places = phrase_attention(batch.token_ids, batch.token_mask, self._boundary_ids)
+        encoded = self._bert(
+            input_ids=batch.token_ids, attention_mask=attention[:, None], position_ids=places
+        )
+        features = self._text_projection(encoded.last_hidden_state)
+        positions = sine_embedding(places, features.shape[-1])
+        device = self._placement.device
+        return Text(
+            features,
+            positions.to(features.dtype).to(device),
+            batch.token_mask.to(device),
+            attention[:, None].to(device),
+        )
+
+    def _geometry(self, hw: HW) -> Geometry:
+        return self.passes.geometry(hw).on(self._placement)
+
+
+class ForwardPass(nn.Module):
+    """The pass from pixels and text to boxes. It copies nothing between CPU and GPU.
+
+    Args:
+        modules: The library's modules with their weights.
+        sampler: Samples the values of deformable attention.
+    """
+
+    def __init__(self, modules: OriginalModules, sampler: Sampler) -> None:
+        super().__init__()
+        shape, transformer = modules.shape, modules.transformer
+        self._width, self._temperature = shape.hidden_dim, shape.temperature
+        self.backbone = Backbone(modules.backbone[0])
+        levels = len(self.backbone.channels)
+        self.projections = nn.ModuleList(map(_Projection, modules.projections[:levels]))
+        self.coarser = nn.ModuleList(modules.projections[levels:])
+        self.level_embed = transformer.level_embed
+        self.encoder = Encoder(transformer.encoder, sampler)
+        self.decoder = Decoder(transformer, sampler)
+
+    def use_products(self, dtype: torch.dtype) -> None:
+        """Multiply features of the picture by weights in a number format."""
+        narrow = [self.backbone.stages, self.backbone.mergers, self.projections]
+        for part in (*narrow, self.encoder.layers, *self.decoder.samplings):
+            for name, module in part.named_modules():
+                if isinstance(module, nn.Linear | WindowedAttention) and "sampling" not in name:
+                    module.to(dtype)
+
+    def geometry(self, hw: HW) -> Geometry:
+        """Return what the pass needs to know of pictures with height and width `hw`, in pixels."""
+        maps = self.backbone.maps_hw(hw)
+        levels = [maps[int(stage)] for stage in self.backbone.norms]
+        for _ in self.coarser:
+            height, width = levels[-1]
+            levels.append((-(-height // 2), -(-width // 2)))
+        return geometry.compute(
+            tuple(maps),
+            tuple(levels),
+            self.level_embed.detach().cpu(),
+            window=self.backbone.window,
+            temperature=self._temperature,
+        )
+
+    def forward(
+        self, pixels: torch.Tensor, text: Text, geometry: Geometry
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return token logits [B, Q, T] and boxes [B, Q, 4], cxcywh in 0..1 of the picture.
 
-        Ported from `GroundingDINO.forward`, for pictures of one size.
+        Args:
+            pixels: [B, 3, H, W], normalised.
+            text: The captions of the pictures.
+            geometry: That of the pictures' size.
         """
-        text = self._encode_text(batch)
-        features, positions = self._encode_pixels(batch.pixels)
-        masks = [_no_padding(feature) for feature in features]
-        states, references, *_ = self.transformer(
-            features, masks, None, positions, None, None, text
-        )
-        offsets = self.bbox_embed[-1](states[-1])
-        # The proposals come first, then the boxes after each layer. Offsets of the last layer refer
-        # to its input, which is [-2].
-        boxes_cxcywh = (offsets + inverse_sigmoid(references[-2])).sigmoid()
-        return self._token_logits(states[-1], text), boxes_cxcywh
+        image, features = self.encode(pixels, text, geometry)
+        logits, boxes = self.decoder(image, features, text.token_mask, geometry)
+        return logits, boxes
 
-    def _encode_text(self, batch: Batch) -> dict[str, torch.Tensor]:
-        boundary_ids = self.get_buffer("_boundary_ids")
-        attention, positions = phrase_attention(batch.token_ids, batch.token_mask, boundary_ids)
-        encoded = self.bert(
-            input_ids=batch.token_ids, attention_mask=attention[:, None], position_ids=positions
-        )
-        return {
-            "encoded_text": self.feat_map(encoded.last_hidden_state),
-            "text_token_mask": batch.token_mask,
-            "position_ids": positions,
-            "text_self_attention_masks": attention,
-        }
+    def encode(
+        self, pixels: torch.Tensor, text: Text, geometry: Geometry
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the encoded picture [B, S, D] and text [B, T, D], for arguments of `forward`."""
+        image, features = self.encoder(self._features(pixels, geometry), text, geometry)
+        return image, features
 
-    def _encode_pixels(self, pixels: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Return features and position embeddings, [B, D, H, W] for each level."""
-        nested, positions = self.backbone(NestedTensor(pixels, _no_padding(pixels)))
-        sources = [level.tensors for level in nested]
-        features = [
-            project(source) for project, source in zip(self.input_proj, sources, strict=False)
+    def _features(self, pixels: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+        """Return the features of all levels [B, S, D]."""
+        maps = self.backbone(pixels, geometry)
+        levels = [
+            project(each, geometry.products)
+            for project, each in zip(self.projections, maps, strict=True)
         ]
         # Each remaining projection has stride 2 and reads the level before.
-        coarser = sources[-1]
-        for project in self.input_proj[len(sources) :]:
-            coarser = project(coarser)
-            features.append(coarser)
-            position = self.backbone[1](NestedTensor(coarser, _no_padding(coarser)))
-            positions.append(position.to(coarser.dtype))
-        return features, positions
+        grid = maps[-1].transpose(1, 2).unflatten(2, geometry.levels[len(maps) - 1])
+        for project in self.coarser:
+            grid = project(grid)
+            levels.append(grid.flatten(2).transpose(1, 2))
+        return torch.cat(levels, dim=1)
+
+
+class _Projection(nn.Module):
+    """A projection of a level: a convolution with a kernel of one pixel, and a group norm."""
+
+    def __init__(self, layer: nn.Sequential) -> None:
+        super().__init__()
+        convolution: nn.Conv2d
+        convolution, self.norm = layer  # type: ignore[assignment]
+        self.linear = linear(convolution.weight.flatten(1), convolution.bias)
+
+    def forward(self, tokens: torch.Tensor, products: torch.dtype) -> torch.Tensor:
+        """Map [B, S, channels] to [B, S, D]."""
+        projected = self.linear(tokens.to(products)).to(tokens.dtype)
+        normed: torch.Tensor = self.norm(projected.transpose(1, 2))
+        return normed.transpose(1, 2)
+
+
+def sine_embedding(places: torch.Tensor, width: int) -> torch.Tensor:
+    """Return embeddings [B, T, `width`] of tokens' positions, int64 [B, T].
+
+    Ported from `get_sine_pos_embed` of groundingdino's utils.py.
+    """
+    index = torch.arange(width, dtype=torch.float64)
+    frequencies = 2 * math.pi * _TEXT_TEMPERATURE ** (-2 * (index // 2) / width)
+    return (places[..., None] * frequencies + (index % 2) * math.pi / 2).sin()
 
 
 def phrase_attention(
@@ -139,11 +295,6 @@ def phrase_attention(
     return same_phrase | diagonal, (index - before - 1) * token_mask
 
 
-def _no_padding(pixels: torch.Tensor) -> torch.Tensor:
-    """Return the padding mask [B, H, W] of pictures without padding: all False."""
-    return torch.zeros_like(pixels[:, 0], dtype=torch.bool)
-
-
 def _swin(shape: Shape) -> SwinTransformer:
     return SwinTransformer(
         embed_dim=shape.swin.embed_dim,
@@ -154,16 +305,7 @@ def _swin(shape: Shape) -> SwinTransformer:
     )
 
 
-def _position_embedding(shape: Shape) -> PositionEmbeddingSineHW:
-    return PositionEmbeddingSineHW(
-        shape.hidden_dim // 2,
-        temperatureH=shape.temperature,
-        temperatureW=shape.temperature,
-        normalize=True,
-    )
-
-
-def _projections(channels: list[int], shape: Shape) -> nn.ModuleList:
+def _projections(channels: list[int], shape: Shape) -> list[nn.Sequential]:
     """Return a projection for each level of the backbone, then one for each coarser level.
 
     The input of a coarser level is the level before.
@@ -174,11 +316,11 @@ def _projections(channels: list[int], shape: Shape) -> nn.ModuleList:
     convolutions += [
         nn.Conv2d(count, width, kernel_size=3, stride=2, padding=1) for count in coarser_inputs
     ]
-    return nn.ModuleList(nn.Sequential(conv, nn.GroupNorm(_GROUPS, width)) for conv in convolutions)
+    return [nn.Sequential(conv, nn.GroupNorm(_GROUPS, width)) for conv in convolutions]
 
 
 def _transformer(shape: Shape) -> Transformer:
-    transformer = Transformer(
+    return Transformer(
         d_model=shape.hidden_dim,
         nhead=shape.heads,
         num_queries=shape.num_queries,
@@ -198,17 +340,3 @@ def _transformer(shape: Shape) -> Transformer:
         text_dropout=0.0,
         fusion_dropout=0.0,
     )
-    for layer in transformer.encoder.text_layers:
-        layer.register_forward_pre_hook(_one_mask_per_head, with_kwargs=True)
-    return transformer
-
-
-def _one_mask_per_head(
-    layer: TransformerEncoderLayer, args: tuple[()], kwargs: dict[str, torch.Tensor]
-) -> tuple[tuple[()], dict[str, torch.Tensor]]:
-    """Repeat each item's mask for each head.
-
-    The layer itself uses `repeat`, which gives heads the masks of other items of the batch.
-    """
-    mask = kwargs["src_mask"].repeat_interleave(layer.nhead, dim=0)
-    return args, kwargs | {"src_mask": mask}

@@ -4,8 +4,9 @@
 // all of the time goes into writing and reading the tensors between these steps.
 //
 // Arguments, all float32 but hw: value [B,S,H,C], S = positions of all levels; reference [B,Q,L,R]
-// in 0..1, R = 2 (x, y) or 4 (cx, cy, w, h); offsets [B,Q,H,L,P,2]; weights [B,Q,H,L,P];
-// out [B,Q,H,C]; hw int64 [L,2], height and width of the levels. C is at most MAX_WIDTH.
+// in 0..1, R = 2 (x, y) or 4 (cx, cy, w, h); offsets [B,Q,H,L,P,2], `stride` floats from query to
+// query; weights [B,Q,H,L,P]; out [B,Q,H,C]; hw int64 [L,2], height and width of the levels. C is at
+// most MAX_WIDTH.
 // Threads are those of OpenMP, which PyTorch uses as well.
 #include <stdint.h>
 
@@ -71,13 +72,13 @@ FOR_EACH_PROCESSOR static void sample_query(
 
 void sample(const float *value, const int64_t *hw, const float *reference, const float *offsets,
             const float *weights, float *out, int64_t B, int64_t S, int64_t H, int64_t C,
-            int64_t Q, int64_t L, int64_t P, int64_t R) {
+            int64_t Q, int64_t L, int64_t P, int64_t R, int64_t stride) {
 #pragma omp parallel for collapse(2) schedule(dynamic, 32)
     for (int64_t b = 0; b < B; b++)
         for (int64_t q = 0; q < Q; q++) {
             int64_t i = b * Q + q;
             sample_query(value + b * S * H * C, hw, reference + i * L * R,
-                         offsets + i * H * L * P * 2, weights + i * H * L * P, out + i * H * C, H,
+                         offsets + i * stride, weights + i * H * L * P, out + i * H * C, H,
                          C, L, P, R);
         }
 }

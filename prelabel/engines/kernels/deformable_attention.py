@@ -35,16 +35,18 @@ class Sampler(Protocol):
         levels_hw: torch.Tensor,
         reference: torch.Tensor,
         offsets: torch.Tensor,
-        weights: torch.Tensor,
+        logits: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the weighted sums, [B, Q, H * C].
+        """Return the weighted sums, [B, Q, H * C], in the format of `value`.
 
         Args:
             value: [B, S, H, C].
             levels_hw: int64 [L, 2], height and width of each level.
             reference: [B, Q, L, 2 or 4], x and y, or cx, cy, w and h, in 0..1 of the picture.
             offsets: [B, Q, H, L, P, 2], in positions of the level, or relative to the box.
-            weights: [B, Q, H, L, P].
+            logits: [B, Q, H, L * P]; their softmax weights the points of a head.
+
+        Offsets and logits may be parts of one tensor: dense but for the step from query to query.
         """
 
 
@@ -69,8 +71,8 @@ class DeformableAttention(nn.Module):
 
     def __init__(self, original: Projections, heads: int, levels: int, sampler: Sampler) -> None:
         super().__init__()
-        self.sampling_offsets = original.sampling_offsets
-        self.attention_weights = original.attention_weights
+        # One product for both, because each of them is narrow.
+        self.sampling = _side_by_side(original.sampling_offsets, original.attention_weights)
         self.value_proj = original.value_proj
         self.output_proj = original.output_proj
         self._heads, self._levels = heads, levels
@@ -83,7 +85,7 @@ class DeformableAttention(nn.Module):
         reference: torch.Tensor,
         levels_hw: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the attended features [B, Q, D].
+        """Return the attended features [B, Q, D], in the format of the source.
 
         Args:
             queries: [B, Q, D].
@@ -92,13 +94,21 @@ class DeformableAttention(nn.Module):
             levels_hw: int64 [L, 2], height and width of each level.
         """
         value = self.value_proj(source).unflatten(-1, (self._heads, -1))
-        offsets = self.sampling_offsets(queries)
-        logits = self.attention_weights(queries).unflatten(-1, (self._heads, -1))
-        weights = logits.softmax(-1).unflatten(-1, (self._levels, -1))
-        offsets = offsets.view(*weights.shape, 2)
-        sampled = self._sampler(value, levels_hw, reference, offsets, weights)
+        sampling = self.sampling(queries)
+        count = sampling.shape[-1] // 3
+        offsets = sampling[..., : 2 * count].unflatten(-1, (self._heads, self._levels, -1, 2))
+        logits = sampling[..., 2 * count :].unflatten(-1, (self._heads, -1))
+        sampled = self._sampler(value, levels_hw, reference, offsets, logits)
         attended: torch.Tensor = self.output_proj(sampled)
         return attended
+
+
+def _side_by_side(one: nn.Linear, other: nn.Linear) -> nn.Linear:
+    """Return a layer with the outputs of both."""
+    layer = nn.Linear(one.in_features, one.out_features + other.out_features)
+    layer.weight = nn.Parameter(torch.cat([one.weight.detach(), other.weight.detach()]))
+    layer.bias = nn.Parameter(torch.cat([one.bias.detach(), other.bias.detach()]))
+    return layer
 
 
 def sample_by_torch(
@@ -106,7 +116,7 @@ def sample_by_torch(
     levels_hw: torch.Tensor,
     reference: torch.Tensor,
     offsets: torch.Tensor,
-    weights: torch.Tensor,
+    logits: torch.Tensor,
 ) -> torch.Tensor:
     """Sample in PyTorch, on any device: a `Sampler`.
 
@@ -129,6 +139,7 @@ def sample_by_torch(
         )
         for level, ((height, width), part) in enumerate(zip(sizes, parts, strict=True))
     ]
+    weights = logits.softmax(-1).to(value.dtype)
     shares = weights.transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
     sums = (torch.stack(sampled, dim=-2).flatten(-2) * shares).sum(-1)
     return sums.view(batch, -1, queries).transpose(1, 2)
@@ -139,21 +150,34 @@ def sample_by_kernel(
     levels_hw: torch.Tensor,
     reference: torch.Tensor,
     offsets: torch.Tensor,
-    weights: torch.Tensor,
+    logits: torch.Tensor,
 ) -> torch.Tensor:
     """Sample by the C kernel in float32 on the CPU: a `Sampler`. Needs the built library."""
     library = kernels()
     assert library is not None
-    inputs = [tensor.float().contiguous() for tensor in (value, reference, offsets, weights)]
-    value, reference, offsets, weights = inputs
+    kind = value.dtype
+    weights = logits.float().softmax(-1)
+    value, reference, weights = (
+        tensor.float().contiguous() for tensor in (value, reference, weights)
+    )
+    offsets = _dense_queries(offsets.float())
     batch, positions, heads, width = value.shape
     queries, levels, points = offsets.shape[1], offsets.shape[3], offsets.shape[4]
     out = torch.empty(batch, queries, heads * width)
     library.sample(
         *pointers(value, levels_hw.contiguous(), reference, offsets, weights, out),
         *sizes(batch, positions, heads, width, queries, levels, points, reference.shape[-1]),
+        *sizes(offsets.stride(1)),
     )
-    return out
+    return out.to(kind)
+
+
+def _dense_queries(offsets: torch.Tensor) -> torch.Tensor:
+    """Return offsets that are dense but for the step from query to query."""
+    step, dense = offsets.stride(1), offsets[:1, :1].is_contiguous()
+    return (
+        offsets if dense and offsets.stride(0) == step * offsets.shape[1] else offsets.contiguous()
+    )
 
 
 def choose_sampler(placement: Placement, head_width: int) -> Sampler:
@@ -201,8 +225,8 @@ def _trial_inputs(device: torch.device, width: int) -> tuple[torch.Tensor, ...]:
     levels_hw = torch.tensor([[7, 5], [4, 3], [2, 2], [1, 1]])
     positions, queries, heads, points = int(levels_hw.prod(1).sum()), 16, 2, 4
     offsets = 4 * torch.randn(1, queries, heads, len(levels_hw), points, 2, generator=numbers)
-    weights = torch.rand(offsets.shape[:-1], generator=numbers)
+    logits = torch.randn(1, queries, heads, len(levels_hw) * points, generator=numbers)
     value = torch.randn(1, positions, heads, width, generator=numbers)
     reference = torch.rand(1, queries, len(levels_hw), 4, generator=numbers)
-    inputs = (value, levels_hw, reference, offsets, weights)
+    inputs = (value, levels_hw, reference, offsets, logits)
     return tuple(tensor.to(device) for tensor in inputs)

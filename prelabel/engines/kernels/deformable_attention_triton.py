@@ -10,48 +10,71 @@ import torch
 import triton
 import triton.language as tl
 
+_QUERIES = 16  # of a program; each reads all channels of a head at once
+_WARPS = 4
+
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _sample(  # type: ignore[no-untyped-def]  # Triton's language, not Python
     value,  # [B, S, H, C]
     levels,  # int64 [L, 2], height and width
-    reference,  # float32 [B, Q, L, R]
-    offsets,  # [B, Q, H, L, P, 2]
-    weights,  # [B, Q, H, L, P]
+    reference,  # [B, Q, L, R], `reference_step` numbers from query to query, `level_step` to level
+    offsets,  # [B, Q, H, L, P, 2], `offset_step` numbers from query to query
+    logits,  # [B, Q, H, L * P], `logit_step` numbers from query to query
     out,  # [B, Q, H, C]
+    total,  # B * Q
     positions,
     queries,
+    reference_batch,  # numbers from picture to picture
+    reference_step,
+    level_step,
+    offset_step,
+    logit_step,
     HEADS: tl.constexpr,
     WIDTH: tl.constexpr,
     BLOCK: tl.constexpr,  # WIDTH rounded up to a power of two
     LEVELS: tl.constexpr,
     POINTS: tl.constexpr,
     COORDINATES: tl.constexpr,
+    QUERIES: tl.constexpr,
 ):
-    """Sample for one query in one head. A warp reads the channels of a corner side by side."""
-    query = tl.program_id(0).to(tl.int64)  # counted over all items of the batch
+    """Sample for QUERIES queries in one head."""
+    query = tl.program_id(0).to(tl.int64) * QUERIES + tl.arange(0, QUERIES)
     head = tl.program_id(1)
+    exists = query < total
+    query = tl.minimum(query, total - 1)
+    picture = query // queries
     channel = tl.arange(0, BLOCK)
-    own = channel < WIDTH
-    values = value + ((query // queries) * positions * HEADS + head) * WIDTH + channel
-    place = (query * HEADS + head) * LEVELS * POINTS
-    total = tl.zeros((BLOCK,), dtype=tl.float32)
+    wanted = exists[:, None] & (channel < WIDTH)[None, :]
+    # The place of the head's first channel at the first position of a level.
+    values = (picture * positions * HEADS + head) * WIDTH
+    at_offset = offsets + query * offset_step + head * LEVELS * POINTS * 2
+    at_logit = logits + query * logit_step + head * LEVELS * POINTS
+    at_reference = (
+        reference + picture * reference_batch + (query - picture * queries) * reference_step
+    )
+    most = tl.full((QUERIES,), float("-inf"), dtype=tl.float32)
+    for point in tl.static_range(LEVELS * POINTS):
+        most = tl.maximum(most, tl.load(at_logit + point).to(tl.float32))
+    summed = tl.zeros((QUERIES,), dtype=tl.float32)
+    result = tl.zeros((QUERIES, BLOCK), dtype=tl.float32)
     for level in tl.static_range(LEVELS):
         height = tl.load(levels + 2 * level)
         width = tl.load(levels + 2 * level + 1)
-        at = reference + (query * LEVELS + level) * COORDINATES
+        at = at_reference + level * level_step
         middle_x = tl.load(at).to(tl.float32) * width - 0.5
         middle_y = tl.load(at + 1).to(tl.float32) * height - 0.5
-        step_x = 1.0
-        step_y = 1.0
+        step_x = tl.full((QUERIES,), 1.0, dtype=tl.float32)
+        step_y = tl.full((QUERIES,), 1.0, dtype=tl.float32)
         if COORDINATES == 4:
             step_x = tl.load(at + 2).to(tl.float32) * 0.5 / POINTS * width
             step_y = tl.load(at + 3).to(tl.float32) * 0.5 / POINTS * height
         for point in tl.static_range(POINTS):
-            sample = place + level * POINTS + point
-            x = middle_x + tl.load(offsets + 2 * sample).to(tl.float32) * step_x
-            y = middle_y + tl.load(offsets + 2 * sample + 1).to(tl.float32) * step_y
-            weight = tl.load(weights + sample).to(tl.float32)
+            sample = level * POINTS + point
+            x = middle_x + tl.load(at_offset + 2 * sample).to(tl.float32) * step_x
+            y = middle_y + tl.load(at_offset + 2 * sample + 1).to(tl.float32) * step_y
+            weight = tl.exp(tl.load(at_logit + sample).to(tl.float32) - most)
+            summed += weight
             inside = (x > -1) & (y > -1) & (x < width) & (y < height)
             x = tl.where(inside, x, 0.0)
             y = tl.where(inside, y, 0.0)
@@ -67,38 +90,69 @@ def _sample(  # type: ignore[no-untyped-def]  # Triton's language, not Python
                 # Values beyond the level are 0: a position inside is read, with a share of 0.
                 column = tl.minimum(tl.maximum(column, 0), width - 1)
                 row = tl.minimum(tl.maximum(row, 0), height - 1)
-                read = tl.load(values + (row * width + column) * HEADS * WIDTH, mask=own)
-                total += share * read.to(tl.float32)
+                place = values + (row * width + column) * HEADS * WIDTH
+                read = tl.load(value + place[:, None] + channel[None, :], mask=wanted, other=0.0)
+                result += share[:, None] * read.to(tl.float32)
         values += height * width * HEADS * WIDTH
-    tl.store(out + (query * HEADS + head) * WIDTH + channel, total, mask=own)
+    written = out + ((query * HEADS + head) * WIDTH)[:, None] + channel[None, :]
+    tl.store(written, result / summed[:, None], mask=wanted)
 
 
+@torch.library.custom_op("prelabel::sample", mutates_args=())
 def sample_by_triton(
     value: torch.Tensor,
     levels_hw: torch.Tensor,
     reference: torch.Tensor,
     offsets: torch.Tensor,
-    weights: torch.Tensor,
+    logits: torch.Tensor,
 ) -> torch.Tensor:
     """Sample by the Triton kernel: a `Sampler`. Sums in float32, returns the format of `value`."""
     batch, positions, heads, width = value.shape
     _, queries, _, levels, points, _ = offsets.shape
     out = torch.empty(batch, queries, heads * width, dtype=value.dtype, device=value.device)
-    _sample[batch * queries, heads](
+    if not offsets[:1, :1].is_contiguous() or offsets.stride(0) != queries * offsets.stride(1):
+        offsets = offsets.contiguous()
+    if not logits[:1, :1].is_contiguous() or logits.stride(0) != queries * logits.stride(1):
+        logits = logits.contiguous()
+    if reference.stride(3) != 1:
+        reference = reference.contiguous()
+    total = batch * queries
+    _sample[triton.cdiv(total, _QUERIES), heads](
         value.contiguous(),
         levels_hw.contiguous(),
-        reference.contiguous(),
-        offsets.contiguous(),
-        weights.contiguous(),
+        reference,
+        offsets,
+        logits,
         out,
+        total,
         positions,
         queries,
+        reference.stride(0),
+        reference.stride(1),
+        reference.stride(2),
+        offsets.stride(1),
+        logits.stride(1),
         HEADS=heads,
         WIDTH=width,
         BLOCK=triton.next_power_of_2(width),
         LEVELS=levels,
         POINTS=points,
         COORDINATES=reference.shape[-1],
-        num_warps=1,
+        QUERIES=_QUERIES,
+        num_warps=_WARPS,
     )
     return out
+
+
+@sample_by_triton.register_fake
+def _(
+    value: torch.Tensor,
+    levels_hw: torch.Tensor,
+    reference: torch.Tensor,
+    offsets: torch.Tensor,
+    logits: torch.Tensor,
+) -> torch.Tensor:
+    """Return the shape of the result, for passes without a GPU."""
+    del levels_hw, reference, logits
+    batch, _, heads, width = value.shape
+    return value.new_empty(batch, offsets.shape[1], heads * width)

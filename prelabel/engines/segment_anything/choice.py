@@ -54,7 +54,7 @@ def _faster_encoder(model: Any, side: int, placement: Placement) -> ImageEncoder
     if placement.device.type != "cpu":
         return library
     try:
-        if not placement.autocast:
+        if not placement.is_reduced:
             _use_blockwise_attention(model)
         if not WindowedEncoder.fits(model, side):
             return library

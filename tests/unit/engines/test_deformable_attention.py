@@ -1,6 +1,5 @@
 """Deformable attention: ours against groundingdino's own, the C kernel against ours."""
 
-import copy
 import logging
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from prelabel.engines.device import resolve_placement
 from prelabel.engines.kernels import deformable_attention as deformable
 from prelabel.engines.kernels.deformable_attention import (
+    DeformableAttention,
     choose_sampler,
     sample_by_kernel,
     sample_by_torch,
@@ -31,21 +31,19 @@ def _built() -> None:
 def test_in_torch_it_is_what_groundingdino_computes(coordinates: int) -> None:
     from groundingdino.models.GroundingDINO.ms_deform_attn import MultiScaleDeformableAttention
 
-    from prelabel.engines.groundingdino.attention import OriginalAttention
-
     torch.manual_seed(0)
     theirs = MultiScaleDeformableAttention(num_points=4, batch_first=True).double()
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.1)  # as drawn, locations lie on the grid
-    ours = OriginalAttention(copy.deepcopy(theirs), 8, len(LEVELS_HW), sample_by_torch)
-    assert ours.state_dict().keys() == theirs.state_dict().keys()
-    arguments = {
-        "query": torch.randn(2, 9, 256, dtype=torch.float64),
-        "value": torch.randn(2, POSITIONS, 256, dtype=torch.float64),
-        "reference_points": torch.rand(2, 9, len(LEVELS_HW), coordinates, dtype=torch.float64),
-        "spatial_shapes": LEVELS_HW,
-    }
-    assert torch.allclose(ours(**arguments), theirs(**arguments), rtol=0, atol=1e-14)
+    ours = DeformableAttention(theirs, 8, len(LEVELS_HW), sample_by_torch)
+    queries = torch.randn(2, 9, 256, dtype=torch.float64)
+    source = torch.randn(2, POSITIONS, 256, dtype=torch.float64)
+    reference = torch.rand(2, 9, len(LEVELS_HW), coordinates, dtype=torch.float64)
+    expected = theirs(
+        query=queries, value=source, reference_points=reference, spatial_shapes=LEVELS_HW
+    )
+    found = ours.attend(queries, source, reference, LEVELS_HW)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("coordinates", [2, 4])
@@ -75,7 +73,23 @@ def test_exactly_on_the_border_it_reads_nothing_beyond() -> None:
 def test_bfloat16_is_widened_before_it_is_summed() -> None:
     narrow = [t.bfloat16() if t.is_floating_point() else t for t in attention_inputs(4)]
     wide = [t.float() if t.is_floating_point() else t for t in narrow]
-    assert torch.equal(sample_by_kernel(*narrow), sample_by_kernel(*wide))
+    expected = sample_by_kernel(*wide).bfloat16()
+    assert torch.equal(sample_by_kernel(*narrow), expected)
+
+
+def test_parts_of_one_tensor_are_read_where_they_lie() -> None:
+    value, levels_hw, reference, offsets, logits = attention_inputs(4)
+    together = torch.cat([offsets.flatten(2), logits.flatten(2)], dim=-1)
+    count = offsets[0, 0].numel()
+    parts = (
+        together[..., :count].view(offsets.shape),
+        together[..., count:].view(logits.shape),
+    )
+    assert not parts[0].is_contiguous()
+    assert torch.equal(
+        sample_by_kernel(value, levels_hw, reference, *parts),
+        sample_by_kernel(value, levels_hw, reference, offsets, logits),
+    )
 
 
 def test_other_layouts_in_memory_are_read_right() -> None:

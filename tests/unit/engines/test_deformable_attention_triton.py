@@ -12,8 +12,10 @@ from prelabel.engines.kernels import deformable_attention as deformable
 
 pytestmark = pytest.mark.slow
 
-WARP = {"num_warps": 1}
-NAMES = ("HEADS", "WIDTH", "BLOCK", "LEVELS", "POINTS", "COORDINATES")
+WARPS = {"num_warps": 4}
+NAMES = ("HEADS", "WIDTH", "BLOCK", "LEVELS", "POINTS", "COORDINATES", "QUERIES")
+SIZES = ("total", "positions", "queries", "reference_batch", "reference_step", "level_step")
+STEPS = ("offset_step", "logit_step")
 
 INTERPRETED = """
 import torch
@@ -26,6 +28,18 @@ for coordinates in (2, 4):
         arguments = attention_inputs(coordinates, width, heads, points, spread)
         difference = (sample_by_triton(*arguments) - sample_by_torch(*arguments)).abs().max()
         assert difference < 1e-5, (coordinates, width, float(difference))
+    value, levels_hw, reference, offsets, logits = attention_inputs(coordinates)
+    together = torch.cat([offsets.flatten(2), logits.flatten(2)], dim=-1)
+    count = offsets[0, 0].numel()
+    parts = (
+        together[..., :count].view(offsets.shape),
+        together[..., count:].view(logits.shape),
+    )
+    same = reference[:1, :, :1].expand(3, -1, 4, -1)  # as the encoder has it
+    difference = sample_by_triton(value, levels_hw, same, *parts) - sample_by_torch(
+        value, levels_hw, same, offsets, logits
+    )
+    assert difference.abs().max() < 1e-5
     value, *others = attention_inputs(coordinates, 32, 1, 1, 1.0)
     narrow = sample_by_triton(value.bfloat16(), *others)
     assert narrow.dtype == torch.bfloat16
@@ -48,7 +62,7 @@ def test_in_the_interpreter_it_is_what_torch_computes() -> None:
 
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION is unset:UserWarning")
 @pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("number", ["fp32", "bf16"])
+@pytest.mark.parametrize("number", ["fp32", "fp16", "bf16"])
 def test_it_compiles_for_gpus(number: str, capability: int) -> None:
     import triton
     from triton.backends.compiler import GPUTarget
@@ -57,12 +71,12 @@ def test_it_compiles_for_gpus(number: str, capability: int) -> None:
     from prelabel.engines.kernels.deformable_attention_triton import _sample
 
     pointers = {"value": number, "levels": "i64", "reference": "fp32", "offsets": number}
-    pointers |= {"weights": "fp32", "out": number}
+    pointers |= {"logits": number, "out": number}
     signature = {name: f"*{kind}" for name, kind in pointers.items()}
-    signature |= {"positions": "i32", "queries": "i32"} | dict.fromkeys(NAMES, "constexpr")
-    constants = dict(zip(NAMES, (8, 32, 32, 4, 4, 4), strict=True))
+    signature |= dict.fromkeys(SIZES + STEPS, "i32") | dict.fromkeys(NAMES, "constexpr")
+    constants = dict(zip(NAMES, (8, 32, 32, 4, 4, 4, 16), strict=True))
     source = ASTSource(fn=_sample, signature=signature, constexprs=constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=WARP)
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=WARPS)
     assert compiled.asm["cubin"]
 
 

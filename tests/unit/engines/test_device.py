@@ -24,7 +24,7 @@ def test_auto_takes_the_gpu() -> None:
 
 
 def test_auto_on_a_cpu_is_float32() -> None:
-    assert not resolve_placement("cpu", "auto").autocast
+    assert not resolve_placement("cpu", "auto").is_reduced
 
 
 @pytest.mark.slow
@@ -62,21 +62,22 @@ def test_torch_s_openmp_knows_how_long_a_detector_s_helpers_look_for_work() -> N
 
 
 @pytest.mark.parametrize(
-    ("precision", "weights", "autocast"),
+    ("precision", "weights", "products"),
     [
-        ("float32", torch.float32, False),
-        ("bfloat16", torch.float32, True),
-        ("float64", torch.float64, False),
+        ("float32", torch.float32, torch.float32),
+        ("float16", torch.float32, torch.float16),
+        ("bfloat16", torch.float32, torch.bfloat16),
+        ("float64", torch.float64, torch.float64),
     ],
 )
-def test_precision_decides_weights_and_autocast(
-    precision: str, weights: torch.dtype, autocast: bool
+def test_precision_decides_weights_and_products(
+    precision: str, weights: torch.dtype, products: torch.dtype
 ) -> None:
     placement = resolve_placement("cpu", precision)
-    assert (placement.weights, placement.autocast) == (weights, autocast)
+    assert (placement.weights, placement.products) == (weights, products)
 
 
 @pytest.mark.parametrize(("device", "precision"), [("tpu", "auto"), ("cpu", "int8")])
 def test_unknown_words_are_refused_with_the_known_ones(device: str, precision: str) -> None:
-    with pytest.raises(DeviceError, match=r"Use auto, (cpu or cuda|float32 or bfloat16)"):
+    with pytest.raises(DeviceError, match=r"Use auto, (cpu or cuda|float32, float16 or bfloat16)"):
         resolve_placement(device, precision)

@@ -78,24 +78,6 @@ def test_neighbours_captions_do_not_change_a_result(
     assert largest_difference(mixed_batch(engine, scene)[0], alone) < 1e-9
 
 
-def test_unfixed_library_lets_neighbours_captions_change_a_result(
-    demo_engine: EngineFactory, scene: ImageRGB
-) -> None:
-    """The text layers need their hook: without it, the test above fails."""
-    engine = demo_engine("groundingdino", "float64")
-    layers = engine._network.transformer.encoder.text_layers  # type: ignore[attr-defined]
-    (alone,) = engine.detect(engine.prepare(scene, PROMPTS[0]))
-    hooks = [layer._forward_pre_hooks.copy() for layer in layers]
-    try:
-        for layer in layers:
-            layer._forward_pre_hooks.clear()
-        unfixed = mixed_batch(engine, scene)[0]
-    finally:
-        for layer, kept in zip(layers, hooks, strict=True):
-            layer._forward_pre_hooks.update(kept)
-    assert largest_difference(unfixed, alone) > 1e-3
-
-
 @pytest.mark.parametrize("name", ENGINES)
 def test_pictures_of_two_sizes_have_two_buckets_and_keep_their_results(
     demo_engine: EngineFactory, scene: ImageRGB, wide_scene: ImageRGB, name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from transformers import (
 
 from benchmarks.models import library_model
 from prelabel.checkpoints.cards import ImageSize, ModelCard, ModelFile, load_card, model_folder
-from prelabel.engines import load_engine
+from prelabel.engines import huggingface, load_engine
 from prelabel.engines.base import AnyEngine
 from prelabel.engines.groundingdino.config import read_port_config
 from prelabel.engines.preprocess import normalised
@@ -227,20 +228,46 @@ def test_box_heads_of_open_groundingdino_stay_apart_where_it_trained_them_apart(
 ) -> None:
     """`dec_pred_bbox_embed_share = False`; with one head for all, the last would win."""
     # Not above: the library's old imports warn, and the filters for that hold in tests only.
-    from prelabel.engines.groundingdino.network import GroundingDinoNetwork
+    from prelabel.engines.groundingdino.network import GroundingDinoNetwork, OriginalModules
 
     demo = model_folder(demo_card, "models")
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(demo / name, tmp_path)
     shape = read_port_config(demo / "config.json")
     torch.manual_seed(0)
-    network = GroundingDinoNetwork(shape, (101, 102, 1012, 1029), separate_box_heads=separate)
-    torch.save({"model": network.state_dict()}, tmp_path / "own.pth")
+    modules = OriginalModules(shape, separate_box_heads=separate)
+    torch.save({"model": modules.state_dict()}, tmp_path / "own.pth")
     engine = load_local(local_card(tmp_path, engine="groundingdino"))
     assert isinstance(engine, TorchEngine)
     loaded = engine._network
     assert isinstance(loaded, GroundingDinoNetwork)
-    heads = [head.layers[0].bias for head in loaded.bbox_embed]  # type: ignore[index, union-attr]
-    expected = [head.layers[0].bias for head in network.bbox_embed]  # type: ignore[index, union-attr]
+    decoder = loaded.passes.decoder
+    heads = [head.hidden[0].linear1.bias for head in decoder.boxes]  # type: ignore[index, union-attr]
+    expected = [head.layers[0].bias for head in modules.bbox_embed]  # type: ignore[index, union-attr]
     assert all(torch.equal(found, right) for found, right in zip(heads, expected, strict=True))
     assert torch.equal(heads[0], heads[1]) != separate
+
+
+def test_layers_that_do_not_fit_the_installed_transformers_are_left_out(
+    demo_card: ModelCard,
+    scene: ImageRGB,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As with transformers 5.17, where they silently computed something else."""
+    folder = model_folder(demo_card, "models")
+    sound = load_engine(demo_card, folder, device="cpu", precision="float32")
+    assert "faster layers" not in caplog.text
+    phrases = ("red circle", "blue square")
+    [expected] = sound.detect(sound.prepare(scene, phrases))
+    attend = huggingface.PortAttention.forward
+    monkeypatch.setattr(
+        huggingface.PortAttention,
+        "forward",
+        lambda self, *args, **kwargs: (0.5 * attend(self, *args, **kwargs)[0], None),
+    )
+    with caplog.at_level(logging.WARNING):
+        engine = load_engine(demo_card, folder, device="cpu", precision="float32")
+    assert "The model runs without them" in caplog.text
+    [found] = engine.detect(engine.prepare(scene, phrases))
+    assert found.phrase_max.max(0) == pytest.approx(expected.phrase_max.max(0), abs=1e-3)

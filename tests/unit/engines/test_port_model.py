@@ -53,7 +53,7 @@ class Library:
         self.num_queries = model.config.num_queries
         self.model = model.double()
 
-    def __call__(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, batch: Batch, *, exact: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         found = self.model(
             pixel_values=batch.pixels,
             input_ids=batch.token_ids,

@@ -25,7 +25,7 @@ from prelabel.errors import DetectionError
 from prelabel.types import ImageRGB, MaskLogits, MaskPrompt
 from tests.support.segmenters import geometry_of, random_model, sam2_config, sam_config
 
-EXACT = Placement(torch.device("cpu"), torch.float64, autocast=False)
+EXACT = Placement(torch.device("cpu"), torch.float64, torch.float64)
 CONFIGS = {
     "sam": sam_config(),
     "sam without relative positions": sam_config(rel_pos=False, window=4),
@@ -241,8 +241,8 @@ def test_cells_follow_the_proportions_of_the_picture() -> None:
 def test_bfloat16_keeps_coordinates_exact() -> None:
     """A quarter of a pixel moves a mask; bfloat16 has steps of half a pixel at 100."""
     config = sam_config()
-    half = build(config, Placement(torch.device("cpu"), torch.float32, autocast=True))
-    single = build(config, Placement(torch.device("cpu"), torch.float32, autocast=False))
+    half = build(config, Placement(torch.device("cpu"), torch.float32, torch.bfloat16))
+    single = build(config, Placement(torch.device("cpu"), torch.float32, torch.float32))
     encoding = encoded(half, WIDE)
     assert encoding.image.tokens.dtype == torch.bfloat16
     for x in (99.0, 99.25, 99.5):
@@ -337,7 +337,7 @@ def test_linear_layers_of_encoders_may_be_packed(
     library = kernels()
     if library is None or not torch.cpu.get_capabilities().get("avx2", False):
         pytest.skip("there are no kernels for this processor")
-    placement = Placement(torch.device("cpu"), torch.float32, autocast=False)
+    placement = Placement(torch.device("cpu"), torch.float32, torch.float32)
     monkeypatch.setattr(linear, "linear_kernels", lambda: None)
     plain = encoded(build(CONFIGS[name], placement), WIDE)
     library["avx2_packed_size"].restype = ctypes.c_int64

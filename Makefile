@@ -17,7 +17,7 @@ include deploy/ray.env
 export $(shell sed -n 's/^\([A-Za-z_]*\)=.*/\1/p' deploy/ray.env)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help serve test lint e2e test-cluster soak nightly train-demo measure-demo train-segmenter measure-segmenter bench lock format docs image-test clean \
+.PHONY: help serve test lint e2e test-cluster soak nightly train-demo measure-demo train-segmenter measure-segmenter bench bench-gpu lock format docs image-test clean \
     cluster-up cluster-tunnel cluster-deploy cluster-down
 
 help:  ## List the targets
@@ -71,6 +71,9 @@ measure-segmenter: .venv/train.stamp  ## Evaluate the demo segmenter on held-out
 
 bench: .venv/bench.stamp  ## Run the benchmarks (20 minutes; ARGS="--parts engine": one part)
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-gpu: .venv/bench.stamp  ## Measure a detector on this machine's GPU (8 minutes; ARGS="--parts engine": one part)
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 cluster-up: .venv/cluster.stamp $(HOME)/.ray/auth_token  ## Start or repair the Ray cluster of cluster.yaml (CLUSTER=deploy/cluster.gcp.yaml: Google Cloud)
 	RAY_AUTH_MODE=token $(BIN)/ray up --yes $(CLUSTER)

@@ -10,9 +10,8 @@ import numpy as np
 
 from benchmarks.launchers import service
 from benchmarks.load_generator import Client
-from benchmarks.measurement import interleaved, seconds
+from benchmarks.measurement import Figures, interleaved, seconds
 from benchmarks.payloads import MASKS_CONFIG, click_body, picture, predict_body, unique_copy
-from benchmarks.service_figures import Figures
 from prelabel.masks.logits import mask_runs
 from prelabel.masks.rle import encode_rle
 from prelabel.types import MaskLogits

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+Figures = Iterator[tuple[str, float]]  # names and values
 
 
 def seconds(work: Callable[[], object]) -> float:

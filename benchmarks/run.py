@@ -1,4 +1,7 @@
-"""Run the benchmarks and write benchmarks/results/latest.json, with a table in latest.md."""
+"""Run the benchmarks, and write the figures and a table of them to benchmarks/results.
+
+There is a file for each kind of processor.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.engine_figures import engine_figures
 from benchmarks.mask_figures import mask_figures
-from benchmarks.prepare_figures import prepare_figures
+from benchmarks.measurement import Figures
+from benchmarks.prepare_figures import prepare_figures, process_figures
 from benchmarks.service_figures import (
-    Figures,
     demo_figures,
     full_size_figures,
     hop_figures,
@@ -39,11 +43,13 @@ _PARTS: dict[str, Callable[[], Figures]] = {
     "scaling": scaling_figures,
     "memory": memory_figures,
     "masks": mask_figures,
-    "prepare": prepare_figures,
+    "prepare": lambda: chain(prepare_figures(), process_figures()),
 }
 # Targets on a machine with two cores.
 _TARGETS = {
     "cpu_engine_speedup_640x640_float32": (">=", 2.5),
+    "prepare_1280x853_share": ("<=", 0.7),
+    "prepare_two_over_one_process": (">=", 1.8),
     "cpu_engine_scenes_differing": ("<=", 0),
     "service_efficiency_16": (">=", 0.95),
     "demo_efficiency_16": (">=", 0.75),
@@ -71,6 +77,13 @@ def machine() -> dict[str, object]:
         if line.startswith("model name")
     }
     return {"processor": ", ".join(sorted(names)) or platform.machine(), "cores": os.cpu_count()}
+
+
+def processor_kind(cpuinfo: str) -> str:
+    """Return the newest instructions that matter here, from the contents of /proc/cpuinfo."""
+    flags = set(cpuinfo.partition("flags")[2].partition("\n")[0].split())
+    kinds = {"amx": "amx_bf16", "avx512": "avx512f", "avx2": "avx2"}
+    return next((kind for kind, flag in kinds.items() if flag in flags), platform.machine())
 
 
 def table(figures: dict[str, float]) -> str:
@@ -108,7 +121,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS))
     arguments = parser.parse_args()
-    latest = _RESULTS / "latest.json"
+    kind = processor_kind(Path("/proc/cpuinfo").read_text())
+    latest = _RESULTS / f"{kind}.json"
     figures: dict[str, float] = {}
     parts: dict[str, str] = {}
     if set(arguments.parts) != set(_PARTS) and latest.is_file():
@@ -131,7 +145,7 @@ def main() -> None:
     }
     _RESULTS.mkdir(exist_ok=True)
     latest.write_text(json.dumps(report, indent=2) + "\n")
-    (_RESULTS / "latest.md").write_text(table(figures))
+    latest.with_suffix(".md").write_text(table(figures))
 
 
 if __name__ == "__main__":

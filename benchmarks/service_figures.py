@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from benchmarks.bare_engine import MAX_PIXELS, BareEngine, bare_engine
 from benchmarks.cost_app import BASE_S, ITEM_S
 from benchmarks.launchers import flask_server, replicas_rss, service
 from benchmarks.load_generator import Client, Load, closed_loop, open_loop
-from benchmarks.measurement import interleaved, percentile, seconds
+from benchmarks.measurement import Figures, interleaved, percentile, seconds
 from benchmarks.models import write_full_size
 from benchmarks.payloads import client_bodies, picture, predict_body, unique_copy
 from prelabel.detection.suppression import Suppression
@@ -36,7 +36,6 @@ _SLOW_APP = "benchmarks.cost_app:build_slow_app"
 # Boxes in an answer, as for a crowded picture. With random weights all 900 queries score alike.
 _BOXES = 20
 _CLIENTS = (1, 8, 16, 32)
-Figures = Iterator[tuple[str, float]]
 
 
 def full_size_figures(folder: Path) -> Figures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,7 +13,7 @@ from ray import serve
 
 from deployments.logs import use_serve_log
 from deployments.metrics import DetectorMetrics
-from deployments.placement import DetectorPlace, threads_here
+from deployments.placement import DetectorPlace, decode_processes_here, threads_here
 from prelabel.checkpoints.cards import ModelCard, SegmenterCard, model_folder
 from prelabel.detection.batching import BatchGate, device_thread
 from prelabel.detection.detector import PictureDetector
@@ -22,8 +23,10 @@ from prelabel.detection.suppression import Suppression
 from prelabel.detection.tiling import Tiling
 from prelabel.engines import EngineLoader, load_segmenter
 from prelabel.engines.base import PreparedItem
+from prelabel.images.decode_pool import DecodePool
 from prelabel.observability.request_context import RequestContext
 from prelabel.observability.spans import TraceSettings
+from prelabel.observability.timing import Observe
 from prelabel.observability.tracing import open_tracer
 from prelabel.segmentation.grounded import DetectionOutcome, GroundedSegmenter
 from prelabel.segmentation.segmenter import DecodeGate, EncodeGate, PictureSegmenter
@@ -36,8 +39,8 @@ logger = logging.getLogger(__name__)
 
 _STUCK_AFTER_S = 300  # a batch takes half a second by design, and minutes on a loaded CPU
 _BROKEN_AFTER_FAILURES = 8
-# Threads that decode and resize. A GPU takes more pictures a second than two threads prepare.
-_PREPARE_THREADS = {"cpu": 2, "cuda": 4}
+_SWITCH_S = 0.0005
+_CPU_PREPARE_THREADS = 2  # beside a model on the same cores; one alone would wait for the queue
 
 
 class Detector:
@@ -55,6 +58,7 @@ class Detector:
         load: EngineLoader,
         segmenter: SegmenterCard | None = None,
         cpu_threads: Callable[[], int] = threads_here,
+        decode_processes: Callable[[], int] = decode_processes_here,
         traces: TraceSettings | None = None,
     ) -> None:
         use_serve_log(settings.log_level)
@@ -80,12 +84,7 @@ class Detector:
             device=device,
         )
         self._gates: list[BatchGate[Any, Any]] = [self._gate]
-        reader = PictureReader(
-            settings.cache,
-            max_pixels=settings.images.max_pixels,
-            threads=_PREPARE_THREADS[place.device],
-            observe=observe,
-        )
+        reader = _picture_reader(settings, place, decode_processes, observe)
         self.pictures = GroundedSegmenter(
             reader,
             PictureDetector(
@@ -187,3 +186,23 @@ class Detector:
         self._metrics.cache("decoded", self.pictures.reader.decoded)
         if self.pictures.segmenter is not None:
             self._metrics.cache("encodings", self.pictures.segmenter.encodings)
+
+
+def _picture_reader(
+    settings: AppSettings, place: DetectorPlace, processes: Callable[[], int], observe: Observe
+) -> PictureReader:
+    """Return a reader that decodes beside a GPU in processes, and on a CPU in threads."""
+    common: dict[str, Any] = {
+        "max_pixels": settings.images.max_pixels,
+        # One batch runs and one waits.
+        "max_bulk": 2 * settings.detection.max_batch_size,
+        "observe": observe,
+    }
+    if place.device == "cpu":
+        return PictureReader(settings.cache, threads=_CPU_PREPARE_THREADS, **common)
+    # Python's default of 5 ms is a third of a pass: for so long a thread that has an answer of a
+    # decoder waits for the thread that launches kernels, or the latter for the former.
+    sys.setswitchinterval(_SWITCH_S)
+    threads = processes()
+    pool = DecodePool(threads + 1)  # one for the urgent pictures' thread
+    return PictureReader(settings.cache, threads=threads, decode=pool, **common)

@@ -40,7 +40,8 @@ def place_detector(device: str, nodes: Sequence[Mapping[str, Any]]) -> DetectorP
     """Return the device and the resources of a detector replica.
 
     On a CPU a replica reserves all cores of a node but one, which the other deployments share: a
-    second detector on the node would slow both down.
+    second detector on the node would slow both down. On a GPU it reserves the cores with which it
+    decodes pictures, all of the GPU's share but one.
 
     Args:
         device: The setting `model.device`. `auto` takes GPUs if a node has one now.
@@ -49,7 +50,8 @@ def place_detector(device: str, nodes: Sequence[Mapping[str, Any]]) -> DetectorP
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     has_gpu = any(found.get("GPU", 0) > 0 for found in resources)
     if device == "cuda" or (device == "auto" and has_gpu):
-        return DetectorPlace("cuda", {"num_cpus": 1, "num_gpus": 1})
+        processes = [decode_processes_for(found) for found in resources if found.get("GPU", 0) > 0]
+        return DetectorPlace("cuda", {"num_cpus": min(processes, default=1), "num_gpus": 1})
     cores = max((found.get("CPU", 0) for found in resources), default=0)
     options = {"num_cpus": max(cores - 1, 0.5), "runtime_env": {"env_vars": CPU_ENVIRONMENT}}
     return DetectorPlace("cpu", options)
@@ -71,9 +73,33 @@ def threads_here() -> int:
     """
     context = ray.get_runtime_context()
     reserved = context.get_assigned_resources().get("CPU", 0.0)  # type: ignore[no-untyped-call]
+    return threads_for(reserved, _resources_here().get("CPU", 0.0))
+
+
+def decode_processes_for(resources: Mapping[str, float]) -> int:
+    """Return the number of processes that decode pictures for one GPU of a node.
+
+    One core of the GPU's share is left for the replica itself. Cores of the node that nobody has
+    reserved are used as well.
+    """
+    return max(1, _cores_for_each_gpu(resources) - 1)
+
+
+def decode_processes_here() -> int:
+    """Return the number of processes that decode pictures for the replica that calls this."""
+    return decode_processes_for(_resources_here())
+
+
+def _cores_for_each_gpu(resources: Mapping[str, float]) -> int:
+    return int(resources.get("CPU", 0) / max(1, resources.get("GPU", 1)))
+
+
+def _resources_here() -> dict[str, float]:
+    context = ray.get_runtime_context()
     [node] = [
         node
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["NodeID"] == context.get_node_id()
     ]
-    return threads_for(reserved, node["Resources"].get("CPU", 0.0))
+    resources: dict[str, float] = node["Resources"]
+    return resources

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.detection.tiling import Tile
-from prelabel.images.decode import DecodedImage, ScaleOf, decode_reduced
+from prelabel.images.decode import DecodedImage, ScaleOf
+from prelabel.images.decode_pool import Decode, decode_here
 from prelabel.observability.timing import Observe, ignore_stage, timed
 from prelabel.settings import CacheSettings
 from prelabel.types import ImageRGB
@@ -81,6 +83,8 @@ class PictureReader:
         max_pixels: Most pixels of a picture.
         threads: Number of threads that decode and resize bulk pictures while the model runs. Urgent
             pictures have one thread of their own.
+        max_bulk: Most bulk pictures that are decoded, or wait for the model, at a time.
+        decode: Decodes a picture; by default in the thread that calls it.
         observe: Called with the seconds of "decode".
 
     Attributes:
@@ -94,9 +98,13 @@ class PictureReader:
         *,
         max_pixels: int,
         threads: int,
+        max_bulk: int,
+        decode: Decode = decode_here,
         observe: Observe = ignore_stage,
     ) -> None:
         self._max_pixels = max_pixels
+        self._decode_picture = decode
+        self._bulk = asyncio.Semaphore(max_bulk)
         self._observe = observe
         self.decoded: SingleFlightCache[DecodedImage] = SingleFlightCache(
             lambda image: image.pixels.nbytes,
@@ -105,6 +113,19 @@ class PictureReader:
         )
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prepare")
         self._urgent_thread = ThreadPoolExecutor(1, thread_name_prefix="prepare-urgent")
+
+    @asynccontextmanager
+    async def room(self, urgent: bool) -> AsyncIterator[None]:
+        """Wait until a picture may be decoded, and keep its place until it is done with.
+
+        An urgent picture does not wait. Without a limit, all bulk pictures of a replica would be
+        decoded long before the model gets to them.
+        """
+        if urgent:
+            yield
+            return
+        async with self._bulk:
+            yield
 
     async def read(self, encoded: bytes, *, urgent: bool, scale_of: ScaleOf) -> Picture:
         """Decode a picture.
@@ -137,7 +158,7 @@ class PictureReader:
         return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
 
     def _decode(self, encoded: bytes, scale_of: ScaleOf) -> DecodedImage:
-        return decode_reduced(encoded, max_pixels=self._max_pixels, scale_of=scale_of)
+        return self._decode_picture(encoded, self._max_pixels, scale_of)
 
 
 def _digest(encoded: bytes) -> bytes:

@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 from PIL.Image import Transpose
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from prelabel.errors import ImageDecodeError
@@ -155,7 +156,7 @@ def decode_reduced(encoded: bytes, *, max_pixels: int, scale_of: ScaleOf) -> Dec
         full_wh, scale = image.size, 1
         if isinstance(image, JpegImageFile):  # also those of several pictures (MPO)
             scale = _reduced(image, scale_of(_turned(full_wh, _undo_orientation(image))))
-        image.load()
+        _load(image, encoded)
         if not all(_has_same_pixels(image, probe, scale) for probe in probes):
             raise ImageDecodeError(CUT_OFF)
         # After loading, because Pillow turns TIFF files itself then, and gives them no EXIF block.
@@ -190,10 +191,21 @@ def _reduced(image: Image.Image, scale: int) -> int:
     return scale
 
 
+def _load(image: Image.Image, encoded: bytes) -> None:
+    """Decode a picture in one step.
+
+    By default Pillow decodes steps of 64 KB. A JPEG decoder begins the block at each end again, and
+    a thread waits for the interpreter's lock after each step.
+    """
+    if isinstance(image, ImageFile):
+        image.decodermaxblock = max(image.decodermaxblock, len(encoded))
+    image.load()
+
+
 def _has_same_pixels(image: Image.Image, encoded: bytes, scale: int) -> bool:
     with Image.open(BytesIO(encoded), formats=FORMATS) as other:
         _reduced(other, scale)
-        other.load()
+        _load(other, encoded)
         return np.array_equal(np.asarray(image), np.asarray(other))
 
 

@@ -55,22 +55,27 @@ class GroundedSegmenter:
     async def detect(self, query: DetectionQuery) -> DetectionOutcome:
         """Return the boxes of a query, with masks if it wants them, or the error as a value."""
         try:
-            picture = await self._read(query.image, query.urgent)
-            detections = await self.detector.detect(query, picture)
-            if query.look is None or self.segmenter is None:
-                return detections
-            return await self._with_masks(detections, query.look, picture, self.segmenter)
+            async with self.reader.room(query.urgent):
+                return await self._detect(query)
         except PrelabelError as error:
             return error
+
+    async def _detect(self, query: DetectionQuery) -> Detections:
+        picture = await self._read(query.image, query.urgent)
+        detections = await self.detector.detect(query, picture)
+        if query.look is None or self.segmenter is None:
+            return detections
+        return await self._with_masks(detections, query.look, picture, self.segmenter)
 
     async def segment(self, query: SegmentationQuery) -> DetectionOutcome:
         """Return the masks of marked objects, one for each prompt, or the error as a value."""
         try:
             if self.segmenter is None:
                 raise ModelError("The service has no segmenter. Set model.segmenter.")
-            picture = await self._read(query.image, query.urgent)
-            prompts = [_in_pixels(prompt, picture.wh) for prompt in query.prompts_pct]
-            masks = await self.segmenter.segment(picture, prompts)
+            async with self.reader.room(query.urgent):
+                picture = await self._read(query.image, query.urgent)
+                prompts = [_in_pixels(prompt, picture.wh) for prompt in query.prompts_pct]
+                masks = await self.segmenter.segment(picture, prompts)
         except PrelabelError as error:
             return error
         boxes = [prompt.box_xyxy or (0.0,) * 4 for prompt in prompts]

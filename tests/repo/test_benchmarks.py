@@ -1,6 +1,7 @@
 """The parts of the benchmarks measure what they claim."""
 
 import json
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,14 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import gpu
 from benchmarks.bare_engine import bare_engine
 from benchmarks.cost_app import CostEngine
 from benchmarks.load_generator import closed_loop, open_loop
-from benchmarks.measurement import interleaved, medians, percentile
+from benchmarks.measurement import Figures, interleaved, medians, percentile
 from benchmarks.payloads import client_bodies, picture, predict_body, unique_copy
-from benchmarks.run import table
+from benchmarks.rounding import Rounding
+from benchmarks.run import processor_kind, table
 from benchmarks.service_figures import overhead_parts
 from prelabel.images.decode import decode_image
+from prelabel.types import Detections
 
 
 @contextmanager
@@ -148,3 +152,55 @@ def test_the_parts_of_a_request_are_the_services_own() -> None:
     assert parts["decode"]().shape == (480, 640, 3)
     assert len(parts["postprocess"]()["result"]) == 5
     assert '"rectanglelabels"' in parts["serialise"]()
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind"),
+    [
+        ("fpu avx2 avx512f amx_bf16", "amx"),
+        ("fpu avx2 avx512f avx512_bf16", "avx512"),
+        ("fpu avx2", "avx2"),
+        ("fpu", platform.machine()),
+    ],
+)
+def test_results_are_kept_for_each_kind_of_processor(flags: str, kind: str) -> None:
+    cpuinfo = f"processor\t: 0\nmodel name\t: A processor\nflags\t\t: {flags}\nbugs\t\t: amx_bf16\n"
+    assert processor_kind(cpuinfo) == kind
+
+
+def test_the_gpu_benchmark_measures_and_names_what_it_leaves_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, with the demo model, as short as can be."""
+
+    def missing(_: gpu.Plan) -> Figures:
+        raise ModuleNotFoundError("No module named 'ray'")
+
+    monkeypatch.setitem(gpu.PARTS, "service", missing)
+    plan = gpu.Plan("cpu", "demo", batches=[1, 2], seconds=0.05)
+    figures, left_out = gpu.measure(plan, ["engine", "sampler", "prepare", "service"])
+    assert left_out == {"service": "No module named 'ray'"}
+    assert {"float32_ready_s", "float32_1_ms", "float32_2_per_s"} <= figures.keys()
+    assert {"sampler_torch_1_ms", "prepare_4000x3000_all_cores_per_s"} <= figures.keys()
+    assert all(value > 0 for value in figures.values())
+    assert "(service is left out: No module named 'ray')" in capsys.readouterr().out
+
+
+def test_boxes_are_matched_by_place_and_counted() -> None:
+    def boxes(*corners: tuple[float, ...], labels: list[int]) -> Detections:
+        return Detections(
+            boxes_xyxy=np.array(corners, np.float32).reshape(-1, 4),
+            scores=np.ones(len(corners), np.float32),
+            phrase_index=np.array(labels, np.int64),
+            image_wh=(100, 100),
+        )
+
+    counts = Rounding()
+    exact = boxes((0, 0, 10, 10), (20, 20, 40, 40), (60, 60, 90, 90), labels=[0, 1, 1])
+    other = boxes((20, 20, 40, 43), (0, 0, 10, 11), (0, 60, 9, 69), labels=[0, 0, 1])
+    counts.count(exact, other)
+    counts.count(boxes(labels=[]), boxes((0, 0, 1, 1), labels=[0]))
+    counts.count(boxes((0, 0, 1, 1), labels=[0]), boxes(labels=[]))
+    assert (counts.boxes, counts.lost, counts.added, counts.relabelled) == (4, 2, 2, 1)
+    assert counts.moved_px == [1.0, 3.0]
+    assert counts.figures()["moved_mean_px"] == 2

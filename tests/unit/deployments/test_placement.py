@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from deployments.placement import CPU_ENVIRONMENT, DetectorPlace, place_detector, threads_for
+from deployments.placement import (
+    CPU_ENVIRONMENT,
+    DetectorPlace,
+    decode_processes_for,
+    place_detector,
+    threads_for,
+)
 from tests.support.ray_nodes import node
 
 
@@ -20,7 +26,9 @@ from tests.support.ray_nodes import node
         ("auto", [node(2)], ("cpu", {"num_cpus": 1})),
         ("auto", [node(1)], ("cpu", {"num_cpus": 0.5})),
         ("auto", [node(2), node(16)], ("cpu", {"num_cpus": 15})),
-        ("auto", [node(8), node(8, gpus=1)], ("cuda", {"num_cpus": 1, "num_gpus": 1})),
+        ("auto", [node(8), node(8, gpus=1)], ("cuda", {"num_cpus": 7, "num_gpus": 1})),
+        ("auto", [node(16, gpus=4), node(8, gpus=1)], ("cuda", {"num_cpus": 3, "num_gpus": 1})),
+        ("cuda", [node(2, gpus=8)], ("cuda", {"num_cpus": 1, "num_gpus": 1})),
         ("auto", [node(8), node(8, gpus=1, alive=False)], ("cpu", {"num_cpus": 7})),
         ("cpu", [node(8, gpus=1)], ("cpu", {"num_cpus": 7})),
         ("cuda", [node(2)], ("cuda", {"num_cpus": 1, "num_gpus": 1})),
@@ -75,3 +83,11 @@ def test_a_detector_computes_with_a_whole_node_only_where_it_has_it(
     reserved: float, node_cpus: int, threads: int
 ) -> None:
     assert threads_for(reserved, node_cpus) == threads
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "processes"),
+    [(16, 1, 15), (16, 4, 3), (4, 1, 3), (2, 1, 1), (1, 1, 1), (0, 8, 1)],
+)
+def test_all_cores_of_a_gpus_share_but_one_decode(cpus: int, gpus: int, processes: int) -> None:
+    assert decode_processes_for({"CPU": cpus, "GPU": gpus}) == processes

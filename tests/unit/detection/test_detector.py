@@ -30,7 +30,7 @@ def ask(
         values = DetectionSettings(**settings)
         cache = CacheSettings(result_bytes=cache_bytes)
         gate = BatchGate(engine.detect, max_batch_size=values.max_batch_size)
-        reader = PictureReader(cache, max_pixels=1_000_000, threads=2)
+        reader = PictureReader(cache, max_pixels=1_000_000, threads=2, max_bulk=16)
         pictures = GroundedSegmenter(
             reader,
             PictureDetector(values, cache, engine, gate, reader),  # type: ignore[arg-type]

@@ -100,7 +100,7 @@ def run(
     values = AppSettings(**settings)
 
     async def answer() -> Any:
-        reader = PictureReader(values.cache, max_pixels=20_000_000, threads=2)
+        reader = PictureReader(values.cache, max_pixels=20_000_000, threads=2, max_bulk=16)
         boxes = CountingEngine()
         gate: Any = BatchGate(boxes.detect, max_batch_size=4)
         segmenter = PictureSegmenter(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from prelabel.checkpoints.cards import Card, ModelCard, SegmenterCard, check_installed
-from prelabel.engines.base import AnyEngine, SegmenterEngine, warm_up, warm_up_segmenter
+from prelabel.engines.base import AnyEngine, SegmenterEngine, warm_up_segmenter
 
 if TYPE_CHECKING:
     from prelabel.engines.device import Placement
@@ -35,7 +35,8 @@ def load_engine(
 ) -> AnyEngine:
     """Load a checkpoint from the local disk. Never touches the network.
 
-    On a GPU the engine is warmed up before it is returned.
+    On a GPU, the first pass of a size sets up the libraries for it. They are not run ahead, so that
+    a replica is ready soon; its smoke test runs the most frequent size.
 
     Args:
         card: The model card.
@@ -58,8 +59,6 @@ def load_engine(
         from prelabel.engines.huggingface import load as load_huggingface
 
         engine = load_huggingface(card, folder, placement)
-    if placement.device.type == "cuda":
-        warm_up(engine)
     return engine
 
 

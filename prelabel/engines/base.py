@@ -59,15 +59,6 @@ AnyEngine = Engine[Any]
 USUAL_PICTURES_HW = ((480, 640), (640, 480), (600, 900), (720, 1280), (1280, 720), (640, 640))
 
 
-def warm_up(engine: AnyEngine) -> None:
-    """Run each usual picture size once.
-
-    A GPU's libraries load, choose and compile kernels at the first pass of each size.
-    """
-    for hw in USUAL_PICTURES_HW:
-        engine.detect(engine.prepare(np.zeros((*hw, 3), dtype=np.uint8), ("object",)))
-
-
 class Encoding(Protocol):
     """A picture as a segmenter's image encoder sees it, from which any number of masks follow."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
 from prelabel.checkpoints.cards import ImageSize
@@ -47,8 +49,16 @@ def to_pixels(image: ImageRGB, hw: tuple[int, int]) -> torch.Tensor:
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
     """Normalise pictures on their device: uint8 [B, H, W, 3] to float32 [B, 3, H, W]."""
     planes = pixels.permute(0, 3, 1, 2).contiguous().float()
-    mean, std = (torch.tensor(each, device=pixels.device)[:, None, None] for each in (_MEAN, _STD))
+    mean, std = _statistics(pixels.device)
     return (planes / 255 - mean) / std
+
+
+@cache
+def _statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and deviation on a device [3, 1, 1]; copied to a GPU once, not with each batch."""
+    with torch.inference_mode(mode=False):
+        mean, std = (torch.tensor(each, device=device)[:, None, None] for each in (_MEAN, _STD))
+    return mean, std
 
 
 def _scaled_hw(image_hw: tuple[int, int], size: ImageSize) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from prelabel.engines.groundingdino.geometry import Geometry
 from prelabel.engines.groundingdino.layers import Attention, FeedForward
 from prelabel.engines.kernels.bi_attention import BiAttention
 from prelabel.engines.kernels.deformable_attention import DeformableAttention, Sampler
+from prelabel.engines.kernels.residual_norm import ResidualNorm
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +68,18 @@ class Encoder(nn.Module):
     Args:
         encoder: The library's encoder with its weights.
         sampler: Samples the values of deformable attention.
+        add_and_norm: Adds features up and norms them.
     """
 
-    def __init__(self, encoder: TransformerEncoder, sampler: Sampler) -> None:
+    def __init__(
+        self, encoder: TransformerEncoder, sampler: Sampler, add_and_norm: ResidualNorm
+    ) -> None:
         super().__init__()
         self.fusions = nn.ModuleList(_Fusion(layer) for layer in encoder.fusion_layers)
         self.text_layers = nn.ModuleList(_TextLayer(layer) for layer in encoder.text_layers)
-        self.layers = nn.ModuleList(_ImageLayer(layer, sampler) for layer in encoder.layers)
+        self.layers = nn.ModuleList(
+            _ImageLayer(layer, sampler, add_and_norm) for layer in encoder.layers
+        )
 
     def forward(
         self, image: torch.Tensor, text: Text, geometry: Geometry
@@ -141,8 +147,14 @@ class _TextLayer(nn.Module):
 
 
 class _ImageLayer(nn.Module):
-    def __init__(self, layer: DeformableTransformerEncoderLayer, sampler: Sampler) -> None:
+    def __init__(
+        self,
+        layer: DeformableTransformerEncoderLayer,
+        sampler: Sampler,
+        add_and_norm: ResidualNorm,
+    ) -> None:
         super().__init__()
+        self._add_and_norm = add_and_norm
         attention = layer.self_attn
         self.attention = DeformableAttention(
             attention, attention.num_heads, attention.num_levels, sampler
@@ -158,6 +170,7 @@ class _ImageLayer(nn.Module):
             geometry.references.expand(len(image), -1, -1, -1),
             geometry.levels_hw,
         )
-        image = self.norm1(image + attended)
-        normed: torch.Tensor = self.norm2(image + self.feed_forward(image.to(products)))
-        return normed
+        image, narrow = self._add_and_norm(image, attended, self.norm1, products, keeps_sum=False)
+        mapped = self.feed_forward(narrow)
+        image, _ = self._add_and_norm(image, mapped, self.norm2, products, keeps_sum=False)
+        return image

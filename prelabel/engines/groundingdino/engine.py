@@ -27,6 +27,7 @@ from prelabel.engines.groundingdino.config import (
 from prelabel.engines.groundingdino.network import GroundingDinoNetwork, OriginalModules
 from prelabel.engines.groundingdino.weight_names import from_port
 from prelabel.engines.kernels.deformable_attention import choose_sampler
+from prelabel.engines.kernels.residual_norm import choose_residual_norm
 from prelabel.engines.tokenizer import CaptionTokenizer
 from prelabel.engines.torch_engine import TorchEngine, collate
 from prelabel.engines.weights import read_weights, require_keys
@@ -53,7 +54,10 @@ def load(card: ModelCard, folder: Path, placement: Placement) -> TorchEngine:
     modules = OriginalModules(shape, separate_box_heads=separate)
     _load_weights(modules, card.name, weights)
     sampler = choose_sampler(placement, shape.hidden_dim // shape.heads)
-    network = GroundingDinoNetwork(modules, tokenizer.boundary_ids, placement, sampler)
+    add_and_norm = choose_residual_norm(placement)
+    network = GroundingDinoNetwork(
+        modules, tokenizer.boundary_ids, placement, sampler, add_and_norm
+    )
     engine = TorchEngine(network, tokenizer, card.image_size, placement)
     if placement.is_reduced:
         _check_products(engine, network, placement)

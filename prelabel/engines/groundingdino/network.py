@@ -32,6 +32,7 @@ from prelabel.engines.groundingdino.layers import linear
 from prelabel.engines.groundingdino.swin import Backbone, WindowedAttention
 from prelabel.engines.kernels.deformable_attention import Sampler
 from prelabel.engines.kernels.linear import pack_linears
+from prelabel.engines.kernels.residual_norm import ResidualNorm, residual_norm
 from prelabel.engines.text_cache import CachedTextEncoder
 from prelabel.engines.torch_engine import PAD_ID, Batch
 
@@ -78,6 +79,7 @@ class GroundingDinoNetwork:
         boundary_ids: Ids of the tokens that separate phrases.
         placement: Device and number formats.
         sampler: Samples the values of deformable attention.
+        add_and_norm: Adds features up and norms them.
     """
 
     def __init__(
@@ -86,14 +88,14 @@ class GroundingDinoNetwork:
         boundary_ids: tuple[int, ...],
         placement: Placement,
         sampler: Sampler,
+        add_and_norm: ResidualNorm = residual_norm,
     ) -> None:
         self.num_queries = modules.shape.num_queries
         self._boundary_ids = torch.tensor(boundary_ids)
         self._placement = placement
         modules.eval().to(placement.device, placement.weights)
-        self.passes = ForwardPass(
-            copy.deepcopy(modules) if placement.is_reduced else modules, sampler
-        )
+        own = copy.deepcopy(modules) if placement.is_reduced else modules
+        self.passes = ForwardPass(own, sampler, add_and_norm)
         self.passes.use_products(placement.products)
         self._exact = ForwardPass(modules, sampler) if placement.is_reduced else self.passes
         if placement.allows_packed_linears:
@@ -170,18 +172,24 @@ class ForwardPass(nn.Module):
     Args:
         modules: The library's modules with their weights.
         sampler: Samples the values of deformable attention.
+        add_and_norm: Adds features up and norms them.
     """
 
-    def __init__(self, modules: OriginalModules, sampler: Sampler) -> None:
+    def __init__(
+        self,
+        modules: OriginalModules,
+        sampler: Sampler,
+        add_and_norm: ResidualNorm = residual_norm,
+    ) -> None:
         super().__init__()
         shape, transformer = modules.shape, modules.transformer
         self._width, self._temperature = shape.hidden_dim, shape.temperature
-        self.backbone = Backbone(modules.backbone[0])
+        self.backbone = Backbone(modules.backbone[0], add_and_norm)
         levels = len(self.backbone.channels)
         self.projections = nn.ModuleList(map(_Projection, modules.projections[:levels]))
         self.coarser = nn.ModuleList(modules.projections[levels:])
         self.level_embed = transformer.level_embed
-        self.encoder = Encoder(transformer.encoder, sampler)
+        self.encoder = Encoder(transformer.encoder, sampler, add_and_norm)
         self.decoder = Decoder(transformer, sampler)
 
     def use_products(self, dtype: torch.dtype) -> None:

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from prelabel.engines.groundingdino.geometry import HW, Geometry, StageGeometry, padded
+from prelabel.engines.kernels.residual_norm import ResidualNorm
 
 _PATCH = 4  # pixels along a side of a token of the first stage
 
@@ -30,13 +31,14 @@ class Backbone(nn.Module):
 
     Args:
         swin: The library's backbone with its weights.
+        add_and_norm: Adds features up and norms them.
     """
 
-    def __init__(self, swin: SwinTransformer) -> None:
+    def __init__(self, swin: SwinTransformer, add_and_norm: ResidualNorm) -> None:
         super().__init__()
         self.patches = swin.patch_embed.proj
         self.patch_norm = swin.patch_embed.norm
-        self.stages = nn.ModuleList(_Stage(layer.blocks) for layer in swin.layers)
+        self.stages = nn.ModuleList(_Stage(layer.blocks, add_and_norm) for layer in swin.layers)
         self.mergers = nn.ModuleList(
             _Merger(layer.downsample) for layer in swin.layers if layer.downsample is not None
         )
@@ -81,34 +83,47 @@ class Backbone(nn.Module):
 
 
 class _Stage(nn.Module):
-    def __init__(self, blocks: Iterable[SwinTransformerBlock]) -> None:
+    def __init__(self, blocks: Iterable[SwinTransformerBlock], add_and_norm: ResidualNorm) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(_Block(block) for block in blocks)
+        self.blocks = nn.ModuleList(_Block(block, add_and_norm) for block in blocks)
 
     def forward(self, tokens: torch.Tensor, stage: StageGeometry) -> torch.Tensor:
         """Map [B, H * W, C] to the same shape. Every second block shifts its windows."""
+        added = None
         for number, block in enumerate(self.blocks):
-            tokens = block(tokens, stage, shifted=number % 2)
-        return tokens
+            tokens, added = block(tokens, added, stage, shifted=number % 2)
+        return tokens if added is None else tokens + added
 
 
 class _Block(nn.Module):
-    def __init__(self, block: SwinTransformerBlock) -> None:
+    def __init__(self, block: SwinTransformerBlock, add_and_norm: ResidualNorm) -> None:
         super().__init__()
+        self._add_and_norm = add_and_norm
         self.norm1, self.norm2 = block.norm1, block.norm2
         self.attention = WindowedAttention(block.attn)
         self.mlp1, self.mlp2 = block.mlp.fc1, block.mlp.fc2
 
-    def forward(self, tokens: torch.Tensor, stage: StageGeometry, shifted: int) -> torch.Tensor:
-        """Map [B, H * W, C] to the same shape. `shifted` is 1 for shifted windows, else 0."""
+    def forward(
+        self, tokens: torch.Tensor, added: torch.Tensor | None, stage: StageGeometry, shifted: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return tokens [B, H * W, C], and what remains to be added to them.
+
+        Args:
+            tokens: [B, H * W, C].
+            added: What remains to be added to them; None for nothing.
+            stage: The map's windows.
+            shifted: 1 for shifted windows, else 0.
+        """
         products = stage.mask.dtype
-        normed = self.norm1(tokens).to(products)
+        if added is None:
+            normed = self.norm1(tokens).to(products)
+        else:
+            tokens, normed = self._add_and_norm(tokens, added, self.norm1, products, keeps_sum=True)
         windows = padded(normed, stage).index_select(1, stage.order[shifted])
         attended = self.attention(windows, stage.mask if shifted else None)
-        tokens = tokens + attended.index_select(1, stage.places[shifted])
-        normed = self.norm2(tokens).to(products)
-        mapped: torch.Tensor = self.mlp2(functional.gelu(self.mlp1(normed)))
-        return tokens + mapped
+        attended = attended.index_select(1, stage.places[shifted])
+        tokens, normed = self._add_and_norm(tokens, attended, self.norm2, products, keeps_sum=True)
+        return tokens, self.mlp2(functional.gelu(self.mlp1(normed)))
 
 
 class WindowedAttention(nn.Module):

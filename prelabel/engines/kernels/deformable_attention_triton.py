@@ -12,9 +12,14 @@ import triton.language as tl
 
 _QUERIES = 16  # of a program; each reads all channels of a head at once
 _WARPS = 4
+_SIZES = [
+    *("total", "positions", "queries", "reference_batch"),
+    *("reference_step", "level_step", "offset_step", "logit_step"),
+]
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+# Sizes and steps differ from picture to picture, and each value of its own would be compiled anew.
+@triton.jit(do_not_specialize=_SIZES)  # type: ignore[untyped-decorator]
 def _sample(  # type: ignore[no-untyped-def]  # Triton's language, not Python
     value,  # [B, S, H, C]
     levels,  # int64 [L, 2], height and width

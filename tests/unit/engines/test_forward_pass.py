@@ -241,9 +241,10 @@ def moved_to(device: torch.device, value: Any) -> Any:
 def test_a_full_size_pass_can_be_captured_on_a_gpu(products: torch.dtype, batch: int) -> None:
     """Shapes alone are computed, so that no GPU is needed."""
     from prelabel.engines.kernels.deformable_attention_triton import sample_by_triton
+    from prelabel.engines.kernels.residual_norm_triton import residual_norm_by_triton
 
     device = torch.device("cuda:0")
-    passes = ForwardPass(OriginalModules(FULL).eval(), sample_by_triton)
+    passes = ForwardPass(OriginalModules(FULL).eval(), sample_by_triton, residual_norm_by_triton)
     passes.use_products(products)
     here = Placement(torch.device("cpu"), torch.float32, products)
     real = passes.geometry((800, 1333)).on(here)

@@ -55,7 +55,7 @@ def normalised(pixels: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _statistics(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and deviation on a device [3, 1, 1]; copied to a GPU once, not with each batch."""
+    """Return mean and deviation [3, 1, 1], copied to a device once, not with each batch."""
     with torch.inference_mode(mode=False):
         mean, std = (torch.tensor(each, device=device)[:, None, None] for each in (_MEAN, _STD))
     return mean, std

@@ -40,7 +40,7 @@ _SCENES = 200
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure.
+    """The measurements to make.
 
     Attributes:
         device: `cuda`, or `cpu` to try the benchmark out.

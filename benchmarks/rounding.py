@@ -1,4 +1,4 @@
-"""How far a number format moves boxes: two engines on the same scenes."""
+"""Distances by which a number format moves boxes: two engines on the same scenes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SAME_OBJECT = 0.5  # IoU from which two boxes are of one object
 
 @dataclass(slots=True)
 class Rounding:
-    """What happened to the boxes of an exact engine.
+    """Counts of what happened to the boxes of an exact engine.
 
     Attributes:
         boxes: Boxes of the exact engine at the default thresholds.

@@ -79,7 +79,7 @@ def threads_here() -> int:
 def decode_processes_for(resources: Mapping[str, float]) -> int:
     """Return the number of processes that decode pictures for one GPU of a node.
 
-    One core of the GPU's share is left for the replica itself. Cores of the node that nobody has
+    One core of the GPU's share is left for the replica itself. Cores of the node that are not
     reserved are used as well.
     """
     return max(1, _cores_for_each_gpu(resources) - 1)

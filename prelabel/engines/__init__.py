@@ -85,7 +85,7 @@ def load_segmenter(
         ModelError: Files are missing, damaged or do not fit each other.
         DeviceError: The device is missing, or its name or the precision is unknown.
     """
-    # Nobody measured the masks of float16, of which large image encoders may exceed the range.
+    # The masks of float16 were not measured, and large image encoders may exceed its range.
     placement = _place(card, folder, device, precision, cpu_threads, on_gpu="bfloat16")
     from prelabel.engines.segment_anything.engine import load as load_segment_anything
 

@@ -114,7 +114,7 @@ def resolve_placement(device: str, precision: str, on_gpu: str = "float16") -> P
     Args:
         device: `auto` (a GPU if there is one), `cpu` or `cuda`.
         precision: `auto`, `float32`, `float16`, `bfloat16` or `float64`.
-        on_gpu: What `auto` means on a GPU that has it, `float16` or `bfloat16`.
+        on_gpu: The meaning of `auto` on a GPU that has it, `float16` or `bfloat16`.
 
     Raises:
         DeviceError: A name is unknown, or `cuda` is set without a visible GPU. There is no

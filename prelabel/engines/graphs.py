@@ -58,9 +58,9 @@ class GraphedPasses:
         """Return what `run` returns for the inputs.
 
         Args:
-            run: The pass, always the same for a size. What it reads besides the inputs must stay.
+            run: The pass, always the same for a size. Other tensors that it reads must stay.
             inputs: Tensors with the batch in front.
-            size: Of what `run` reads besides the inputs.
+            size: That of the other tensors.
         """
         if self._capture is None:
             return run(inputs)

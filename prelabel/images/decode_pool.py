@@ -40,7 +40,13 @@ logger = logging.getLogger(__name__)
 Decode = Callable[[bytes, int, ScaleOf], DecodedImage]  # encoded, most pixels, scale
 
 _MAX_DECODE_S = 60.0  # the largest picture that is allowed takes a few seconds
-_MODULE = "prelabel.images.decode_worker"
+# Ray adds to the path of a replica, which a new process does not have by itself.
+_PROGRAM = """
+import sys
+descriptor, *sys.path = sys.argv[1:]
+from prelabel.images.decode_worker import serve_at
+serve_at(int(descriptor))
+"""
 
 
 def decode_here(encoded: bytes, max_pixels: int, scale_of: ScaleOf) -> DecodedImage:
@@ -118,11 +124,9 @@ class _Worker:
         ours.settimeout(_MAX_DECODE_S)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  # no input is part of the command
-                [sys.executable, "-m", _MODULE, str(theirs.fileno())],
+                [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), *sys.path],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                # What Ray or a test added to the path is not in the environment.
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         self._connection = ours
         return ours

@@ -1,6 +1,6 @@
-"""A process that decodes pictures for another one: `python -m prelabel.images.decode_worker FD`.
+"""A process that decodes pictures for another one, which it hears from by a Unix socket.
 
-FD is a Unix socket. `decode_pool.py` has the other end. For each picture the parent sends `REQUEST`
+`decode_pool.py` has the other end. For each picture the parent sends `REQUEST`
 with a memory file that holds the picture's file. The worker answers with the picture's size, gets
 the scale at which it shall decode, and answers with the pixels, in another memory file, or with an
 error's message. It ends with the socket.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import sys
 from typing import Final
 
 import numpy as np
@@ -92,5 +91,6 @@ def send_with_file(connection: socket.socket, header: bytes, content: bytes | me
         os.close(memory)
 
 
-if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+def serve_at(descriptor: int) -> None:
+    """Serve at the socket with a file descriptor."""
+    serve(socket.socket(fileno=descriptor))

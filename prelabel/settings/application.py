@@ -46,8 +46,8 @@ class ModelSettings(SettingsGroup):
         changes_predictions=True,
         description="Format of the large matrix products; coordinates and scores are float32. "
         "`auto`: on NVIDIA GPUs whose tensor cores have it, float16 for boxes and bfloat16 for "
-        "masks, else float32. On CPUs with AMX bfloat16 is faster for large models, by a third, "
-        "and moves boxes by some pixels.",
+        "masks, else float32. On CPUs bfloat16 is faster for large models where the processor has "
+        "AMX or AVX512_BF16, by a third, and moves boxes by some pixels.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a forward pass needs to know of a picture's size, computed once for each size.
+"""Everything that a forward pass needs of a picture's size, computed once for each size.
 
 All of it follows from the height and the width, so that a pass itself copies nothing from the CPU
 and waits for nothing.

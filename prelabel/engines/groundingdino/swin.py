@@ -106,11 +106,11 @@ class _Block(nn.Module):
     def forward(
         self, tokens: torch.Tensor, added: torch.Tensor | None, stage: StageGeometry, shifted: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return tokens [B, H * W, C], and what remains to be added to them.
+        """Return tokens [B, H * W, C], and the features that remain to be added to them.
 
         Args:
             tokens: [B, H * W, C].
-            added: What remains to be added to them; None for nothing.
+            added: The features that remain to be added to them; None for nothing.
             stage: The map's windows.
             shifted: 1 for shifted windows, else 0.
         """

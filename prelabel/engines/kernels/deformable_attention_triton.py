@@ -18,6 +18,50 @@ _SIZES = [
 ]
 
 
+@triton.jit  # type: ignore[untyped-decorator]
+def _corners(  # type: ignore[no-untyped-def]  # Triton's language, not Python
+    value, values, channel, wanted, x, y, height, width, weight, STEP: tl.constexpr
+):
+    """Return the weighted values at points [QUERIES] of a level: [QUERIES, BLOCK]."""
+    inside = (x > -1) & (y > -1) & (x < width) & (y < height)
+    x = tl.where(inside, x, 0.0)
+    y = tl.where(inside, y, 0.0)
+    left = tl.floor(x)
+    top = tl.floor(y)
+    total = tl.zeros(wanted.shape, dtype=tl.float32)
+    for corner in tl.static_range(4):
+        column = left.to(tl.int64) + corner % 2
+        row = top.to(tl.int64) + corner // 2
+        share_x = x - left if corner % 2 == 1 else left + 1 - x
+        share_y = y - top if corner // 2 == 1 else top + 1 - y
+        there = inside & (column >= 0) & (row >= 0) & (column < width) & (row < height)
+        share = tl.where(there, weight * share_x * share_y, 0.0)
+        # Values beyond the level are 0: a position inside is read, with a share of 0.
+        column = tl.minimum(tl.maximum(column, 0), width - 1)
+        row = tl.minimum(tl.maximum(row, 0), height - 1)
+        place = values + (row * width + column) * STEP
+        read = tl.load(value + place[:, None] + channel[None, :], mask=wanted, other=0.0)
+        total += share[:, None] * read.to(tl.float32)
+    return total
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _greatest(at, COUNT: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return the greatest of COUNT numbers that begin at each of the addresses."""
+    most = tl.load(at).to(tl.float32)
+    for i in tl.static_range(1, COUNT):
+        most = tl.maximum(most, tl.load(at + i).to(tl.float32))
+    return most
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _step(at, size, POINTS: tl.constexpr, IS_BOX: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return by how many positions an offset of 1 moves a point, along a side of `size`."""
+    if IS_BOX:
+        return tl.load(at).to(tl.float32) * 0.5 / POINTS * size
+    return tl.full(at.shape, 1.0, dtype=tl.float32)
+
+
 # Sizes and steps differ from picture to picture, and each value of its own would be compiled anew.
 @triton.jit(do_not_specialize=_SIZES)  # type: ignore[untyped-decorator]
 def _sample(  # type: ignore[no-untyped-def]  # Triton's language, not Python
@@ -51,16 +95,13 @@ def _sample(  # type: ignore[no-untyped-def]  # Triton's language, not Python
     picture = query // queries
     channel = tl.arange(0, BLOCK)
     wanted = exists[:, None] & (channel < WIDTH)[None, :]
-    # The place of the head's first channel at the first position of a level.
-    values = (picture * positions * HEADS + head) * WIDTH
+    values = (picture * positions * HEADS + head) * WIDTH  # of the level's first position
     at_offset = offsets + query * offset_step + head * LEVELS * POINTS * 2
     at_logit = logits + query * logit_step + head * LEVELS * POINTS
     at_reference = (
         reference + picture * reference_batch + (query - picture * queries) * reference_step
     )
-    most = tl.full((QUERIES,), float("-inf"), dtype=tl.float32)
-    for point in tl.static_range(LEVELS * POINTS):
-        most = tl.maximum(most, tl.load(at_logit + point).to(tl.float32))
+    most = _greatest(at_logit, LEVELS * POINTS)
     summed = tl.zeros((QUERIES,), dtype=tl.float32)
     result = tl.zeros((QUERIES, BLOCK), dtype=tl.float32)
     for level in tl.static_range(LEVELS):
@@ -69,35 +110,17 @@ def _sample(  # type: ignore[no-untyped-def]  # Triton's language, not Python
         at = at_reference + level * level_step
         middle_x = tl.load(at).to(tl.float32) * width - 0.5
         middle_y = tl.load(at + 1).to(tl.float32) * height - 0.5
-        step_x = tl.full((QUERIES,), 1.0, dtype=tl.float32)
-        step_y = tl.full((QUERIES,), 1.0, dtype=tl.float32)
-        if COORDINATES == 4:
-            step_x = tl.load(at + 2).to(tl.float32) * 0.5 / POINTS * width
-            step_y = tl.load(at + 3).to(tl.float32) * 0.5 / POINTS * height
+        step_x = _step(at + 2, width, POINTS, COORDINATES == 4)
+        step_y = _step(at + 3, height, POINTS, COORDINATES == 4)
         for point in tl.static_range(POINTS):
             sample = level * POINTS + point
             x = middle_x + tl.load(at_offset + 2 * sample).to(tl.float32) * step_x
             y = middle_y + tl.load(at_offset + 2 * sample + 1).to(tl.float32) * step_y
             weight = tl.exp(tl.load(at_logit + sample).to(tl.float32) - most)
             summed += weight
-            inside = (x > -1) & (y > -1) & (x < width) & (y < height)
-            x = tl.where(inside, x, 0.0)
-            y = tl.where(inside, y, 0.0)
-            left = tl.floor(x)
-            top = tl.floor(y)
-            for corner in tl.static_range(4):
-                column = left.to(tl.int64) + corner % 2
-                row = top.to(tl.int64) + corner // 2
-                share_x = x - left if corner % 2 == 1 else left + 1 - x
-                share_y = y - top if corner // 2 == 1 else top + 1 - y
-                there = inside & (column >= 0) & (row >= 0) & (column < width) & (row < height)
-                share = tl.where(there, weight * share_x * share_y, 0.0)
-                # Values beyond the level are 0: a position inside is read, with a share of 0.
-                column = tl.minimum(tl.maximum(column, 0), width - 1)
-                row = tl.minimum(tl.maximum(row, 0), height - 1)
-                place = values + (row * width + column) * HEADS * WIDTH
-                read = tl.load(value + place[:, None] + channel[None, :], mask=wanted, other=0.0)
-                result += share[:, None] * read.to(tl.float32)
+            result += _corners(
+                value, values, channel, wanted, x, y, height, width, weight, HEADS * WIDTH
+            )
         values += height * width * HEADS * WIDTH
     written = out + ((query * HEADS + head) * WIDTH)[:, None] + channel[None, :]
     tl.store(written, result / summed[:, None], mask=wanted)

@@ -1,4 +1,4 @@
-"""Which passes are recorded, and what happens where recording does not work.
+"""Passes that are recorded, and those where recording does not work.
 
 CUDA is not here: a recording that copies its inputs and runs the pass again stands for a graph.
 """

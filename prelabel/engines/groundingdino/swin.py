@@ -119,9 +119,7 @@ class _Block(nn.Module):
             normed = self.norm1(tokens).to(products)
         else:
             tokens, normed = self._add_and_norm(tokens, added, self.norm1, products, keeps_sum=True)
-        windows = padded(normed, stage).index_select(1, stage.order[shifted])
-        attended = self.attention(windows, stage.mask if shifted else None)
-        attended = attended.index_select(1, stage.places[shifted])
+        attended = self.attention(normed, stage, shifted)
         tokens, normed = self._add_and_norm(tokens, attended, self.norm2, products, keeps_sum=True)
         return tokens, self.mlp2(functional.gelu(self.mlp1(normed)))
 
@@ -138,25 +136,27 @@ class WindowedAttention(nn.Module):
         bias = table.detach()[index.flatten()].view(self._tokens, self._tokens, -1).permute(2, 0, 1)
         self.register_buffer("bias", bias.contiguous()[None])
 
-    def forward(self, tokens: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Return attended tokens [B, W * T, C].
+    def forward(self, tokens: torch.Tensor, stage: StageGeometry, shifted: int) -> torch.Tensor:
+        """Return attended tokens [B, H * W, C].
 
         Args:
-            tokens: [B, W * T, C], window by window, T tokens in each of W windows.
-            mask: [W, 1, T, T], added to the scores of a picture's windows; None to add nothing.
+            tokens: [B, H * W, C].
+            stage: The map's windows.
+            shifted: 1 for shifted windows, else 0.
         """
-        batch = len(tokens)
+        tokens = padded(tokens, stage).index_select(1, stage.order[shifted])
         bias = self.get_buffer("bias")
-        if mask is not None:
-            bias = bias + mask
-            if batch > 1:
-                bias = bias.repeat(batch, 1, 1, 1)
+        if shifted:
+            bias = bias + stage.mask
+            if len(tokens) > 1:
+                bias = bias.repeat(len(tokens), 1, 1, 1)
         qkv = self.qkv(tokens).view(-1, self._tokens, 3, self._heads, self._channels(tokens))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=bias, scale=self._scale
         )
-        projected: torch.Tensor = self.proj(attended.transpose(1, 2).reshape(tokens.shape))
+        windows = attended.transpose(1, 2).reshape(tokens.shape)
+        projected: torch.Tensor = self.proj(windows.index_select(1, stage.places[shifted]))
         return projected
 
     def _channels(self, tokens: torch.Tensor) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,7 @@ def _check_products(
             placement.weights,
         )
         network.use_exact()
+        engine.runs_on = str(replace(placement, products=placement.weights))
 
 
 def _read_shape(card: ModelCard, folder: Path, text_folder: Path) -> Shape:

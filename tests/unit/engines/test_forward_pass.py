@@ -302,6 +302,7 @@ def test_a_short_format_that_sees_the_same_is_kept_and_another_one_is_not(
     with caplog.at_level(logging.WARNING):
         engine = load(card, folder, half)
     assert "In torch.float16 the model computes something else" in caplog.text
+    assert "float32" in engine.runs_on
     monkeypatch.undo()
     full = load(card, folder, Placement(torch.device("cpu"), torch.float32, torch.float32))
     image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)

@@ -99,6 +99,20 @@ def test_a_graph_that_computes_something_else_is_not_used(
     assert "without CUDA graphs: one was off by 0.5" in caplog.text
 
 
+def test_another_order_of_queries_is_a_matter_of_rounding() -> None:
+    class Reversing(Recorder):
+        def __call__(self, run: Run, inputs: Tensors) -> Recorder.Graph:
+            return super().__call__(
+                lambda given: tuple(each.flip(1) for each in run(given)), inputs
+            )
+
+    recorder = Reversing()
+    passes = GraphedPasses(recorder)
+    for _ in range(3):
+        passes(double, (torch.arange(6.0).view(1, 6),), "size")
+    assert recorder.replays == 2
+
+
 def test_where_recording_fails_passes_run_without(caplog: pytest.LogCaptureFixture) -> None:
     recorder = Recorder(error=RuntimeError("operation not permitted\nand more"))
     passes = GraphedPasses(recorder)

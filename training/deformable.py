@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from prelabel.engines.huggingface import replace_port_attention
-from prelabel.engines.kernels.deformable_attention import sample_by_kernel
+from prelabel.engines.kernels.deformable_attention import weighted_by_kernel
 from prelabel.engines.kernels.library import kernels, pointers, sizes
 
 _SOURCE = Path(__file__).resolve().with_name("deformable.c")
@@ -55,11 +55,19 @@ def use_kernel(model: nn.Module, kernel: ctypes.CDLL) -> None:
     replace_port_attention(model, partial(_sample, kernel))
 
 
-def _sample(kernel: ctypes.CDLL, *tensors: torch.Tensor) -> torch.Tensor:
+def _sample(
+    kernel: ctypes.CDLL,
+    value: torch.Tensor,
+    levels_hw: torch.Tensor,
+    reference: torch.Tensor,
+    offsets: torch.Tensor,
+    logits: torch.Tensor,
+) -> torch.Tensor:
     """Sample with gradients: a `Sampler`."""
-    if tensors[0].shape[-1] != _HEAD_WIDTH:
+    if value.shape[-1] != _HEAD_WIDTH:
         raise ValueError(f"The kernel is written for heads of {_HEAD_WIDTH} channels.")
-    sampled: torch.Tensor = _Sample.apply(kernel, *tensors)
+    weights = logits.softmax(-1)
+    sampled: torch.Tensor = _Sample.apply(kernel, value, levels_hw, reference, offsets, weights)
     return sampled
 
 
@@ -71,7 +79,7 @@ class _Sample(torch.autograd.Function):
         value, *others = (tensor.float().contiguous() for tensor in (value, *others))
         inputs = (value, levels_hw.contiguous(), *others)
         ctx.save_for_backward(*inputs)
-        return sample_by_kernel(*inputs)
+        return weighted_by_kernel(*inputs)
 
     @staticmethod
     def backward(ctx: Any, grad_out: torch.Tensor) -> Any:

@@ -141,6 +141,9 @@ class HuggingFaceNetwork:
         model, placement = self._model, self._placement
         head_width = model.config.d_model // model.config.decoder_attention_heads
         replace_port_attention(model, choose_sampler(placement, head_width))
+        for module in model.modules():
+            if isinstance(module, PortAttention):
+                module.merged()
         replace_modules(
             model,
             (GroundingDinoBiMultiHeadAttention, MMGroundingDinoBiMultiHeadAttention),

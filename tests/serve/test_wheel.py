@@ -102,7 +102,9 @@ def files_in(*roots: str) -> set[str]:
         path.relative_to(ROOT).as_posix()
         for root in roots
         for path in (ROOT / root).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".so", ".c")
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and path.suffix not in (".so", ".c", ".h")
     }
 
 

@@ -123,7 +123,7 @@ class _Layer(nn.Module):
         attention = layer.cross_attn
         self.image_attention = DeformableAttention(
             attention, attention.num_heads, attention.num_levels, sampler
-        )
+        ).merged()
         self.feed_forward = FeedForward(layer.linear1, layer.linear2)
         self.norm_self, self.norm_text = layer.norm2, layer.catext_norm
         self.norm_image, self.norm_forward = layer.norm1, layer.norm3

@@ -158,7 +158,7 @@ class _ImageLayer(nn.Module):
         attention = layer.self_attn
         self.attention = DeformableAttention(
             attention, attention.num_heads, attention.num_levels, sampler
-        )
+        ).merged()
         self.norm1, self.norm2 = layer.norm1, layer.norm2
         self.feed_forward = FeedForward(layer.linear1, layer.linear2)
 

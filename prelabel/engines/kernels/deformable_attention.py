@@ -8,7 +8,7 @@ forward pass on a CPU. Here a C kernel samples in one pass on a CPU, and a Trito
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import nn
@@ -71,12 +71,21 @@ class DeformableAttention(nn.Module):
 
     def __init__(self, original: Projections, heads: int, levels: int, sampler: Sampler) -> None:
         super().__init__()
-        # One product for both, because each of them is narrow.
-        self.sampling = _side_by_side(original.sampling_offsets, original.attention_weights)
+        self.sampling_offsets = original.sampling_offsets
+        self.attention_weights = original.attention_weights
         self.value_proj = original.value_proj
         self.output_proj = original.output_proj
         self._heads, self._levels = heads, levels
         self._sampler = sampler
+
+    def merged(self) -> Self:
+        """Compute offsets and weights in one product from now on, because each is narrow.
+
+        For inference: the two layers are no longer there.
+        """
+        self.sampling = _side_by_side(self.sampling_offsets, self.attention_weights)
+        del self.sampling_offsets, self.attention_weights
+        return self
 
     def attend(
         self,
@@ -94,13 +103,20 @@ class DeformableAttention(nn.Module):
             levels_hw: int64 [L, 2], height and width of each level.
         """
         value = self.value_proj(source).unflatten(-1, (self._heads, -1))
-        sampling = self.sampling(queries)
-        count = sampling.shape[-1] // 3
-        offsets = sampling[..., : 2 * count].unflatten(-1, (self._heads, self._levels, -1, 2))
-        logits = sampling[..., 2 * count :].unflatten(-1, (self._heads, -1))
+        offsets, logits = self._sampling(queries)
+        offsets = torch.unflatten(offsets, -1, (self._heads, self._levels, -1, 2))
+        logits = torch.unflatten(logits, -1, (self._heads, -1))
         sampled = self._sampler(value, levels_hw, reference, offsets, logits)
         attended: torch.Tensor = self.output_proj(sampled)
         return attended
+
+    def _sampling(self, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return offsets [B, Q, 2 * H * L * P] and logits [B, Q, H * L * P]."""
+        if not hasattr(self, "sampling"):
+            return self.sampling_offsets(queries), self.attention_weights(queries)
+        both = self.sampling(queries)
+        count = both.shape[-1] // 3
+        return both[..., : 2 * count], both[..., 2 * count :]
 
 
 def _side_by_side(one: nn.Linear, other: nn.Linear) -> nn.Linear:
@@ -153,10 +169,20 @@ def sample_by_kernel(
     logits: torch.Tensor,
 ) -> torch.Tensor:
     """Sample by the C kernel in float32 on the CPU: a `Sampler`. Needs the built library."""
+    weights = logits.float().softmax(-1)
+    return weighted_by_kernel(value, levels_hw, reference, offsets, weights).to(value.dtype)
+
+
+def weighted_by_kernel(
+    value: torch.Tensor,
+    levels_hw: torch.Tensor,
+    reference: torch.Tensor,
+    offsets: torch.Tensor,
+    weights: torch.Tensor,
+) -> torch.Tensor:
+    """Sample by the C kernel with weights [B, Q, H, L * P] instead of logits. Returns float32."""
     library = kernels()
     assert library is not None
-    kind = value.dtype
-    weights = logits.float().softmax(-1)
     value, reference, weights = (
         tensor.float().contiguous() for tensor in (value, reference, weights)
     )
@@ -169,7 +195,7 @@ def sample_by_kernel(
         *sizes(batch, positions, heads, width, queries, levels, points, reference.shape[-1]),
         *sizes(offsets.stride(1)),
     )
-    return out.to(kind)
+    return out
 
 
 def _dense_queries(offsets: torch.Tensor) -> torch.Tensor:

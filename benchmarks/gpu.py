@@ -29,6 +29,7 @@ from prelabel.engines.base import AnyEngine
 from prelabel.engines.kernels.deformable_attention import Sampler, sample_by_torch
 from prelabel.engines.preprocess import to_pixels
 from prelabel.images.decode_pool import Decode, DecodePool, decode_here
+from prelabel.settings import MIB
 from prelabel.settings.paths import PROJECT_ROOT
 
 _RESULTS = PROJECT_ROOT / "benchmarks" / "results"
@@ -194,7 +195,8 @@ def service_figures(plan: Plan) -> Figures:
     args = {
         "model": {"name": plan.card(), "device": plan.device},
         "detection": {"max_batch_size": 16, "max_boxes": 20},
-        "limits": {"request_deadline_s": 280},
+        # A request of 200 pictures has 75 MB.
+        "limits": {"request_deadline_s": 280, "max_body_bytes": 128 * MIB},
     }
     usual, large = photograph((1280, 853)), photograph((4000, 3000))
     each = max(1, int(5 * plan.seconds))  # requests of a client

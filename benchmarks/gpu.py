@@ -12,7 +12,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,15 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.measurement import Figures
+from benchmarks.measurement import Figures, per_s
 from benchmarks.payloads import photograph
-from benchmarks.prepare_figures import MAX_PIXELS, scale_of, seen_hw
+from benchmarks.prepare_figures import prepare
 from prelabel.checkpoints.cards import load_card, model_folder
 from prelabel.engines import load_engine
 from prelabel.engines.base import AnyEngine
 from prelabel.engines.kernels.deformable_attention import Sampler, sample_by_torch
-from prelabel.engines.preprocess import to_pixels
-from prelabel.images.decode_pool import Decode, DecodePool, decode_here
+from prelabel.images.decode_pool import DecodePool
 from prelabel.settings import MIB
 from prelabel.settings.paths import PROJECT_ROOT
 
@@ -177,9 +175,10 @@ def prepare_figures(plan: Plan) -> Figures:
         for wh in ((1280, 853), (4000, 3000)):
             encoded = photograph(wh)
             name = f"prepare_{wh[0]}x{wh[1]}"
-            one_s = _seconds_each(partial(_prepare, decode_here, encoded), plan.seconds)
+            one_s = _seconds_each(partial(prepare, encoded), plan.seconds)
             yield f"{name}_ms", one_s * 1000
-            yield f"{name}_all_cores_per_s", _rate(partial(_prepare, pool, encoded), cores, plan)
+            in_pool = partial(prepare, encoded, pool)
+            yield f"{name}_all_cores_per_s", per_s(in_pool, cores, plan.seconds)
     finally:
         pool.close()
 
@@ -279,26 +278,6 @@ def _synchronised(work: Callable[[], object]) -> None:
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def _prepare(decode: Decode, encoded: bytes) -> None:
-    pixels = decode(encoded, MAX_PIXELS, scale_of).pixels
-    to_pixels(pixels, seen_hw((pixels.shape[0], pixels.shape[1])))
-
-
-def _rate(work: Callable[[], object], threads: int, plan: Plan) -> float:
-    """Return the calls per second in a number of threads."""
-    until = time.perf_counter() + plan.seconds
-
-    def run(_: int) -> int:
-        count = 0
-        while time.perf_counter() < until:
-            work()
-            count += 1
-        return count
-
-    with ThreadPoolExecutor(threads) as executor:
-        return sum(executor.map(run, range(threads))) / plan.seconds
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 Figures = Iterator[tuple[str, float]]  # names and values
 
@@ -16,6 +17,21 @@ def seconds(work: Callable[[], object]) -> float:
     started_at = time.perf_counter()
     work()
     return time.perf_counter() - started_at
+
+
+def per_s(work: Callable[[], object], threads: int, for_s: float) -> float:
+    """Return the calls per second in a number of threads."""
+    until = time.perf_counter() + for_s
+
+    def run(_: int) -> int:
+        count = 0
+        while time.perf_counter() < until:
+            work()
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(threads) as executor:
+        return sum(executor.map(run, range(threads))) / for_s
 
 
 def interleaved(

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
@@ -15,18 +14,17 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from benchmarks.measurement import Figures, interleaved
+from benchmarks.measurement import Figures, interleaved, per_s
 from benchmarks.payloads import photograph
 from prelabel.checkpoints.cards import ImageSize
 from prelabel.detection.reduction import reduction, seen_sizes
 from prelabel.detection.tiling import Tile
 from prelabel.engines.preprocess import resized_hw, to_pixels
-from prelabel.images.decode import decode_reduced
-from prelabel.images.decode_pool import DecodePool
+from prelabel.images.decode_pool import Decode, DecodePool, decode_here
 
 _ROUNDS = 9
 _SECONDS = 5.0
-MAX_PIXELS = 100_000_000
+_MAX_PIXELS = 100_000_000
 _SIZE, _QUERIES = ImageSize(shortest_edge=800, longest_edge=1333), 900  # published checkpoints
 
 
@@ -39,7 +37,7 @@ def prepare_figures() -> Figures:
     for wh in ((1280, 853), (4000, 3000)):
         encoded = photograph(wh)
         works = {
-            "prepared": partial(_cpu_seconds, partial(_prepare, encoded)),
+            "prepared": partial(_cpu_seconds, partial(prepare, encoded)),
             "by_pillow": partial(_cpu_seconds, partial(_prepare_by_pillow, encoded)),
         }
         taken_s = {name: min(values) for name, values in interleaved(works, _ROUNDS).items()}
@@ -102,41 +100,29 @@ def _prepared_per_s(
     pool: DecodePool, encoded: bytes, threads: int, held: list[int]
 ) -> tuple[float, float]:
     """Return photographs and counts of the busy thread per second."""
-    until, before = time.monotonic() + _SECONDS, held[0]
-
-    def prepare(_: int) -> int:
-        count = 0
-        while time.monotonic() < until:
-            pixels = pool(encoded, MAX_PIXELS, scale_of).pixels
-            to_pixels(pixels, seen_hw((pixels.shape[0], pixels.shape[1])))
-            count += 1
-        return count
-
-    with ThreadPoolExecutor(threads) as executor:
-        done = sum(executor.map(prepare, range(threads)))
-    return done / _SECONDS, (held[0] - before) / _SECONDS
+    before = held[0]
+    photographs = per_s(partial(prepare, encoded, pool), threads, _SECONDS)
+    return photographs, (held[0] - before) / _SECONDS
 
 
-def seen_hw(image_hw: tuple[int, int]) -> tuple[int, int]:
-    """Return the size to which published checkpoints have a picture resized."""
+def _seen_hw(image_hw: tuple[int, int]) -> tuple[int, int]:
     return resized_hw(image_hw, _SIZE, _QUERIES)
 
 
-def scale_of(wh: tuple[int, int]) -> int:
-    """Return by how much the service reduces a picture for such a checkpoint."""
-    return reduction(wh, seen_sizes([Tile(0, 0, *wh)], seen_hw))
+def _scale_of(wh: tuple[int, int]) -> int:
+    return reduction(wh, seen_sizes([Tile(0, 0, *wh)], _seen_hw))
 
 
-def _prepare(encoded: bytes) -> object:
+def prepare(encoded: bytes, decode: Decode = decode_here) -> object:
     """Prepare a picture as the service does."""
-    pixels = decode_reduced(encoded, max_pixels=MAX_PIXELS, scale_of=scale_of).pixels
-    return to_pixels(pixels, seen_hw((pixels.shape[0], pixels.shape[1])))
+    pixels = decode(encoded, _MAX_PIXELS, _scale_of).pixels
+    return to_pixels(pixels, _seen_hw((pixels.shape[0], pixels.shape[1])))
 
 
 def _prepare_by_pillow(encoded: bytes) -> object:
     """Decode all pixels and resize them, as usual."""
     image = Image.open(BytesIO(encoded)).convert("RGB")
-    height, width = seen_hw((image.height, image.width))
+    height, width = _seen_hw((image.height, image.width))
     return np.array(image.resize((width, height), Image.Resampling.BILINEAR))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -48,6 +48,11 @@ class Placement:
     def is_reduced(self) -> bool:
         """True if products are computed in a shorter format than the weights have."""
         return self.products != self.weights
+
+    @property
+    def exact(self) -> Placement:
+        """This placement with products in the format of the weights."""
+        return replace(self, products=self.weights)
 
     def forward_context(self, *, exact: bool = False) -> torch.autocast:
         """Return the context in which a library's module computes its products in their format.

@@ -37,6 +37,11 @@ class Batch:
     token_ids: torch.Tensor
     token_mask: torch.Tensor
 
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width of the pictures, in pixels."""
+        return self.pixels.shape[2], self.pixels.shape[3]
+
 
 class Network(Protocol):
     """A checkpoint's forward pass."""

@@ -7,8 +7,6 @@ positions.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from groundingdino.models.GroundingDINO.transformer import (
     DeformableTransformerDecoderLayer,
@@ -16,7 +14,7 @@ from groundingdino.models.GroundingDINO.transformer import (
 )
 from torch import nn
 
-from prelabel.engines.groundingdino.geometry import Geometry
+from prelabel.engines.groundingdino.geometry import Geometry, sine_table
 from prelabel.engines.groundingdino.layers import (
     Attention,
     CrossAttention,
@@ -50,7 +48,7 @@ class Decoder(nn.Module):
         shared = {id(head): Perceptron(head) for head in decoder.bbox_embed}
         self.boxes = nn.ModuleList(shared[id(head)] for head in decoder.bbox_embed)
         self.norm = decoder.norm
-        frequencies, phase = _sine_table(transformer.d_model // 2)
+        frequencies, phase = sine_table(transformer.d_model // 2, _TEMPERATURE)
         like = transformer.tgt_embed.weight
         self.register_buffer("frequencies", frequencies.to(like))
         self.register_buffer("phase", phase.to(like))
@@ -161,10 +159,3 @@ def token_logits(
 def _log_odds(shares: torch.Tensor) -> torch.Tensor:
     """Return the inverse of the sigmoid, as the library bounds it."""
     return (shares.clamp(min=_LEAST_ODDS) / (1 - shares).clamp(min=_LEAST_ODDS)).log()
-
-
-def _sine_table(width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return frequencies and phases of the sine embedding of a coordinate, float64 [`width`]."""
-    index = torch.arange(width, dtype=torch.float64)
-    frequencies = 2 * math.pi * _TEMPERATURE ** (-2 * (index // 2) / width)
-    return frequencies, (index % 2) * math.pi / 2  # the cosine is a sine with a phase

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +79,7 @@ def _check_products(
             placement.weights,
         )
         network.use_exact()
-        engine.runs_on = str(replace(placement, products=placement.weights))
+        engine.runs_on = str(placement.exact)
 
 
 def _read_shape(card: ModelCard, folder: Path, text_folder: Path) -> Shape:

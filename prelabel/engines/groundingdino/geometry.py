@@ -174,17 +174,25 @@ def _windows(grid: torch.Tensor, window: int) -> torch.Tensor:
     return tiles.transpose(1, 2).flatten()
 
 
+def sine_table(width: int, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return frequencies and phases of the sine embedding of a number, float64 [`width`] each.
+
+    The embedding of a number is the sine of its product with the frequencies, plus the phases.
+    """
+    index = torch.arange(width, dtype=torch.float64)
+    frequencies = 2 * math.pi * temperature ** (-2 * (index // 2) / width)
+    return frequencies, (index % 2) * math.pi / 2  # the cosine is a sine with a phase
+
+
 def sine_positions(levels: tuple[HW, ...], width: int, temperature: float) -> torch.Tensor:
     """Return the position embeddings of all levels, float64 [S, `width`].
 
     Ported from `PositionEmbeddingSineHW` of groundingdino's position_encoding.py.
     """
-    half = width // 2
-    frequencies = temperature ** (-2 * (torch.arange(half, dtype=torch.float64) // 2) / half)
-    phase = (torch.arange(half) % 2) * math.pi / 2  # the cosine is a sine with a phase
+    frequencies, phase = sine_table(width // 2, temperature)
 
     def embedding(side: int) -> torch.Tensor:
-        place = torch.arange(1, side + 1, dtype=torch.float64) / (side + 1e-6) * 2 * math.pi
+        place = torch.arange(1, side + 1, dtype=torch.float64) / (side + 1e-6)
         return (place[:, None] * frequencies + phase).sin()
 
     return torch.cat(

@@ -8,12 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 
-def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
+def linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
     """Return a layer with copies of these parameters."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight = nn.Parameter(weight.detach().clone())
-    if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone())
+    layer.bias = nn.Parameter(bias.detach().clone())
     return layer
 
 
@@ -86,39 +85,8 @@ def _attend(
     return projected
 
 
-class FeedForward(nn.Module):
-    """Two linear layers with a ReLU between them."""
-
-    def __init__(self, first: nn.Linear, second: nn.Linear) -> None:
-        super().__init__()
-        self.linear1, self.linear2 = first, second
-        self.activation: nn.Module = nn.ReLU()
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Map [..., D] to [..., D]."""
-        mapped: torch.Tensor = self.linear2(self.activation(self.linear1(tokens)))
-        return mapped
-
-
-class Perceptron(nn.Module):
-    """The library's `MLP`: linear layers with a ReLU after each but the last."""
-
-    def __init__(self, layer: MLP) -> None:
-        super().__init__()
-        *hidden, last = layer.layers
-        self.hidden = nn.ModuleList(FirstOfTwo(each) for each in hidden)
-        self.last = last
-
-    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Map [..., D] to [..., outputs]."""
-        for layer in self.hidden:
-            numbers = layer(numbers)
-        mapped: torch.Tensor = self.last(numbers)
-        return mapped
-
-
-class FirstOfTwo(nn.Module):
-    """A linear layer with a ReLU, named as in `FeedForward`, so that both become one kernel."""
+class LinearReLU(nn.Module):
+    """A linear layer with a ReLU, by names with which `pack_linears` makes one kernel of both."""
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
@@ -128,4 +96,34 @@ class FirstOfTwo(nn.Module):
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
         """Map [..., inputs] to [..., outputs]."""
         mapped: torch.Tensor = self.activation(self.linear1(numbers))
+        return mapped
+
+
+class FeedForward(LinearReLU):
+    """Two linear layers with a ReLU between them."""
+
+    def __init__(self, first: nn.Linear, second: nn.Linear) -> None:
+        super().__init__(first)
+        self.linear2 = second
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Map [..., D] to [..., D]."""
+        mapped: torch.Tensor = self.linear2(super().forward(tokens))
+        return mapped
+
+
+class Perceptron(nn.Module):
+    """The library's `MLP`: linear layers with a ReLU after each but the last."""
+
+    def __init__(self, layer: MLP) -> None:
+        super().__init__()
+        *hidden, last = layer.layers
+        self.hidden = nn.ModuleList(LinearReLU(each) for each in hidden)
+        self.last = last
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Map [..., D] to [..., outputs]."""
+        for layer in self.hidden:
+            numbers = layer(numbers)
+        mapped: torch.Tensor = self.last(numbers)
         return mapped

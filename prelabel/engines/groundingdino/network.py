@@ -9,8 +9,6 @@ follows from a picture's size again and again; the pass here does not.
 from __future__ import annotations
 
 import copy
-import math
-from dataclasses import replace
 
 import torch
 from groundingdino.models.GroundingDINO.backbone.backbone import Joiner
@@ -109,12 +107,10 @@ class GroundingDinoNetwork:
 
     def __call__(self, batch: Batch, *, exact: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Return token logits [B, Q, T] and boxes [B, Q, 4], cxcywh in 0..1 of the picture."""
-        hw = batch.pixels.shape[2], batch.pixels.shape[3]
         text = self.text(batch)
         if exact:
-            full = replace(self._placement, products=self._placement.weights)
-            return self._exact.forward(batch.pixels, text, self.passes.geometry(hw).on(full))
-        geometry = self._geometries(hw)
+            return self._exact.forward(batch.pixels, text, self._exact_geometry(batch.hw))
+        geometry = self._geometries(batch.hw)
         if self._graphs is None:
             return self.passes.forward(batch.pixels, text, geometry)
 
@@ -123,7 +119,7 @@ class GroundingDinoNetwork:
             return self.passes.forward(pixels, Text(*parts), geometry)
 
         inputs = filled_up((batch.pixels, *text.padded(_TOKENS).tensors))
-        logits, boxes = self._graphs(run, inputs, hw)
+        logits, boxes = self._graphs(run, inputs, batch.hw)
         count = len(batch.pixels)
         return logits[:count, :, : batch.token_ids.shape[1]], boxes[:count]
 
@@ -133,17 +129,15 @@ class GroundingDinoNetwork:
         Compares them with those in full precision, before the decoder, which is the same for both.
         """
         text = self.text(batch)
-        hw = batch.pixels.shape[2], batch.pixels.shape[3]
-        full = replace(self._placement, products=self._placement.weights)
-        found, _ = self.passes.encode(batch.pixels, text, self._geometries(hw))
-        expected, _ = self._exact.encode(batch.pixels, text, self.passes.geometry(hw).on(full))
+        found, _ = self.passes.encode(batch.pixels, text, self._geometries(batch.hw))
+        expected, _ = self._exact.encode(batch.pixels, text, self._exact_geometry(batch.hw))
         difference = (found - expected).square().mean().sqrt() / expected.square().mean().sqrt()
         return bool(difference < _MAX_DIFFERENCE)  # False for NaN
 
     def use_exact(self) -> None:
         """Compute all products in the format of the weights from now on."""
         self.passes = self._exact
-        self._placement = replace(self._placement, products=self._placement.weights)
+        self._placement = self._placement.exact
         self._geometries = Geometries(self._geometry)
 
     def text(self, batch: Batch) -> Text:
@@ -165,6 +159,9 @@ class GroundingDinoNetwork:
     def _geometry(self, hw: HW) -> Geometry:
         return self.passes.geometry(hw).on(self._placement)
 
+    def _exact_geometry(self, hw: HW) -> Geometry:
+        return self.passes.geometry(hw).on(self._placement.exact)
+
 
 class ForwardPass(nn.Module):
     """The pass from pixels and text to boxes. It copies nothing between CPU and GPU.
@@ -183,7 +180,7 @@ class ForwardPass(nn.Module):
     ) -> None:
         super().__init__()
         shape, transformer = modules.shape, modules.transformer
-        self._width, self._temperature = shape.hidden_dim, shape.temperature
+        self._temperature = shape.temperature
         self.backbone = Backbone(modules.backbone[0], add_and_norm)
         levels = len(self.backbone.channels)
         self.projections = nn.ModuleList(map(_Projection, modules.projections[:levels]))
@@ -258,6 +255,7 @@ class _Projection(nn.Module):
         super().__init__()
         convolution: nn.Conv2d
         convolution, self.norm = layer  # type: ignore[assignment]
+        assert convolution.bias is not None
         self.linear = linear(convolution.weight.flatten(1), convolution.bias)
 
     def forward(self, tokens: torch.Tensor, products: torch.dtype) -> torch.Tensor:
@@ -272,9 +270,8 @@ def sine_embedding(places: torch.Tensor, width: int) -> torch.Tensor:
 
     Ported from `get_sine_pos_embed` of groundingdino's utils.py.
     """
-    index = torch.arange(width, dtype=torch.float64)
-    frequencies = 2 * math.pi * _TEXT_TEMPERATURE ** (-2 * (index // 2) / width)
-    return (places[..., None] * frequencies + (index % 2) * math.pi / 2).sin()
+    frequencies, phase = geometry.sine_table(width, _TEXT_TEMPERATURE)
+    return (places[..., None] * frequencies + phase).sin()
 
 
 def phrase_attention(

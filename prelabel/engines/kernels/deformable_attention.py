@@ -186,7 +186,7 @@ def weighted_by_kernel(
     value, reference, weights = (
         tensor.float().contiguous() for tensor in (value, reference, weights)
     )
-    offsets = _dense_queries(offsets.float())
+    offsets = dense_queries(offsets.float())
     batch, positions, heads, width = value.shape
     queries, levels, points = offsets.shape[1], offsets.shape[3], offsets.shape[4]
     out = torch.empty(batch, queries, heads * width)
@@ -198,12 +198,10 @@ def weighted_by_kernel(
     return out
 
 
-def _dense_queries(offsets: torch.Tensor) -> torch.Tensor:
-    """Return offsets that are dense but for the step from query to query."""
-    step, dense = offsets.stride(1), offsets[:1, :1].is_contiguous()
-    return (
-        offsets if dense and offsets.stride(0) == step * offsets.shape[1] else offsets.contiguous()
-    )
+def dense_queries(tensor: torch.Tensor) -> torch.Tensor:
+    """Return numbers [B, Q, ...] that are dense but for the step from query to query."""
+    is_steady = tensor.stride(0) == tensor.shape[1] * tensor.stride(1)
+    return tensor if is_steady and tensor[:1, :1].is_contiguous() else tensor.contiguous()
 
 
 def choose_sampler(placement: Placement, head_width: int) -> Sampler:

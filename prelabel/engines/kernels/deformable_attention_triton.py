@@ -10,6 +10,8 @@ import torch
 import triton
 import triton.language as tl
 
+from prelabel.engines.kernels.deformable_attention import dense_queries
+
 _QUERIES = 16  # of a program; each reads all channels of a head at once
 _WARPS = 4
 _SIZES = [
@@ -138,10 +140,7 @@ def sample_by_triton(
     batch, positions, heads, width = value.shape
     _, queries, _, levels, points, _ = offsets.shape
     out = torch.empty(batch, queries, heads * width, dtype=value.dtype, device=value.device)
-    if not offsets[:1, :1].is_contiguous() or offsets.stride(0) != queries * offsets.stride(1):
-        offsets = offsets.contiguous()
-    if not logits[:1, :1].is_contiguous() or logits.stride(0) != queries * logits.stride(1):
-        logits = logits.contiguous()
+    offsets, logits = dense_queries(offsets), dense_queries(logits)
     if reference.stride(3) != 1:
         reference = reference.contiguous()
     total = batch * queries

@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from prelabel.engines.huggingface import replace_port_attention
+from prelabel.engines.kernels.arguments import pointers, sizes
 from prelabel.engines.kernels.deformable_attention import weighted_by_kernel
-from prelabel.engines.kernels.library import kernels, pointers, sizes
+from prelabel.engines.kernels.library import kernels
 
 _SOURCE = Path(__file__).resolve().with_name("deformable.c")
 _HEAD_WIDTH = 32  # C in deformable.c

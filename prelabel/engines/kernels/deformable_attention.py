@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from prelabel.engines.device import Placement
-from prelabel.engines.kernels.library import kernels, pointers, sizes
+from prelabel.engines.kernels.arguments import dense_queries, pointers, sizes
+from prelabel.engines.kernels.library import kernels
 
 logger = logging.getLogger(__name__)
 _TOLERANCE = 1e-3  # largest difference between two orders of summation
@@ -196,12 +197,6 @@ def weighted_by_kernel(
         *sizes(offsets.stride(1)),
     )
     return out
-
-
-def dense_queries(tensor: torch.Tensor) -> torch.Tensor:
-    """Return numbers [B, Q, ...] that are dense but for the step from query to query."""
-    is_steady = tensor.stride(0) == tensor.shape[1] * tensor.stride(1)
-    return tensor if is_steady and tensor[:1, :1].is_contiguous() else tensor.contiguous()
 
 
 def choose_sampler(placement: Placement, head_width: int) -> Sampler:

@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from prelabel.engines.kernels.deformable_attention import dense_queries
+from prelabel.engines.kernels.arguments import dense_queries
 
 _QUERIES = 16  # of a program; each reads all channels of a head at once
 _WARPS = 4

@@ -8,8 +8,6 @@ from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-import torch
-
 
 @cache
 def kernels() -> ctypes.CDLL | None:
@@ -46,13 +44,3 @@ def linear_kernels_of(library: ctypes.CDLL, kind: str) -> LinearKernels:
     packed_size = library[f"{kind}_packed_size"]
     packed_size.restype = ctypes.c_int64
     return LinearKernels(packed_size, library[f"{kind}_pack"], library[f"{kind}_run"])
-
-
-def pointers(*tensors: torch.Tensor) -> list[ctypes.c_void_p]:
-    """Return the addresses of the first elements. The tensors must be contiguous."""
-    return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-
-
-def sizes(*numbers: int) -> list[ctypes.c_int64]:
-    """Return sizes in the type of the kernels' arguments."""
-    return [ctypes.c_int64(number) for number in numbers]

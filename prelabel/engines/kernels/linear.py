@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from prelabel.engines.kernels.library import linear_kernels, pointers, sizes
+from prelabel.engines.kernels.arguments import pointers, sizes
+from prelabel.engines.kernels.library import linear_kernels
 
 # Attributes of a feed-forward block with the first layer and its activation, in groundingdino and
 # in transformers.

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from prelabel.engines.kernels.library import kernels, sizes
+from prelabel.engines.kernels.arguments import sizes
+from prelabel.engines.kernels.library import kernels
 from prelabel.types import ImageRGB
 
 _PRECISION_BITS = 22  # of a weight, PRECISION_BITS in resize.c

@@ -11,7 +11,7 @@ import torch
 from transformers import GroundingDinoForObjectDetection
 
 from benchmarks.baseline import baseline
-from benchmarks.measurement import interleaved, medians, seconds
+from benchmarks.measurement import interleaved, medians, seconds, settled
 from benchmarks.models import PHRASES, write_full_size
 from prelabel.checkpoints.cards import load_card, model_folder, text_encoder_folder
 from prelabel.engines import load_engine
@@ -55,7 +55,7 @@ def _times(
         items = engine.prepare(picture, PHRASES)
         assert items[0].bucket == hw
         works[precision] = partial(seconds, partial(engine.detect, items))
-    return medians(interleaved(works, rounds))
+    return medians(interleaved({name: settled(work) for name, work in works.items()}, rounds))
 
 
 def _load(name: str, precision: str) -> AnyEngine:

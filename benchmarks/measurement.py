@@ -19,6 +19,19 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started_at
 
 
+def settled(work: Callable[[], float]) -> Callable[[], float]:
+    """Return a function that measures twice and returns the second value.
+
+    The first pass after one of another process finds caches and cores as that process left them.
+    """
+
+    def measure() -> float:
+        work()
+        return work()
+
+    return measure
+
+
 def per_s(work: Callable[[], object], threads: int, for_s: float) -> float:
     """Return the calls per second in a number of threads."""
     until = time.perf_counter() + for_s

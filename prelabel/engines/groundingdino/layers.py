@@ -7,6 +7,8 @@ from groundingdino.models.GroundingDINO.utils import MLP
 from torch import nn
 from torch.nn import functional
 
+from prelabel.engines.kernels.linear import PackedLinear, feed_forward
+
 
 def linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
     """Return a layer with copies of these parameters."""
@@ -108,6 +110,8 @@ class FeedForward(LinearReLU):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Map [..., D] to [..., D]."""
+        if isinstance(self.linear1, PackedLinear) and isinstance(self.linear2, PackedLinear):
+            return feed_forward(self.linear1, self.linear2, tokens)
         mapped: torch.Tensor = self.linear2(super().forward(tokens))
         return mapped
 

@@ -20,7 +20,6 @@ from prelabel.engines.kernels.library import kernels
 
 logger = logging.getLogger(__name__)
 _TOLERANCE = 1e-3  # largest difference between two orders of summation
-_MAX_HEAD_WIDTH = 64  # channels, MAX_WIDTH in deformable_attention.c
 
 
 class Sampler(Protocol):
@@ -204,7 +203,7 @@ def choose_sampler(placement: Placement, head_width: int) -> Sampler:
     on_cpu = placement.device.type == "cpu"
     if placement.device.type == "cuda" and placement.weights == torch.float32:
         return _triton_if_correct(placement.device, head_width)
-    if not on_cpu or placement.weights == torch.float64 or head_width > _MAX_HEAD_WIDTH:
+    if not on_cpu or placement.weights == torch.float64:
         return sample_by_torch
     if kernels() is None:
         logger.warning(

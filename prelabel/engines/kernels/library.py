@@ -27,6 +27,7 @@ class LinearKernels:
     packed_size: ctypes._NamedFuncPointer
     pack: ctypes._NamedFuncPointer
     run: ctypes._NamedFuncPointer
+    run_both: ctypes._NamedFuncPointer | None
 
 
 @cache
@@ -43,4 +44,5 @@ def linear_kernels_of(library: ctypes.CDLL, kind: str) -> LinearKernels:
     """Return the kernels of a kind, whether the processor can run them or not."""
     packed_size = library[f"{kind}_packed_size"]
     packed_size.restype = ctypes.c_int64
-    return LinearKernels(packed_size, library[f"{kind}_pack"], library[f"{kind}_run"])
+    run_both = None if kind == "amx" else library[f"{kind}_run_both"]
+    return LinearKernels(packed_size, library[f"{kind}_pack"], library[f"{kind}_run"], run_both)

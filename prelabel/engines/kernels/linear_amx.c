@@ -6,7 +6,8 @@
 // bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations", 2019). Three
 // bfloat16 products in tiles still take half the time of one float32 product in AVX-512.
 //
-// y [M,N] = x [M,K] w [N,K]^T + bias [N], float32. `amx_pack` lays w out in tiles, once.
+// y [M,N] = x [M,K] w [N,K]^T + bias [N], float32, with x_step and y_step floats from row to row.
+// `amx_pack` lays w out in tiles, once.
 #include <stdint.h>
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11 && \
@@ -68,7 +69,8 @@ AMX void amx_pack(const float *w, uint16_t *packed, int64_t N, int64_t K) {
 }
 
 // Packs `rows` rows of x into tiles for the left-hand side; missing rows are filled with 0.
-AMX static void split_rows(const float *x, uint16_t *tiles, int64_t rows, int64_t K) {
+AMX static void split_rows(const float *x, uint16_t *tiles, int64_t rows, int64_t K,
+                           int64_t x_step) {
     int64_t depth = round_up(K, DEPTH);
     for (int64_t m = 0; m < round_up(rows, PAIR); m++)
         for (int64_t k = 0; k < depth; k += DEPTH) {
@@ -77,8 +79,8 @@ AMX static void split_rows(const float *x, uint16_t *tiles, int64_t rows, int64_
             __mmask16 first = left >= SIDE ? 0xffff : (1u << left) - 1;
             __mmask16 second = left >= DEPTH ? 0xffff : left > SIDE ? (1u << (left - SIDE)) - 1 : 0;
             __m512i high, low;
-            split(_mm512_maskz_loadu_ps(first, x + m * K + k),
-                  _mm512_maskz_loadu_ps(second, x + m * K + k + SIDE), &high, &low);
+            split(_mm512_maskz_loadu_ps(first, x + m * x_step + k),
+                  _mm512_maskz_loadu_ps(second, x + m * x_step + k + SIDE), &high, &low);
             _mm512_storeu_si512(tile, high);
             _mm512_storeu_si512(tile + TILE, low);
         }
@@ -122,12 +124,12 @@ AMX static void multiply(const uint16_t *a, const uint16_t *b, int64_t steps, fl
 
 // Adds the bias to results, applies the ReLU, and writes the rows and columns that exist to y.
 AMX static void store(const float *results, const float *bias, float *y, int64_t rows,
-                      int64_t columns, int64_t stride, int relu) {
+                      int64_t columns, int64_t y_step, int relu) {
     __mmask16 first = columns >= SIDE ? 0xffff : (1u << columns) - 1;
     __mmask16 second = columns >= PAIR ? 0xffff : columns > SIDE ? (1u << (columns - SIDE)) - 1 : 0;
     __m512 left = _mm512_maskz_loadu_ps(first, bias), right = _mm512_maskz_loadu_ps(second, bias + SIDE);
     __m512 least = _mm512_set1_ps(relu ? 0 : -__builtin_inff());
-    for (int64_t m = 0; m < rows && m < PAIR; m++, results += PAIR, y += stride) {
+    for (int64_t m = 0; m < rows && m < PAIR; m++, results += PAIR, y += y_step) {
         __m512 a = _mm512_add_ps(_mm512_loadu_ps(results), left);
         __m512 b = _mm512_add_ps(_mm512_loadu_ps(results + SIDE), right);
         _mm512_mask_storeu_ps(y, first, _mm512_max_ps(least, a));
@@ -142,7 +144,7 @@ struct tile_config {
 };
 
 AMX static int run(const float *x, const uint16_t *packed, const float *bias, float *y, int64_t M,
-                   int64_t N, int64_t K, int relu, int64_t chunk) {
+                   int64_t N, int64_t K, int64_t x_step, int64_t y_step, int relu, int64_t chunk) {
     int64_t steps = round_up(K, DEPTH) / DEPTH, chunks = (N + chunk - 1) / chunk;
     int failed = 0;
 #pragma omp parallel
@@ -163,13 +165,14 @@ AMX static int run(const float *x, const uint16_t *packed, const float *bias, fl
                     failed = 1;
                     continue;
                 }
-                if (split_from != from) split_rows(x + from * K, tiles, rows, K);
+                if (split_from != from) split_rows(x + from * x_step, tiles, rows, K, x_step);
                 split_from = from;
                 for (int64_t n = c * chunk; n < end; n += PAIR)
                     for (int64_t m = 0; m < rows; m += PAIR) {
                         multiply(tiles + m / SIDE * steps * 2 * TILE,
                                  packed + n / SIDE * steps * 2 * TILE, steps, results);
-                        store(results, bias + n, y + (from + m) * N + n, rows - m, N - n, N, relu);
+                        store(results, bias + n, y + (from + m) * y_step + n, rows - m, N - n, y_step,
+                              relu);
                     }
             }
         _tile_loadconfig(&before);  // other libraries expect their own configuration
@@ -181,9 +184,9 @@ AMX static int run(const float *x, const uint16_t *packed, const float *bias, fl
 // Computes y. Returns 0, or 1 if memory is short. With few rows, columns are split among threads,
 // too.
 int amx_run(const float *x, const uint16_t *packed, const float *bias, float *y, int64_t M,
-               int64_t N, int64_t K, int relu) {
+            int64_t N, int64_t K, int64_t x_step, int64_t y_step, int relu) {
     int64_t chunk = M >= 8 * ROWS ? round_up(N, PAIR) : round_up(N / 8 + 1, PAIR);
-    return run(x, packed, bias, y, M, N, K, relu, chunk);
+    return run(x, packed, bias, y, M, N, K, x_step, y_step, relu, chunk);
 }
 #else
 int amx_is_available(void) { return 0; }

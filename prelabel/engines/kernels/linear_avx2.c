@@ -1,7 +1,7 @@
-// Linear layers in float32 on processors with AVX2 and without AVX-512: AMD's before Zen 4, and
-// most laptops. PyTorch calls MKL there, which takes up to twice as long for narrow layers, and
-// these networks have many narrow layers. If another program occupies a core, MKL also waits for
-// its slowest thread; here the threads take work as they get done.
+// Linear layers in float32 on AMD's processors, and on others with AVX2 and without AVX-512. PyTorch
+// calls MKL there, which takes up to twice as long for narrow layers, and these networks have many
+// narrow layers. If another program occupies a core, MKL also waits for its slowest thread; here the
+// threads take work as they get done.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #include <immintrin.h>
 
@@ -21,6 +21,7 @@
 #define PACKED_SIZE avx2_packed_size
 #define PACK avx2_pack
 #define RUN avx2_run
+#define RUN_BOTH avx2_run_both
 
 // Returns the mask of the first `count` lanes.
 TARGET static inline __m256i first(long count) {
@@ -32,7 +33,7 @@ TARGET static inline __m256i first(long count) {
 
 int avx2_is_available(void) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           !__builtin_cpu_supports("avx512f");
+           (!__builtin_cpu_supports("avx512f") || __builtin_cpu_is("amd"));
 }
 #else
 int avx2_is_available(void) { return 0; }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 from typing import Any
 
@@ -13,7 +12,7 @@ from transformers import SamConfig
 
 from prelabel.engines.device import Placement
 from prelabel.engines.kernels import linear
-from prelabel.engines.kernels.library import LinearKernels, kernels
+from prelabel.engines.kernels.library import kernels, linear_kernels_of
 from prelabel.engines.kernels.linear import PackedLinear
 from prelabel.engines.preprocess import normalised, to_pixels
 from prelabel.engines.segment_anything import blockwise_attention, choice, engine
@@ -340,9 +339,8 @@ def test_linear_layers_of_encoders_may_be_packed(
     placement = Placement(torch.device("cpu"), torch.float32, torch.float32)
     monkeypatch.setattr(linear, "linear_kernels", lambda: None)
     plain = encoded(build(CONFIGS[name], placement), WIDE)
-    library["avx2_packed_size"].restype = ctypes.c_int64
-    functions = [library[f"avx2_{function}"] for function in ("packed_size", "pack", "run")]
-    monkeypatch.setattr(linear, "linear_kernels", lambda: LinearKernels(*functions))
+    packed_kernels = linear_kernels_of(library, "avx2")
+    monkeypatch.setattr(linear, "linear_kernels", lambda: packed_kernels)
     segmenter = build(CONFIGS[name], placement)
     assert any(isinstance(each, PackedLinear) for each in segmenter._model.modules())
     packed = encoded(segmenter, WIDE)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from pydantic import SecretStr
+
 from prelabel.errors import LabelStudioError, PrelabelError
 from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
 from prelabel.labelstudio.rest import Backend, BackendForm, LabelStudioAPI, Project
@@ -103,6 +105,12 @@ def open_label_studio(environment: Environment, egress: Egress | None = None) ->
         ConnectError: Address or token is missing.
         TrustError: Certificates cannot be read.
     """
+    url, token = label_studio_access(environment)
+    return LabelStudioAPI(url, token, egress or Egress.of(environment))
+
+
+def label_studio_access(environment: Environment) -> tuple[str, SecretStr]:
+    """Return Label Studio's address and token. Raises ConnectError if one of them is missing."""
     url, token = environment.label_studio_url, environment.label_studio_token
     if url is None or token is None:
         missing = name_missing(host=url is not None, access_token=token is not None)
@@ -110,7 +118,7 @@ def open_label_studio(environment: Environment, egress: Egress | None = None) ->
             f"This shell has no {missing}. Export Label Studio's address and a token of its "
             "Account & Settings page, here and where the service runs."
         )
-    return LabelStudioAPI(url, token, egress or Egress.of(environment))
+    return url, token
 
 
 def name_missing(*, host: bool, access_token: bool) -> str:

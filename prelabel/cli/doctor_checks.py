@@ -297,7 +297,7 @@ def picture(context: DoctorContext, api: LabelStudioAPI, project: Project) -> Ch
         return CheckResult(True, "The project has no task yet. Import a picture.", is_warning=True)
     started_at = time.monotonic()
     try:
-        prediction = context.client.predict_task(predict_request(project, task))
+        prediction = context.client.predict_task(predict_request(project, [task]))
     except ServiceError as error:
         raise DoctorError(f"Task {task.id}: {error}") from error
     box_count = count_boxes(prediction)

@@ -33,6 +33,12 @@ ServeConfig = Annotated[
 ]
 ModelsDir = Annotated[Path, typer.Option(help="Folder of the downloaded models.")]
 ServiceUrl = Annotated[str, typer.Option(help="Address of the service.")]
+User = Annotated[
+    str | None, typer.Option(envvar="BASIC_AUTH_USER", help="User name of basic auth.")
+]
+Password = Annotated[
+    str | None, typer.Option(envvar="BASIC_AUTH_PASS", help="Password of basic auth.")
+]
 
 
 def main() -> None:
@@ -86,12 +92,8 @@ def predict(
         typer.Option(min=0, max=1, help="Lowest mean score of a phrase. Default: the service's."),
     ] = None,
     masks: Annotated[bool, typer.Option(help="Draw the objects' masks, too.")] = False,
-    user: Annotated[
-        str | None, typer.Option(envvar="BASIC_AUTH_USER", help="User name of basic auth.")
-    ] = None,
-    password: Annotated[
-        str | None, typer.Option(envvar="BASIC_AUTH_PASS", help="Password of basic auth.")
-    ] = None,
+    user: User = None,
+    password: Password = None,
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for a service that is starting.")
     ] = 60,
@@ -241,6 +243,60 @@ def connect(
     connected = connect_backend(open_label_studio(environment), project, form)
     for paragraph in connected.report():
         _console.print(paragraph, highlight=False, markup=False)
+
+
+@app.command()
+def annotate(
+    project: Annotated[int, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")],
+    view: Annotated[
+        int | None, typer.Option(min=1, help="Only the tasks of this tab: ?tab=NUMBER.")
+    ] = None,
+    unannotated: Annotated[bool, typer.Option(help="Only tasks without annotations.")] = False,
+    url: ServiceUrl = SERVICE_URL,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=64, help="Greatest number of requests at a time.")
+    ] = 4,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Minutes to wait for a server that does not answer.")
+    ] = 15,
+    journal: Annotated[
+        Path | None,
+        typer.Option(help="File of the run's journal. Default: one a project and model version."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Count the tasks that are left.")] = False,
+    failed: Annotated[bool, typer.Option(help="List the tasks that failed.")] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Try the tasks that failed again.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    user: User = None,
+    password: Password = None,
+) -> None:
+    """Give every task of a Label Studio project a prediction of the running service.
+
+    Tasks that have one of the same model version are left out. After Ctrl-C or a crash, run the
+    command again to continue. Exits with status 3 if tasks failed, 130 if it was stopped.
+    """
+    from prelabel.cli.annotate import AnnotateOptions
+    from prelabel.cli.annotate import annotate as annotate_project
+    from prelabel.cli.service_client import ServiceClient
+    from prelabel.net.egress import Egress
+    from prelabel.settings import read_environment
+
+    environment = read_environment()
+    auth = (user or "", password or "") if user or password else None
+    client = ServiceClient(url.rstrip("/"), auth, Egress.of(environment))
+    options = AnnotateOptions(
+        project=project,
+        view=view,
+        unannotated=unannotated,
+        concurrency=concurrency,
+        patience_min=patience,
+        journal=journal,
+        dry_run=dry_run,
+        failed=failed,
+        retry_failed=retry_failed,
+        json_output=json_output,
+    )
+    raise typer.Exit(annotate_project(options, client, environment, _console))
 
 
 @app.command()

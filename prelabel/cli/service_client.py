@@ -1,4 +1,4 @@
-"""HTTP client of a running prelabel service, used by `prelabel predict` and `prelabel doctor`."""
+"""HTTP client of a running prelabel service, used by the commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prelabel.net.tls import tls_fault
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 120.0  # a full-size model on a CPU takes seconds for each pass
 _HEALTH_READ_TIMEOUT_S = 20.0
-_UNAUTHORIZED, _NOT_FOUND = 401, 404
+_UNAUTHORIZED, _NOT_FOUND, _UNAVAILABLE = 401, 404, 503
 # Ray Serve's proxies answer 404 with this text while no application is deployed.
 _NO_APPLICATION_TEXT = "Ping http://.../-/routes"
 
@@ -34,7 +34,11 @@ class ServiceStartingError(ServiceError):
     """The service is starting and cannot answer yet."""
 
 
-class _ReadTimeoutError(ServiceError):
+class ServiceBusyError(ServiceError):
+    """The service has too much to do. A later request may succeed."""
+
+
+class ServiceTimeoutError(ServiceError):
     """The service accepted the connection and did not answer in time."""
 
 
@@ -116,7 +120,7 @@ class ServiceClient:
         """
         try:
             response = self._request("GET", "/health", read_timeout_s=_HEALTH_READ_TIMEOUT_S)
-        except _ReadTimeoutError as error:
+        except ServiceTimeoutError as error:
             raise ServiceStartingError(
                 f"{self.url} accepts connections and does not answer: the service is starting or "
                 "overloaded. Try again in a minute."
@@ -148,14 +152,28 @@ class ServiceClient:
 
     def predict_task(self, body: Mapping[str, JsonValue]) -> Prediction:
         """Return the prediction for a request body of one task."""
-        response = self._request("POST", "/predict", body)
-        try:
-            [entry] = _PredictResponse.model_validate_json(response.content).results
-        except ValueError as error:
-            raise self._not_this_service() from error
+        [entry] = self.predict_tasks(body, 1)
         if "error" in entry:
             raise ServiceError(entry["error"])
         return entry
+
+    def predict_tasks(
+        self, body: Mapping[str, JsonValue], count: int
+    ) -> list[TaskError | Prediction]:
+        """Return the predictions for a request body of `count` tasks, in order.
+
+        Raises:
+            ServiceTimeoutError: The service did not answer in time; fewer tasks may be faster.
+            ServiceBusyError: The service refuses the request until it has less to do.
+        """
+        response = self._request("POST", "/predict", body)
+        try:
+            results = _PredictResponse.model_validate_json(response.content).results
+        except ValueError as error:
+            raise self._not_this_service() from error
+        if len(results) != count:
+            raise self._not_this_service()
+        return results
 
     def count_prompts(self, project: int) -> int:
         """Return the number of prompts that are remembered for a project.
@@ -193,7 +211,7 @@ class ServiceClient:
                 f"No service answers at {url}. Start it with `make serve`."
             ) from error
         except requests.ReadTimeout as error:
-            raise _ReadTimeoutError(f"{url} did not answer in time. Check the URL.") from error
+            raise ServiceTimeoutError(f"{url} did not answer in time. Check the URL.") from error
         except (requests.RequestException, ValueError) as error:
             raise ServiceError(
                 f"{url} did not answer ({type(error).__name__}). Check the URL."
@@ -212,6 +230,10 @@ class ServiceClient:
                 f"Ray Serve answers at {self.url}, and the service is not there yet: it is "
                 "starting, or it failed to start. Wait some seconds; if that does not help, read "
                 "its output."
+            )
+        if response.status_code == _UNAVAILABLE:
+            raise ServiceBusyError(
+                _own_message(response) or f"The service at {self.url} has too much to do."
             )
         if response.is_redirect or not response.ok:
             raise ServiceError(

@@ -28,6 +28,10 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 MAX_QUOTED_CHARS: Final = 300  # of Label Studio's own words in a sentence
 
 
+class UnreachableError(LabelStudioError):
+    """Label Studio does not answer now. It may later."""
+
+
 class _Refusal(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -83,14 +87,15 @@ class LabelStudioHttp:
         self,
         method: str,
         path: str,
-        body: dict[str, JsonValue] | None = None,
+        body: JsonValue = None,
         *,
         with_token: bool = True,
     ) -> Response:
         """Send a request; return the response, which is neither a redirect nor a 401.
 
         Raises:
-            LabelStudioError: There is no response, or Label Studio does not accept the token.
+            UnreachableError: There is no response.
+            LabelStudioError: Label Studio does not accept the token, or it is another server.
             ImageFetchError: Label Studio gives no access token for the personal one.
             ProxyError: The proxy does not let the request through.
         """
@@ -103,12 +108,12 @@ class LabelStudioHttp:
         except requests.exceptions.SSLError as error:
             raise LabelStudioError(f"{self.address} {tls_fault(error)}.") from None
         except requests.Timeout:
-            raise LabelStudioError(
+            raise UnreachableError(
                 f"{self.address} does not answer in time. Check if Label Studio is overloaded, "
                 "and check LABEL_STUDIO_HOST."
             ) from None
         except requests.RequestException:
-            raise LabelStudioError(
+            raise UnreachableError(
                 f"Nothing answers at {self.address}. Start Label Studio, or set "
                 "LABEL_STUDIO_HOST to its address."
             ) from None
@@ -126,7 +131,7 @@ class LabelStudioHttp:
         return response
 
     def _exchange(
-        self, method: str, path: str, body: dict[str, JsonValue] | None, headers: dict[str, str]
+        self, method: str, path: str, body: JsonValue, headers: dict[str, str]
     ) -> tuple[Response, str]:
         """Return the response, with at most one byte over the limit, and its Location header."""
         with (

@@ -5,6 +5,7 @@ The service itself only fetches pictures from Label Studio, in image_locator.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from prelabel.errors import LabelStudioError
-from prelabel.labelstudio.http import LabelStudioHttp, Response
+from prelabel.labelstudio.http import LabelStudioHttp, Response, UnreachableError
 from prelabel.labelstudio.protocol import key_of
 from prelabel.net.egress import Egress
 
@@ -29,11 +30,13 @@ _WORKING_STATES: Final = ("CO", "TR", "PR")  # connected, training, predicting
 ParsedT = TypeVar("ParsedT")
 
 
-class _Resource(BaseModel):
+class Resource(BaseModel):
+    """An answer of the API. Its further fields are ignored."""
+
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Project(_Resource):
+class Project(Resource):
     """A project.
 
     Attributes:
@@ -54,7 +57,7 @@ class Project(_Resource):
         return key_of(self.id, self.created_at)
 
 
-class Backend(_Resource):
+class Backend(Resource):
     """A backend that is connected to a project; Label Studio checked its state just now."""
 
     id: int
@@ -71,7 +74,7 @@ class Backend(_Resource):
         return self.state in _WORKING_STATES
 
 
-class Webhook(_Resource):
+class Webhook(Resource):
     """An address that Label Studio notifies of a project's events."""
 
     url: str
@@ -85,15 +88,17 @@ class StoredTask:
     content: dict[str, JsonValue]
 
 
-class _Identified(_Resource):
+class Identified(Resource):
+    """Anything with an id."""
+
     id: int
 
 
-class _Version(_Resource):
+class _Version(Resource):
     release: str
 
 
-class _User(_Resource):
+class _User(Resource):
     username: str = ""
     email: str = ""
 
@@ -182,7 +187,7 @@ class LabelStudioAPI:
         response = self._request("GET", f"/api/projects/{project}/tasks/?page_size=1")
         response = self._require_success(response, f"show the tasks of project {project}")
         tasks = self._parse(TypeAdapter(list[dict[str, JsonValue]]), response)
-        identified = self._parse(TypeAdapter(list[_Identified]), response)
+        identified = self._parse(TypeAdapter(list[Identified]), response)
         return StoredTask(identified[0].id, tasks[0]) if tasks else None
 
     def backends(self, project: int) -> list[Backend]:
@@ -249,7 +254,8 @@ class LabelStudioAPI:
                 f"The token's user may not make Label Studio {action}. Use the token of a user "
                 "with that permission."
             )
-        raise LabelStudioError(
+        fault = LabelStudioError if response.status < 500 else UnreachableError
+        raise fault(
             f"Label Studio does not {action} ({response.short_message}). Its log says more."
         )
 
@@ -260,14 +266,14 @@ class LabelStudioAPI:
             raise self._http.not_label_studio() from None
 
 
-def predict_request(project: Project, task: StoredTask) -> dict[str, JsonValue]:
-    """Return the body of Label Studio's POST /predict for one task of a project.
+def predict_request(project: Project, tasks: Sequence[StoredTask]) -> dict[str, JsonValue]:
+    """Return the body of Label Studio's POST /predict for tasks of a project.
 
     A project can have a login and a password for its pictures; the body omits them, because the
     service does not use them.
     """
     return {
-        "tasks": [task.content],
+        "tasks": [task.content for task in tasks],
         "project": project.key,
         "label_config": project.label_config,
         "params": {"login": None, "password": None, "context": None},

@@ -130,7 +130,7 @@ class LabelStudio:
         self._post(f"/api/storages/s3/{storage['id']}/sync")
 
     def tasks(self, project: int) -> list[Json]:
-        query = {"project": project, "page_size": 100, "fields": "all"}
+        query = {"project": project, "page_size": 1000, "fields": "all"}
         tasks: list[Json] = self._get("/api/tasks", query)["tasks"]
         return sorted(tasks, key=lambda task: int(task["id"]))
 

@@ -150,7 +150,7 @@ def test_the_request_has_the_keys_of_a_recorded_one(world: World) -> None:
     api = LabelStudioAPI(str(world.environment.label_studio_url), SecretStr(world.studio.token))
     stored = api.newest_task(3)
     assert stored is not None
-    body = predict_request(api.project(3), stored)
+    body = predict_request(api.project(3), [stored])
     assert set(body) == {"tasks", "project", "label_config", "params"}
     assert body["params"] == {"login": None, "password": None, "context": None}
     assert body["tasks"] == [task(picture())]

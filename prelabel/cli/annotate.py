@@ -1,0 +1,258 @@
+"""`prelabel annotate`: a prediction for every task of a project, with progress."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+from prelabel.cli.connect import label_studio_access, read_config
+from prelabel.cli.service_client import (
+    Health,
+    ServiceBusyError,
+    ServiceClient,
+    ServiceStartingError,
+    ServiceTimeoutError,
+    ServiceUnreachableError,
+)
+from prelabel.labelstudio.bulk import BulkAPI, Filters, without_annotations
+from prelabel.labelstudio.rest import Project, StoredTask, predict_request
+from prelabel.net.egress import Egress
+from prelabel.projects.annotate import (
+    AnnotateRun,
+    Answer,
+    NotNowError,
+    Predict,
+    Progress,
+    Target,
+    TooSlowError,
+)
+from prelabel.projects.journal import RunJournal, failures_in
+from prelabel.settings import Environment
+from prelabel.settings.paths import resolve_path
+
+FINISHED, STOPPED, SOME_FAILED = 0, 130, 3  # exit statuses
+_LINE_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateOptions:
+    """Options of `prelabel annotate`; main.py describes them."""
+
+    project: int
+    view: int | None
+    unannotated: bool
+    concurrency: int
+    patience_min: float
+    journal: Path | None
+    dry_run: bool
+    failed: bool
+    retry_failed: bool
+    json_output: bool
+
+
+def annotate(
+    options: AnnotateOptions, client: ServiceClient, environment: Environment, console: Console
+) -> int:
+    """Annotate a project, or show what is left to do. Return the exit status.
+
+    Raises:
+        ServiceError, LabelStudioError, ConnectError: The run cannot begin.
+        AnnotateError: It cannot continue.
+        RunJournalError: The journal cannot be used.
+    """
+    studio = BulkAPI(*label_studio_access(environment), Egress.of(environment))
+    health = client.health()
+    project = studio.project(options.project)
+    read_config(project)  # a config that cannot be served fails here, and not for each task
+    target = Target(project.id, health.model_version, _filters(options, studio))
+    if options.dry_run:
+        return _show_count(studio, target, options, console)
+    path = options.journal or journal_path(studio.address, target)
+    if options.failed:
+        return _show_failures(path, options, console)
+    journal = RunJournal(path)
+    try:
+        if options.retry_failed:
+            journal.forget_failures()
+        with _shown(options, project, health, console) as observe:
+            run = AnnotateRun(
+                studio,
+                _predictor(client, project),
+                journal,
+                target,
+                concurrency=options.concurrency,
+                patience_s=60 * options.patience_min,
+                observe=observe,
+            )
+            progress = run.run()
+        return _show_end(progress, journal, options, console)
+    finally:
+        journal.close()
+
+
+def journal_path(label_studio: str, target: Target) -> Path:
+    """Return the default file of a run's journal: one for each project and model version."""
+    place = hashlib.sha256(label_studio.encode()).hexdigest()[:8]
+    version = re.sub(r"[^\w.-]", "_", target.version)
+    return resolve_path("data/annotate") / f"{place}-project-{target.project}-{version}.sqlite"
+
+
+def _filters(options: AnnotateOptions, studio: BulkAPI) -> Filters:
+    filters = [] if options.view is None else studio.view_filters(options.project, options.view)
+    return [*filters, *without_annotations()] if options.unannotated else filters
+
+
+def _predictor(client: ServiceClient, project: Project) -> Predict:
+    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
+        try:
+            return client.predict_tasks(predict_request(project, tasks), len(tasks))
+        except ServiceTimeoutError as error:
+            raise TooSlowError(str(error)) from error
+        except (ServiceBusyError, ServiceStartingError, ServiceUnreachableError) as error:
+            raise NotNowError(str(error)) from error
+
+    return predict
+
+
+@contextmanager
+def _shown(
+    options: AnnotateOptions, project: Project, health: Health, console: Console
+) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows the progress: a bar in a terminal, else a line now and then."""
+    title = f"Project {project.id} ({project.title}), model version {health.model_version}."
+    if options.json_output:
+        yield lambda _: None
+        return
+    console.print(title, highlight=False, markup=False, soft_wrap=True)
+    if console.is_terminal:
+        with _bars(console) as observe:
+            yield observe
+    else:
+        yield _Lines(console)
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Callable[[Progress], None]]:
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed  {task.fields[rate]}/s"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console) as bars:
+        started_at = time.monotonic()
+        bar = bars.add_task("tasks", total=None, failed=0, rate="-")
+        said: str | None = None
+
+        def observe(progress: Progress) -> None:
+            nonlocal said
+            ended = progress.done + progress.failed
+            bars.update(
+                bar,
+                total=max(progress.total, ended),
+                completed=ended,
+                failed=progress.failed,
+                rate=_rate(progress, started_at),
+            )
+            if progress.waiting_for != said and progress.waiting_for:
+                bars.console.print(f"Waiting: {progress.waiting_for}", highlight=False)
+            said = progress.waiting_for
+
+        yield observe
+
+
+class _Lines:
+    """Shows the progress as lines, for a log."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started_at, self._shown_at = time.monotonic(), time.monotonic()
+        self._said: str | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        is_new = progress.waiting_for not in (None, self._said)
+        self._said = progress.waiting_for
+        if not is_new and now - self._shown_at < _LINE_EVERY_S:
+            return
+        self._shown_at = now
+        line = (
+            f"{progress.done} of {progress.total} done, {progress.failed} failed, "
+            f"{_rate(progress, self._started_at)}/s."
+        )
+        if progress.waiting_for:
+            line += f" Waiting: {progress.waiting_for}"
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _rate(progress: Progress, started_at: float) -> str:
+    return f"{progress.done / max(time.monotonic() - started_at, 1e-3):.1f}"
+
+
+def _show_count(studio: BulkAPI, target: Target, options: AnnotateOptions, console: Console) -> int:
+    page = studio.tasks_without(
+        target.project, target.version, after=0, count=1, filters=target.filters
+    )
+    if options.json_output:
+        _print_json({"left": page.remaining, "model_version": target.version})
+    else:
+        console.print(
+            f"{page.remaining} tasks have no prediction of {target.version}.", highlight=False
+        )
+    return FINISHED
+
+
+def _show_failures(path: Path, options: AnnotateOptions, console: Console) -> int:
+    for failure in failures_in(path):
+        if options.json_output:
+            _print_json({"task": failure.task, "error": failure.reason})
+        else:
+            console.print(
+                f"task {failure.task}: {failure.reason}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+    return FINISHED
+
+
+def _show_end(
+    progress: Progress, journal: RunJournal, options: AnnotateOptions, console: Console
+) -> int:
+    left = max(0, progress.total - progress.done - progress.failed)
+    if options.json_output:
+        _print_json({"done": progress.done, "failed": progress.failed, "left": left})
+    else:
+        console.print(f"{progress.done} done, {progress.failed} failed.", highlight=False)
+        if left:
+            console.print(f"{left} left. Run the same command again to continue.", highlight=False)
+        if progress.failed:
+            console.print(
+                "--failed lists them with the reasons, --retry-failed tries them again. The "
+                f"journal is {journal.path}.",
+                highlight=False,
+                soft_wrap=True,
+            )
+    if left:
+        return STOPPED
+    return SOME_FAILED if progress.failed else FINISHED
+
+
+def _print_json(value: dict[str, int | str]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")

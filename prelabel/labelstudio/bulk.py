@@ -1,0 +1,182 @@
+"""Label Studio's REST API for whole projects: tasks by pages, predictions in bulk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from pydantic import Field, JsonValue, TypeAdapter
+
+from prelabel.errors import LabelStudioError
+from prelabel.labelstudio.responses import Prediction
+from prelabel.labelstudio.rest import Identified, LabelStudioAPI, Resource, StoredTask
+
+Filters = list[dict[str, JsonValue]]
+
+
+class RefusedPredictionsError(LabelStudioError):
+    """Label Studio stored none of the predictions, because of at least one of them."""
+
+
+class StoredPrediction(Resource):
+    """A prediction that Label Studio stores."""
+
+    id: int
+    model_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """Tasks in the order of their ids.
+
+    remaining: Number of tasks that fit the question, with those of this page.
+    """
+
+    tasks: list[StoredTask]
+    remaining: int
+
+
+class _Page(Resource):
+    tasks: list[dict[str, JsonValue]]
+    total: int
+
+
+class _FilterGroup(Resource):
+    conjunction: str = "and"
+    items: Filters = Field(default_factory=list)
+
+
+class _ViewContent(Resource):
+    filters: _FilterGroup | None = None
+
+
+class _View(Resource):
+    project: int
+    data: _ViewContent = _ViewContent()
+
+
+class _Created(Resource):
+    created: int
+
+
+class BulkAPI(LabelStudioAPI):
+    """The part of the API for whole projects. Its methods raise what `LabelStudioAPI` says."""
+
+    def view_filters(self, project: int, view: int) -> Filters:
+        """Return the filters of a tab of the Data Manager, which all have to hold."""
+        response = self._request("GET", f"/api/dm/views/{view}/")
+        if response.status in (403, 404):
+            raise LabelStudioError(
+                f"Label Studio shows the token's user no tab {view}. Take the number from the "
+                "tab's address, ?tab=NUMBER."
+            )
+        found = self._parse(
+            TypeAdapter(_View), self._require_success(response, f"show the tab {view}")
+        )
+        if found.project != project:
+            raise LabelStudioError(
+                f"The tab {view} is one of project {found.project}. Give --project "
+                f"{found.project}, or a tab of project {project}."
+            )
+        group = found.data.filters or _FilterGroup()
+        if group.conjunction != "and" and len(group.items) > 1:
+            raise LabelStudioError(
+                f"The filters of tab {view} are joined by OR. Make a tab for each of them, and "
+                "run the command for each."
+            )
+        return group.items
+
+    def tasks_without(
+        self, project: int, version: str, *, after: int, count: int, filters: Filters
+    ) -> TaskPage:
+        """Return the first tasks that have no prediction of a version.
+
+        Pages by id stay complete while predictions are added, as pages by number would not.
+
+        Args:
+            project: The project's number.
+            version: The model version.
+            after: Tasks with greater ids only.
+            count: Greatest number of tasks.
+            filters: Further filters of the Data Manager.
+        """
+        items = [
+            _filter("id", "greater", "Number", after),
+            # Label Studio looks for the text within the versions. Ours end with a checksum.
+            _filter("predictions_model_versions", "not_contains", "List", [version]),
+            *filters,
+        ]
+        query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
+        address = urlencode(
+            {
+                "project": project,
+                "page": 1,
+                "page_size": count,
+                # Addresses of pictures as Label Studio sends them to backends.
+                "resolve_uri": "false",
+                "query": json.dumps(query),
+            }
+        )
+        response = self._request("GET", f"/api/tasks?{address}")
+        response = self._require_success(response, f"show the tasks of project {project}")
+        page = self._parse(TypeAdapter(_Page), response)
+        tasks = []
+        for content in page.tasks:
+            number = TypeAdapter(Identified).validate_python(content).id
+            tasks.append(StoredTask(number, {"id": number, "data": content.get("data")}))
+        return TaskPage(tasks, page.total)
+
+    def add_predictions(self, project: int, predictions: Mapping[int, Prediction]) -> int:
+        """Store predictions of tasks. Return how many were stored: invalid ones are left out.
+
+        Raises:
+            RefusedPredictionsError: Nothing is stored. A task is not in the project, for example.
+            LabelStudioError: It is not known if anything is stored.
+        """
+        body: list[JsonValue] = [
+            {
+                "task": task,
+                "result": TypeAdapter(JsonValue).validate_python(prediction["result"]),
+                "score": prediction["score"],
+                "model_version": prediction["model_version"],
+            }
+            for task, prediction in predictions.items()
+        ]
+        response = self._request("POST", f"/api/projects/{project}/import/predictions", body)
+        if response.status in (400, 404, 413):
+            raise RefusedPredictionsError(
+                f"Label Studio does not store the predictions ({response.short_message})."
+            )
+        response = self._require_success(response, "store predictions")
+        return self._parse(TypeAdapter(_Created), response).created
+
+    def predictions_of(self, task: int) -> list[StoredPrediction]:
+        """Return the predictions of a task, oldest first."""
+        response = self._request("GET", f"/api/predictions/?task={task}")
+        response = self._require_success(response, f"show the predictions of task {task}")
+        found = self._parse(TypeAdapter(list[StoredPrediction]), response)
+        return sorted(found, key=lambda prediction: prediction.id)
+
+    def remove_prediction(self, prediction: int) -> None:
+        """Remove one prediction. It is no fault if it is gone."""
+        response = self._request("DELETE", f"/api/predictions/{prediction}/")
+        if response.status != 404:
+            self._require_success(response, f"remove the prediction {prediction}")
+
+
+def without_annotations() -> Filters:
+    """Return the filter for tasks without annotations."""
+    return [_filter("total_annotations", "equal", "Number", 0)]
+
+
+def _filter(
+    column: str, operator: str, kind: str, value: int | Sequence[str]
+) -> dict[str, JsonValue]:
+    return {
+        "filter": f"filter:tasks:{column}",
+        "operator": operator,
+        "type": kind,
+        "value": value if isinstance(value, int) else list(value),
+    }

@@ -1,0 +1,1 @@
+"""Whole projects of Label Studio: predictions for every task."""

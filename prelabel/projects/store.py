@@ -1,0 +1,132 @@
+"""Predictions on their way into Label Studio: each is stored once, whatever breaks meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from itertools import islice
+from typing import Final
+
+from prelabel.labelstudio.bulk import BulkAPI, RefusedPredictionsError
+from prelabel.labelstudio.responses import Prediction, mask_bytes
+from prelabel.projects.journal import RunJournal
+
+# In one request. Label Studio reads the ids of the whole project for each, and stores up to 500
+# predictions together or not at all.
+_BATCH: Final = 200
+_BATCH_BYTES: Final = 20 * 1024 * 1024  # of masks
+_LONGEST_WAIT_S: Final = 10.0  # of a prediction that is not sent yet
+_SETTLING_S: Final = 10.0  # in which Label Studio ends what it began for a client that is gone
+
+
+class PredictionStore:
+    """Stores the predictions of one model version, in batches.
+
+    Args:
+        studio: Label Studio.
+        journal: Where tasks are noted before their predictions are sent.
+        project: The project's number.
+        version: The model version.
+    """
+
+    def __init__(self, studio: BulkAPI, journal: RunJournal, project: int, version: str) -> None:
+        self._studio, self._journal = studio, journal
+        self._project, self._version = project, version
+        self._pending: dict[int, Prediction] = {}
+        self._bytes = 0
+        self._waiting_since = time.monotonic()
+        self._failures = 0
+        self.stored = 0
+
+    def add(self, predictions: Mapping[int, Prediction]) -> None:
+        """Take predictions by task, to be stored by one of the next calls of `flush_if_due`."""
+        if not self._pending:
+            self._waiting_since = time.monotonic()
+        self._pending |= predictions
+        self._bytes += sum(map(mask_bytes, predictions.values()))
+
+    def take_failures(self) -> int:
+        """Return the number of tasks that failed since the last call."""
+        failures, self._failures = self._failures, 0
+        return failures
+
+    def flush_if_due(self) -> None:
+        """Store what waits, if it is enough for a batch or waits for long; see `flush`."""
+        is_old = time.monotonic() - self._waiting_since > _LONGEST_WAIT_S
+        if len(self._pending) >= _BATCH or self._bytes >= _BATCH_BYTES or is_old:
+            self.flush()
+
+    def flush(self) -> None:
+        """Store all that waits.
+
+        Raises:
+            LabelStudioError: Label Studio refuses, or does not answer. A further call continues.
+        """
+        self.settle_all()
+        while self._pending:
+            batch = dict(islice(self._pending.items(), _BATCH))
+            self._send(batch)
+            self._forget(batch)
+        self._bytes, self._waiting_since = 0, time.monotonic()
+
+    def settle_all(self) -> None:
+        """Find out which predictions in doubt are stored, and remove the second of a task.
+
+        Raises LabelStudioError as `flush` does.
+        """
+        in_doubt = self._journal.in_doubt()
+        if not in_doubt:
+            return
+        missing = [task for task in in_doubt if not self._is_stored(task)]
+        if missing:
+            time.sleep(_SETTLING_S)
+        stored = set(in_doubt) - {task for task in missing if not self._is_stored(task)}
+        self.stored += len(stored & self._pending.keys())
+        self._forget(dict.fromkeys(stored))
+        self._journal.note_settled(in_doubt)
+
+    def _send(self, batch: Mapping[int, Prediction]) -> None:
+        """Store a batch; note as failed what Label Studio does not take."""
+        self._journal.note_sent(batch)
+        try:
+            created = self._studio.add_predictions(self._project, batch)
+        except RefusedPredictionsError as error:
+            self._journal.note_settled(batch)
+            if len(batch) == 1:
+                self._fail(dict.fromkeys(batch, str(error)))
+                return
+            items = list(batch.items())
+            for part in (items[: len(items) // 2], items[len(items) // 2 :]):
+                self._send(dict(part))
+            return
+        if created != len(batch):
+            left_out = [task for task in batch if not self._is_stored(task)]
+            self._fail(dict.fromkeys(left_out, _LEFT_OUT))
+            created = len(batch) - len(left_out)
+        self.stored += created
+        self._journal.note_settled(batch)
+
+    def _fail(self, reasons: dict[int, str]) -> None:
+        self._journal.note_failed(reasons)
+        self._failures += len(reasons)
+
+    def _forget(self, tasks: Mapping[int, object]) -> None:
+        for task in tasks:
+            self._pending.pop(task, None)
+
+    def _is_stored(self, task: int) -> bool:
+        """Return True if the task has a prediction of this version. Remove further ones."""
+        found = [
+            prediction
+            for prediction in self._studio.predictions_of(task)
+            if prediction.model_version == self._version
+        ]
+        for extra in found[1:]:
+            self._studio.remove_prediction(extra.id)
+        return bool(found)
+
+
+_LEFT_OUT: Final = (
+    "Label Studio left the prediction out, because it does not fit the labeling config of the "
+    "moment. If the config was changed during the run, run the command with --retry-failed."
+)

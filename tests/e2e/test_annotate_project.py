@@ -1,0 +1,64 @@
+"""`prelabel annotate` over a project of Label Studio, killed several times."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from itertools import cycle, islice
+from pathlib import Path
+
+from tests.support.demo_cases import Demo, complaints
+from tests.support.label_studio import LabelStudio
+
+TASKS = 300
+KILLS = 3
+LOG = logging.getLogger("e2e")
+
+
+def test_every_task_gets_one_prediction_however_often_it_is_killed(
+    label_studio: LabelStudio, service: str, pictures: str, demo: Demo, tmp_path: Path
+) -> None:
+    project = label_studio.create_project("Whole project", demo.config)
+    names = islice(cycle([case.image.name for case in demo.cases]), TASKS)
+    # Each address is one of its own, so that no answer comes from the service's cache of pictures.
+    addresses = [f"{pictures}/{name}?{i}" for i, name in enumerate(names)]
+    label_studio.import_tasks(project, [*addresses, f"{pictures}/missing.png"])
+    tasks = {int(task["id"]): str(task["data"]["image"]) for task in label_studio.tasks(project)}
+    command = [
+        *(str(Path(sys.executable).with_name("prelabel")), "annotate"),
+        *("--project", str(project), "--url", service, "--journal", str(tmp_path / "run.sqlite")),
+    ]
+    environment = {
+        "PATH": os.defpath,
+        "HOME": str(tmp_path),
+        "LABEL_STUDIO_HOST": label_studio.url,
+        "LABEL_STUDIO_ACCESS_TOKEN": label_studio.personal_token,
+    }
+    numbers = random.Random(7)
+    for _ in range(KILLS):
+        with subprocess.Popen(command, env=environment) as process:
+            time.sleep(numbers.uniform(2, 6))
+            process.send_signal(signal.SIGKILL)
+        LOG.info("Killed with %d predictions stored.", len(label_studio.predictions(project)))
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    LOG.info("%s", ended.stdout)
+    assert ended.returncode == 3, ended.stderr
+    assert "1 failed." in ended.stdout
+
+    predictions = label_studio.predictions(project)
+    missing = next(task for task, image in tasks.items() if image.endswith("missing.png"))
+    assert Counter(p["task"] for p in predictions) == dict.fromkeys(set(tasks) - {missing}, 1)
+    assert len({p["model_version"] for p in predictions}) == 1
+    assert not [p for p in predictions if complaints(demo.config, p)]
+    listed = subprocess.run(
+        [*command, "--failed"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert listed.stdout.startswith(f"task {missing}: ")

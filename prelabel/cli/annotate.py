@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import sys
 import time
@@ -24,6 +25,7 @@ from rich.progress import Progress as Bars
 from prelabel.cli.connect import label_studio_access, read_config
 from prelabel.cli.service_client import (
     Health,
+    RequestTooLargeError,
     ServiceBusyError,
     ServiceClient,
     ServiceStartingError,
@@ -40,7 +42,7 @@ from prelabel.projects.annotate import (
     Predict,
     Progress,
     Target,
-    TooSlowError,
+    TooManyTasksError,
 )
 from prelabel.projects.journal import RunJournal, failures_in
 from prelabel.settings import Environment
@@ -102,6 +104,10 @@ def annotate(
             )
             progress = run.run()
         return _show_end(progress, journal, options, console)
+    except KeyboardInterrupt:
+        console.print("Stopped. Run the same command again to continue.")
+        sys.stdout.flush()
+        os._exit(STOPPED)  # without the threads whose requests are open for up to two minutes
     finally:
         journal.close()
 
@@ -122,8 +128,8 @@ def _predictor(client: ServiceClient, project: Project) -> Predict:
     def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
         try:
             return client.predict_tasks(predict_request(project, tasks), len(tasks))
-        except ServiceTimeoutError as error:
-            raise TooSlowError(str(error)) from error
+        except (RequestTooLargeError, ServiceTimeoutError) as error:
+            raise TooManyTasksError(str(error)) from error
         except (ServiceBusyError, ServiceStartingError, ServiceUnreachableError) as error:
             raise NotNowError(str(error)) from error
 

@@ -251,7 +251,9 @@ def annotate(
     view: Annotated[
         int | None, typer.Option(min=1, help="Only the tasks of this tab: ?tab=NUMBER.")
     ] = None,
-    unannotated: Annotated[bool, typer.Option(help="Only tasks without annotations.")] = False,
+    unannotated: Annotated[
+        bool, typer.Option("--unannotated", help="Only tasks without annotations.")
+    ] = False,
     url: ServiceUrl = SERVICE_URL,
     concurrency: Annotated[
         int, typer.Option(min=1, max=64, help="Greatest number of requests at a time.")
@@ -263,9 +265,13 @@ def annotate(
         Path | None,
         typer.Option(help="File of the run's journal. Default: one a project and model version."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Count the tasks that are left.")] = False,
-    failed: Annotated[bool, typer.Option(help="List the tasks that failed.")] = False,
-    retry_failed: Annotated[bool, typer.Option(help="Try the tasks that failed again.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count the tasks that are left.")
+    ] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="List the tasks that failed.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try the tasks that failed again.")
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
     user: User = None,
     password: Password = None,

@@ -17,7 +17,7 @@ from prelabel.net.tls import tls_fault
 _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 120.0  # a full-size model on a CPU takes seconds for each pass
 _HEALTH_READ_TIMEOUT_S = 20.0
-_UNAUTHORIZED, _NOT_FOUND, _UNAVAILABLE = 401, 404, 503
+_UNAUTHORIZED, _NOT_FOUND, _TOO_LARGE, _UNAVAILABLE = 401, 404, 413, 503
 # Ray Serve's proxies answer 404 with this text while no application is deployed.
 _NO_APPLICATION_TEXT = "Ping http://.../-/routes"
 
@@ -36,6 +36,10 @@ class ServiceStartingError(ServiceError):
 
 class ServiceBusyError(ServiceError):
     """The service has too much to do. A later request may succeed."""
+
+
+class RequestTooLargeError(ServiceError):
+    """The service takes no request of so many bytes or tasks."""
 
 
 class ServiceTimeoutError(ServiceError):
@@ -163,6 +167,7 @@ class ServiceClient:
         """Return the predictions for a request body of `count` tasks, in order.
 
         Raises:
+            RequestTooLargeError: The service takes fewer tasks or bytes only.
             ServiceTimeoutError: The service did not answer in time; fewer tasks may be faster.
             ServiceBusyError: The service refuses the request until it has less to do.
         """
@@ -231,6 +236,8 @@ class ServiceClient:
                 "starting, or it failed to start. Wait some seconds; if that does not help, read "
                 "its output."
             )
+        if response.status_code == _TOO_LARGE:
+            raise RequestTooLargeError(_own_message(response) or f"{self.url} answered 413.")
         if response.status_code == _UNAVAILABLE:
             raise ServiceBusyError(
                 _own_message(response) or f"The service at {self.url} has too much to do."

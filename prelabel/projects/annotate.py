@@ -43,8 +43,8 @@ class NotNowError(PrelabelError):
     """The service cannot answer this request now. It may later."""
 
 
-class TooSlowError(PrelabelError):
-    """The service needs too long for this request. It may answer with fewer tasks."""
+class TooManyTasksError(PrelabelError):
+    """The service cannot answer this request. It may answer one of fewer tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class AnnotateRun:
 
     Args:
         studio: Label Studio.
-        predict: Asks the service for predictions; raises NotNowError and TooSlowError.
+        predict: Asks the service for predictions; raises NotNowError and TooManyTasksError.
         journal: The run's journal.
         target: The tasks.
         concurrency: Greatest number of requests at a time.
@@ -119,8 +119,7 @@ class AnnotateRun:
         self._queue: deque[StoredTask] = deque()
         self._after, self._is_read = 0, False
         self._size = 1.0 * _FIRST_SIZE
-        self._total, self._already_failed, self._pauses = 0, 0, 0
-        self._failed = 0
+        self._total, self._failed, self._pauses = 0, 0, 0
         self._progressed_at = time.monotonic()
         self._is_stopping = False
 
@@ -130,24 +129,37 @@ class AnnotateRun:
         return Progress(self._total, self._store.stored, self._failed)
 
     def run(self) -> Progress:
-        """Predict and store until no task is left. Ctrl-C ends the run after the open requests.
+        """Predict and store until no task is left.
+
+        Ctrl-C ends the run after the open requests; a second one ends it at once.
 
         Raises:
             AnnotateError: There is no progress any more, or the service changed its model version.
             LabelStudioError: Label Studio refuses.
         """
         self._patiently(self._store.settle_all)
-        with ThreadPoolExecutor(self._concurrency) as executor:
-            flights: Flights = {}
-            try:
-                while self._fly(executor, flights):
-                    self._land(flights)
-            finally:
-                for future in flights:
-                    future.cancel()
-                self._patiently(self._store.flush)
+        executor = ThreadPoolExecutor(self._concurrency)
+        flights: Flights = {}
+        try:
+            while self._step(executor, flights):
+                pass
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+            self._patiently(self._store.flush)
         self._show()
         return self.progress
+
+    def _step(self, executor: ThreadPoolExecutor, flights: Flights) -> bool:
+        """Send requests and take answers. Return False when all are taken."""
+        try:
+            if not self._fly(executor, flights):
+                return False
+            self._land(flights)
+        except KeyboardInterrupt:
+            if self._is_stopping:
+                raise
+            self._is_stopping = True
+        return True
 
     def _fly(self, executor: ThreadPoolExecutor, flights: Flights) -> bool:
         """Send requests while there are tasks and room. Return False if none is open."""
@@ -160,18 +172,12 @@ class AnnotateRun:
 
     def _land(self, flights: Flights) -> None:
         """Wait for a request and take its answers."""
-        try:
-            landed, _ = wait(flights, return_when=FIRST_COMPLETED)
-        except KeyboardInterrupt:
-            if self._is_stopping:
-                raise
-            self._is_stopping = True
-            return
+        landed, _ = wait(flights, return_when=FIRST_COMPLETED)
         for future in landed:
             tasks = flights.pop(future)
             try:
                 answered = future.result()
-            except TooSlowError as error:
+            except TooManyTasksError as error:
                 self._split(tasks, str(error))
             except NotNowError as error:
                 self._wait_for_service(tasks, str(error))

@@ -25,7 +25,7 @@ from prelabel.projects.annotate import (
     Predict,
     Progress,
     Target,
-    TooSlowError,
+    TooManyTasksError,
 )
 from prelabel.projects.journal import Failure, RunJournal, RunJournalError, failures_in
 from tests.support.fake_label_studio import running
@@ -208,7 +208,7 @@ def test_a_request_that_takes_too_long_is_halved(journal: RunJournal) -> None:
     def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
         sizes.append(len(tasks))
         if len(tasks) > 2 or tasks[0].id == TASKS[40]:
-            raise TooSlowError("It did not answer in time.")
+            raise TooManyTasksError("It did not answer in time.")
         return all_predicted(tasks)
 
     progress = finish(studio, journal, predict)

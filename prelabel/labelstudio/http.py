@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
 from prelabel.errors import LabelStudioError
-from prelabel.labelstudio.tokens import credentials_for, is_personal
+from prelabel.labelstudio.tokens import NoTokenNowError, credentials_for, is_personal
 from prelabel.net.egress import Egress
 from prelabel.net.tls import tls_fault
 
@@ -91,7 +91,7 @@ class LabelStudioHttp:
         *,
         with_token: bool = True,
     ) -> Response:
-        """Send a request; return the response, which is neither a redirect nor a 401.
+        """Send a request; return the response, which is no redirect and, with a token, no 401.
 
         Raises:
             UnreachableError: There is no response.
@@ -99,9 +99,30 @@ class LabelStudioHttp:
             ImageFetchError: Label Studio gives no access token for the personal one.
             ProxyError: The proxy does not let the request through.
         """
-        headers = {"User-Agent": f"prelabel/{__version__}"}
-        if with_token:
-            headers["Authorization"] = self._credentials.authorization()
+        if not with_token:
+            return self._checked(method, path, body, {})
+        authorization = self._authorization(None)
+        response = self._checked(method, path, body, {"Authorization": authorization})
+        if response.status == 401:
+            # An access token can lose its validity before its time, as when Label Studio restarts.
+            renewed = self._authorization(authorization)
+            if renewed != authorization:
+                response = self._checked(method, path, body, {"Authorization": renewed})
+        if response.status == 401:
+            raise LabelStudioError(self._token_fault(response))
+        return response
+
+    def _authorization(self, refused: str | None) -> str:
+        try:
+            return self._credentials.authorization(refused)
+        except NoTokenNowError as error:
+            raise UnreachableError(str(error)) from None
+
+    def _checked(
+        self, method: str, path: str, body: JsonValue, headers: dict[str, str]
+    ) -> Response:
+        """Return the response, which is no redirect. Raises what `request` says."""
+        headers = {"User-Agent": f"prelabel/{__version__}", **headers}
         # `from None`, because the exceptions of `requests` may quote the request with its token.
         try:
             response, location = self._exchange(method, path, body, headers)
@@ -126,8 +147,6 @@ class LabelStudioHttp:
             )
         if len(response.body) > MAX_BODY_BYTES:
             raise self.not_label_studio()
-        if response.status == 401:
-            raise LabelStudioError(self._token_fault(response))
         return response
 
     def _exchange(

@@ -65,6 +65,10 @@ def credentials_for(
     return LegacyToken(text)
 
 
+class NoTokenNowError(ImageFetchError):
+    """Label Studio does not answer the request for an access token now. It may later."""
+
+
 class LegacyToken:
     """A token that is sent as it is."""
 
@@ -93,7 +97,7 @@ class PersonalAccessToken:
         self._lock = threading.Lock()
         self._header: str | None = None
         self._renew_at = 0.0
-        self._refusal = ""
+        self._refusal = ImageFetchError("")
         self._refused_until = 0.0
 
     def authorization(self, refused: str | None = None) -> str:
@@ -111,14 +115,14 @@ class PersonalAccessToken:
             if self._header is not None and self._header != refused and now < self._renew_at:
                 return self._header
             if now < self._refused_until:
-                raise ImageFetchError(self._refusal)
+                raise type(self._refusal)(str(self._refusal))
             return self._renew()
 
     def _renew(self) -> str:
         try:
             access_token = self._fetch_access_token()
         except ImageFetchError as error:
-            self._refusal = str(error)
+            self._refusal = error
             self._refused_until = time.monotonic() + _REFUSAL_VALID_S
             raise
         self._header = f"Bearer {access_token}"
@@ -140,7 +144,7 @@ class PersonalAccessToken:
                 return self._send(request, self._egress.adapter(self._url, connect_s, watchdog))
             except ImageFetchError:
                 if watchdog.is_over:
-                    raise ImageFetchError(
+                    raise NoTokenNowError(
                         "Label Studio did not give an access token within "
                         f"{watchdog.total_s:g} s; look whether it is overloaded."
                     ) from None
@@ -156,7 +160,7 @@ class PersonalAccessToken:
         except requests.RequestException as error:
             if fault := tls_fault(error):
                 raise ImageFetchError(f"Label Studio, at LABEL_STUDIO_HOST, {fault}.") from None
-            raise ImageFetchError(
+            raise NoTokenNowError(
                 "Label Studio cannot be reached for an access token; check LABEL_STUDIO_HOST."
             ) from None
         except (HTTPError, ValueError):
@@ -190,7 +194,8 @@ def _access_token_of(response: requests.Response) -> str:
             "LABEL_STUDIO_ACCESS_TOKEN: it may be expired or revoked."
         )
     if response.status_code != 200:
-        raise ImageFetchError(
+        fault = NoTokenNowError if response.status_code >= 500 else ImageFetchError
+        raise fault(
             f"Label Studio gives no access token (HTTP {response.status_code}); check "
             "LABEL_STUDIO_HOST."
         )

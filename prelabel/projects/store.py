@@ -15,7 +15,7 @@ from prelabel.projects.journal import RunJournal
 # predictions together or not at all.
 _BATCH: Final = 200
 _BATCH_BYTES: Final = 20 * 1024 * 1024  # of masks
-_LONGEST_WAIT_S: Final = 10.0  # of a prediction that is not sent yet
+_LONGEST_WAIT_S: Final = 5.0  # of a prediction that is not sent yet
 _SETTLING_S: Final = 10.0  # in which Label Studio ends what it began for a client that is gone
 
 

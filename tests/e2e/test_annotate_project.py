@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -40,6 +41,21 @@ def test_every_task_gets_one_prediction_however_often_it_is_killed(
         "LABEL_STUDIO_HOST": label_studio.url,
         "LABEL_STUDIO_ACCESS_TOKEN": label_studio.personal_token,
     }
+
+    def count(*options: str) -> int:
+        found = subprocess.run(
+            [*command, "--dry-run", "--json", *options],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(json.loads(found.stdout)["left"])
+
+    border = sorted(tasks)[99]
+    low = {"filter": "filter:tasks:id", "operator": "less", "type": "Number", "value": border}
+    assert count() == count("--unannotated") == TASKS + 1
+    assert count("--view", str(label_studio.add_tab(project, "and", low))) == 99
     numbers = random.Random(7)
     for _ in range(KILLS):
         with subprocess.Popen(command, env=environment) as process:
@@ -62,3 +78,4 @@ def test_every_task_gets_one_prediction_however_often_it_is_killed(
         [*command, "--failed"], env=environment, capture_output=True, text=True, check=False
     )
     assert listed.stdout.startswith(f"task {missing}: ")
+    assert count() == 1

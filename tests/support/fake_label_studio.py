@@ -65,6 +65,7 @@ class LabelStudio:
     backends: list[Json] = field(default_factory=list)
     webhooks: list[Json] = field(default_factory=list)
     location: str | None = None
+    access: str = ACCESS
 
     def __post_init__(self) -> None:
         self.project = {
@@ -97,7 +98,7 @@ class LabelStudio:
         if url.path == "/api/token/refresh/":
             if sent != {"refresh": self.token}:
                 raise RefusedError(401, "Token is blacklisted")
-            return 200, {"access": ACCESS}
+            return 200, {"access": self.access}
         self._check(received.headers.get("Authorization"))
         if url.path == "/api/current-user/whoami":
             return 200, {"id": 1, "email": USER, "username": "annotator"}
@@ -118,7 +119,7 @@ class LabelStudio:
                     "Authentication token no longer valid: legacy token authentication has been "
                     "disabled for this organization",
                 )
-        elif authorization != f"Bearer {ACCESS}" or not self.takes_personal:
+        elif authorization != f"Bearer {self.access}" or not self.takes_personal:
             raise RefusedError(401, "Invalid token.")
 
     def _of_project(self, number: int, tasks: bool, method: str, sent: Json) -> Any:

@@ -134,6 +134,11 @@ class LabelStudio:
         tasks: list[Json] = self._get("/api/tasks", query)["tasks"]
         return sorted(tasks, key=lambda task: int(task["id"]))
 
+    def add_tab(self, project: int, conjunction: str, *filters: Json) -> int:
+        """Add a tab to the Data Manager; return its id."""
+        data = {"title": "Tab", "filters": {"conjunction": conjunction, "items": list(filters)}}
+        return int(self._post("/api/dm/views/", json={"project": project, "data": data})["id"])
+
     def retrieve_predictions(self, project: int) -> Json:
         """Send the Data Manager's "Retrieve Predictions" for all tasks."""
         answer: Json = self._post(

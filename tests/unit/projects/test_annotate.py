@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.bulk import BulkAPI, Filters, without_annotations
+from prelabel.labelstudio.http import UnreachableError
 from prelabel.labelstudio.responses import Prediction, TaskError
 from prelabel.labelstudio.rest import StoredTask
 from prelabel.projects import annotate
@@ -313,6 +314,19 @@ def test_ctrl_c_stores_what_is_under_way(
     assert progress.done == len(studio.stored)
     finish(studio, journal)
     assert_each_once(studio)
+
+
+def test_a_restarted_label_studio_gives_a_new_access_token() -> None:
+    studio = ProjectLabelStudio(task_ids=TASKS)
+    with running(studio) as server:
+        api = BulkAPI(server.url, SecretStr(studio.token))
+        api.user()
+        studio.access = "eyJhY2Nlc3M.eyJhY2Nlc3M.bmV3"
+        assert api.tasks_without(3, VERSION, after=0, count=1, filters=[]).remaining == len(TASKS)
+        studio.is_silent = True
+        for asked in (api, BulkAPI(server.url, SecretStr(studio.token))):
+            with pytest.raises(UnreachableError):
+                asked.user()
 
 
 def test_two_runs_do_not_share_a_journal(journal: RunJournal) -> None:

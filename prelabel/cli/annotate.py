@@ -34,7 +34,6 @@ from prelabel.cli.service_client import (
 )
 from prelabel.labelstudio.bulk import BulkAPI, Filters, without_annotations
 from prelabel.labelstudio.rest import Project, StoredTask, predict_request
-from prelabel.net.egress import Egress
 from prelabel.projects.annotate import (
     AnnotateRun,
     Answer,
@@ -78,7 +77,7 @@ def annotate(
         AnnotateError: It cannot continue.
         RunJournalError: The journal cannot be used.
     """
-    studio = BulkAPI(*label_studio_access(environment), Egress.of(environment))
+    studio = BulkAPI(*label_studio_access(environment), client.egress)
     health = client.health()
     project = studio.project(options.project)
     read_config(project)  # a config that cannot be served fails here, and not for each task
@@ -145,7 +144,7 @@ def _shown(
     if options.json_output:
         yield lambda _: None
         return
-    console.print(title, highlight=False, markup=False, soft_wrap=True)
+    _print(title, console)
     if console.is_terminal:
         with _bars(console) as observe:
             yield observe
@@ -177,7 +176,7 @@ def _bars(console: Console) -> Iterator[Callable[[Progress], None]]:
                 rate=_rate(progress, started_at),
             )
             if progress.waiting_for != said and progress.waiting_for:
-                bars.console.print(f"Waiting: {progress.waiting_for}", highlight=False)
+                _print(f"Waiting: {progress.waiting_for}", bars.console)
             said = progress.waiting_for
 
         yield observe
@@ -204,7 +203,7 @@ class _Lines:
         )
         if progress.waiting_for:
             line += f" Waiting: {progress.waiting_for}"
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        _print(line, self._console)
 
 
 def _rate(progress: Progress, started_at: float) -> str:
@@ -218,9 +217,7 @@ def _show_count(studio: BulkAPI, target: Target, options: AnnotateOptions, conso
     if options.json_output:
         _print_json({"left": page.remaining, "model_version": target.version})
     else:
-        console.print(
-            f"{page.remaining} tasks have no prediction of {target.version}.", highlight=False
-        )
+        _print(f"{page.remaining} tasks have no prediction of {target.version}.", console)
     return FINISHED
 
 
@@ -229,12 +226,7 @@ def _show_failures(path: Path, options: AnnotateOptions, console: Console) -> in
         if options.json_output:
             _print_json({"task": failure.task, "error": failure.reason})
         else:
-            console.print(
-                f"task {failure.task}: {failure.reason}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            _print(f"task {failure.task}: {failure.reason}", console)
     return FINISHED
 
 
@@ -245,19 +237,22 @@ def _show_end(
     if options.json_output:
         _print_json({"done": progress.done, "failed": progress.failed, "left": left})
     else:
-        console.print(f"{progress.done} done, {progress.failed} failed.", highlight=False)
+        _print(f"{progress.done} done, {progress.failed} failed.", console)
         if left:
-            console.print(f"{left} left. Run the same command again to continue.", highlight=False)
+            _print(f"{left} left. Run the same command again to continue.", console)
         if progress.failed:
-            console.print(
+            _print(
                 "--failed lists them with the reasons, --retry-failed tries them again. The "
                 f"journal is {journal.path}.",
-                highlight=False,
-                soft_wrap=True,
+                console,
             )
     if left:
         return STOPPED
     return SOME_FAILED if progress.failed else FINISHED
+
+
+def _print(line: str, console: Console) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_json(value: dict[str, int | str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +18,10 @@ from rich.table import Column, Table
 from prelabel import __version__
 from prelabel.errors import ModelError, PrelabelError
 from prelabel.net.origin import SERVICE_URL
+
+if TYPE_CHECKING:
+    from prelabel.cli.service_client import ServiceClient
+    from prelabel.settings import Environment
 
 app = typer.Typer(
     help="Labelled boxes in Label Studio from a text prompt.",
@@ -65,6 +69,16 @@ def _options(
     """Labelled boxes in Label Studio from a text prompt."""
 
 
+def _service_client(
+    url: str, user: str | None, password: str | None, environment: Environment
+) -> ServiceClient:
+    from prelabel.cli.service_client import ServiceClient
+    from prelabel.net.egress import Egress
+
+    auth = (user or "", password or "") if user or password else None
+    return ServiceClient(url.rstrip("/"), auth, Egress.of(environment))
+
+
 @app.command()
 def predict(
     image: Annotated[
@@ -104,16 +118,12 @@ def predict(
     """
     from prelabel.cli.predict import PredictOptions
     from prelabel.cli.predict import predict as predict_image
-    from prelabel.cli.service_client import ServiceClient
-    from prelabel.net.egress import Egress
     from prelabel.settings import read_environment
 
     options = PredictOptions(
         image, prompt, labels, output, json_output, box_threshold, text_threshold, masks, wait
     )
-    auth = (user or "", password or "") if user or password else None
-    egress = Egress.of(read_environment())
-    predict_image(options, ServiceClient(url.rstrip("/"), auth, egress), _console)
+    predict_image(options, _service_client(url, user, password, read_environment()), _console)
 
 
 @app.command()
@@ -283,13 +293,9 @@ def annotate(
     """
     from prelabel.cli.annotate import AnnotateOptions
     from prelabel.cli.annotate import annotate as annotate_project
-    from prelabel.cli.service_client import ServiceClient
-    from prelabel.net.egress import Egress
     from prelabel.settings import read_environment
 
     environment = read_environment()
-    auth = (user or "", password or "") if user or password else None
-    client = ServiceClient(url.rstrip("/"), auth, Egress.of(environment))
     options = AnnotateOptions(
         project=project,
         view=view,
@@ -302,6 +308,7 @@ def annotate(
         retry_failed=retry_failed,
         json_output=json_output,
     )
+    client = _service_client(url, user, password, environment)
     raise typer.Exit(annotate_project(options, client, environment, _console))
 
 

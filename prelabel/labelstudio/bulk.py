@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import urlencode
 
 from pydantic import Field, JsonValue, TypeAdapter
@@ -38,8 +39,12 @@ class TaskPage:
     remaining: int
 
 
+class _Task(Identified):
+    data: dict[str, JsonValue]
+
+
 class _Page(Resource):
-    tasks: list[dict[str, JsonValue]]
+    tasks: list[_Task]
     total: int
 
 
@@ -72,9 +77,8 @@ class BulkAPI(LabelStudioAPI):
                 f"Label Studio shows the token's user no tab {view}. Take the number from the "
                 "tab's address, ?tab=NUMBER."
             )
-        found = self._parse(
-            TypeAdapter(_View), self._require_success(response, f"show the tab {view}")
-        )
+        response = self._require_success(response, f"show the tab {view}")
+        found = self._parse(TypeAdapter(_View), response)
         if found.project != project:
             raise LabelStudioError(
                 f"The tab {view} is one of project {found.project}. Give --project "
@@ -122,10 +126,7 @@ class BulkAPI(LabelStudioAPI):
         response = self._request("GET", f"/api/tasks?{address}")
         response = self._require_success(response, f"show the tasks of project {project}")
         page = self._parse(TypeAdapter(_Page), response)
-        tasks = []
-        for content in page.tasks:
-            number = TypeAdapter(Identified).validate_python(content).id
-            tasks.append(StoredTask(number, {"id": number, "data": content.get("data")}))
+        tasks = [StoredTask(task.id, {"id": task.id, "data": task.data}) for task in page.tasks]
         return TaskPage(tasks, page.total)
 
     def add_predictions(self, project: int, predictions: Mapping[int, Prediction]) -> int:
@@ -138,7 +139,7 @@ class BulkAPI(LabelStudioAPI):
         body: list[JsonValue] = [
             {
                 "task": task,
-                "result": TypeAdapter(JsonValue).validate_python(prediction["result"]),
+                "result": cast("JsonValue", prediction["result"]),
                 "score": prediction["score"],
                 "model_version": prediction["model_version"],
             }

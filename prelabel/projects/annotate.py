@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from prelabel.errors import PrelabelError
@@ -126,7 +126,7 @@ class AnnotateRun:
     @property
     def progress(self) -> Progress:
         """The state now."""
-        return Progress(self._total, self._store.stored, self._failed)
+        return Progress(self._total, self._store.stored, self._failed + self._store.failed)
 
     def run(self) -> Progress:
         """Predict and store until no task is left.
@@ -146,7 +146,7 @@ class AnnotateRun:
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
             self._patiently(self._store.flush)
-        self._show()
+        self._observe(self.progress)
         return self.progress
 
     def _step(self, executor: ThreadPoolExecutor, flights: Flights) -> bool:
@@ -185,7 +185,7 @@ class AnnotateRun:
                 self._adapt_size(len(tasks), answered.took_s)
                 self._take(tasks, answered.answers)
         self._patiently(self._store.flush_if_due)
-        self._show()
+        self._observe(self.progress)
 
     def _next_tasks(self) -> list[StoredTask]:
         while len(self._queue) < int(self._size) and not self._is_read:
@@ -236,9 +236,8 @@ class AnnotateRun:
                 fault = answer["error"]
             else:
                 refused[task.id] = answer["error"]
-        if changed := {each["model_version"] for each in predicted.values()} - {
-            self._target.version
-        }:
+        versions = {each["model_version"] for each in predicted.values()}
+        if changed := versions - {self._target.version}:
             raise AnnotateError(
                 f"The service answers with model version {changed.pop()} now, not with "
                 f"{self._target.version}. Run the command again to annotate with the new one."
@@ -287,7 +286,7 @@ class AnnotateRun:
                 f"There was no progress for {self._patience_s / 60:.0f} minutes. {fault} Run the "
                 "command again to continue."
             )
-        self._observe(Progress(self._total, self._store.stored, self._failed, fault))
+        self._observe(replace(self.progress, waiting_for=fault))
         time.sleep(min(2.0**self._pauses, _LONGEST_PAUSE_S))
         self._pauses += 1
 
@@ -300,7 +299,3 @@ class AnnotateRun:
             except UnreachableError as error:
                 self._pause(str(error), started_at)
                 self._progressed_at = time.monotonic()  # the service does not answer for this
-
-    def _show(self) -> None:
-        self._failed += self._store.take_failures()
-        self._observe(self.progress)

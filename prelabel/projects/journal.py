@@ -52,9 +52,7 @@ class RunJournal:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(path.with_suffix(".lock").open("w"))
                 _lock_or_raise(lock.fileno(), path)
-                self._connection = stack.enter_context(
-                    closing(sqlite3.connect(path, isolation_level=None))
-                )
+                self._connection = stack.enter_context(closing(sqlite3.connect(path)))
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.executescript(_SCHEMA)
                 self._open = stack.pop_all()
@@ -68,17 +66,15 @@ class RunJournal:
     def note_sent(self, tasks: Iterable[int]) -> None:
         """Note tasks whose predictions are sent from now on."""
         now = time.time()
-        with self._transaction():
-            self._connection.executemany(
+        with self._transaction() as connection:
+            connection.executemany(
                 "INSERT OR REPLACE INTO sent VALUES (?, ?)", ((task, now) for task in tasks)
             )
 
     def note_settled(self, tasks: Iterable[int]) -> None:
         """Cross out tasks: it is known whether their predictions are stored."""
-        with self._transaction():
-            self._connection.executemany(
-                "DELETE FROM sent WHERE task = ?", ((task,) for task in tasks)
-            )
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM sent WHERE task = ?", ((task,) for task in tasks))
 
     def in_doubt(self) -> list[int]:
         """Return the tasks whose predictions may be stored or not."""
@@ -86,10 +82,8 @@ class RunJournal:
 
     def note_failed(self, reasons: Mapping[int, str]) -> None:
         """Note tasks that get no prediction, each with the reason."""
-        with self._transaction():
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO failed VALUES (?, ?)", reasons.items()
-            )
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO failed VALUES (?, ?)", reasons.items())
 
     def failed_among(self, tasks: Iterable[int]) -> set[int]:
         """Return those of the tasks that failed before."""
@@ -102,17 +96,17 @@ class RunJournal:
 
     def forget_failures(self) -> None:
         """Let the tasks that failed be tried again."""
-        self._connection.execute("DELETE FROM failed")
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM failed")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN")
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Begin with the first change and end with the block. Raises RunJournalError."""
         try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            with self._connection:
+                yield self._connection
+        except sqlite3.Error as error:
+            raise _unusable(self.path, error) from None
 
 
 def failures_in(path: Path) -> list[Failure]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final
 
@@ -22,6 +22,10 @@ _SETTLING_S: Final = 10.0  # in which Label Studio ends what it began for a clie
 class PredictionStore:
     """Stores the predictions of one model version, in batches.
 
+    Attributes:
+        stored: Number of predictions that Label Studio has stored.
+        failed: Number of predictions that it has not taken.
+
     Args:
         studio: Label Studio.
         journal: Where tasks are noted before their predictions are sent.
@@ -35,8 +39,7 @@ class PredictionStore:
         self._pending: dict[int, Prediction] = {}
         self._bytes = 0
         self._waiting_since = time.monotonic()
-        self._failures = 0
-        self.stored = 0
+        self.stored, self.failed = 0, 0
 
     def add(self, predictions: Mapping[int, Prediction]) -> None:
         """Take predictions by task, to be stored by one of the next calls of `flush_if_due`."""
@@ -44,11 +47,6 @@ class PredictionStore:
             self._waiting_since = time.monotonic()
         self._pending |= predictions
         self._bytes += sum(map(mask_bytes, predictions.values()))
-
-    def take_failures(self) -> int:
-        """Return the number of tasks that failed since the last call."""
-        failures, self._failures = self._failures, 0
-        return failures
 
     def flush_if_due(self) -> None:
         """Store what waits, if it is enough for a batch or waits for long; see `flush`."""
@@ -82,7 +80,7 @@ class PredictionStore:
             time.sleep(_SETTLING_S)
         stored = set(in_doubt) - {task for task in missing if not self._is_stored(task)}
         self.stored += len(stored & self._pending.keys())
-        self._forget(dict.fromkeys(stored))
+        self._forget(stored)
         self._journal.note_settled(in_doubt)
 
     def _send(self, batch: Mapping[int, Prediction]) -> None:
@@ -108,9 +106,9 @@ class PredictionStore:
 
     def _fail(self, reasons: dict[int, str]) -> None:
         self._journal.note_failed(reasons)
-        self._failures += len(reasons)
+        self.failed += len(reasons)
 
-    def _forget(self, tasks: Mapping[int, object]) -> None:
+    def _forget(self, tasks: Iterable[int]) -> None:
         for task in tasks:
             self._pending.pop(task, None)
 

@@ -18,12 +18,12 @@ from torch.nn import functional
 from prelabel.engines.kernels.arguments import pointers, sizes
 from prelabel.engines.kernels.library import linear_kernels
 
-# Attributes of a feed-forward block with the first layer and its activation, in groundingdino and
-# in transformers.
 # Rows that begin a multiple of 4 KB apart share few lines of the nearest cache, so that each row
 # displaces the one before.
 _ALIASED, _PADDING = 1024, 16  # numbers
 _CACHED = 2**21  # numbers that fit the last cache of most processors
+# Attributes of a feed-forward block with the first layer and its activation, in groundingdino and
+# in transformers.
 _RELUS = (("linear1", "activation"), ("fc1", "activation_fn"))
 
 

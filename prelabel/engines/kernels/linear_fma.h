@@ -11,9 +11,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#define DEPTH 1024  // of K at a time: COLUMNS * DEPTH numbers of w stay in the second cache
-#define ROWS 96     // rows of x that are multiplied with the numbers of w in the cache
-#define FEW_ROWS 48  // of two layers: what is between them stays in the second cache
+#define DEPTH 1024   // of K at a time: COLUMNS * DEPTH numbers of w stay in the second cache
+#define ROWS 96      // rows of x that are multiplied with the numbers of w in the cache
+#define FEW_ROWS 48  // the same for two layers: the numbers between them stay in the second cache
 
 static int64_t panels_of(int64_t N) { return (N + COLUMNS - 1) / COLUMNS; }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import subprocess
@@ -13,13 +11,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from PIL import Image
 
 from prelabel.settings import Environment
 from tests.support.fake_label_studio import running
 from tests.support.fake_projects import ProjectLabelStudio
 from tests.support.local_service import VERSION, LocalService
 from tests.support.local_service import running as service_running
+from tests.support.scenes import SCENE
 
 pytestmark = pytest.mark.slow
 
@@ -30,12 +28,6 @@ CONFIG = (
     '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
     '<Label value="cat"/></RectangleLabels></View>'
 )
-
-
-def picture() -> str:
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), "red").save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 class Shell:
@@ -64,7 +56,7 @@ class Shell:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    images = {task: picture() for task in TASKS if task != WITHOUT_PICTURE}
+    images = {task: SCENE for task in TASKS if task != WITHOUT_PICTURE}
     studio = ProjectLabelStudio(config=CONFIG, task_ids=TASKS, images=images)
     service = LocalService(Environment())
     with running(studio) as server, service_running(service) as url:
@@ -95,7 +87,7 @@ def test_from_counting_to_trying_again(shell: Shell) -> None:
     assert again.returncode == 3
     assert json.loads(again.stdout) == {"done": 0, "failed": 1, "left": 0}
 
-    shell.studio.images[WITHOUT_PICTURE] = picture()
+    shell.studio.images[WITHOUT_PICTURE] = SCENE
     repaired = shell.annotate("--retry-failed", "--json")
     assert repaired.returncode == 0
     assert json.loads(repaired.stdout) == {"done": 1, "failed": 0, "left": 0}

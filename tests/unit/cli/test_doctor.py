@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import os
 import subprocess
 import sys
@@ -39,6 +37,7 @@ from tests.support.fake_label_studio import (
 from tests.support.http_server import serve
 from tests.support.local_service import LocalService
 from tests.support.local_service import running as service_running
+from tests.support.scenes import data_uri, encoded
 
 VARIABLES = ("LABEL_STUDIO_HOST", "LABEL_STUDIO_ACCESS_TOKEN", "BASIC_AUTH_USER", "BASIC_AUTH_PASS")
 REAL = "grounding-dino-swin-t"
@@ -56,9 +55,7 @@ def variables(studio: LabelStudio, url: str) -> dict[str, str]:
 
 
 def picture() -> str:
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), "red").save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(encoded(Image.new("RGB", (64, 64), "red")))
 
 
 def task(image: str) -> dict[str, Any]:

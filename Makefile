@@ -17,7 +17,7 @@ include deploy/ray.env
 export $(shell sed -n 's/^\([A-Za-z_]*\)=.*/\1/p' deploy/ray.env)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help serve test lint e2e test-cluster soak nightly train-demo measure-demo train-segmenter measure-segmenter bench bench-gpu lock format docs image-test clean \
+.PHONY: help serve jobs test lint e2e test-cluster soak nightly train-demo measure-demo train-segmenter measure-segmenter bench bench-gpu lock format docs image-test clean \
     cluster-up cluster-tunnel cluster-deploy cluster-down
 
 help:  ## List the targets
@@ -25,6 +25,8 @@ help:  ## List the targets
 
 serve: .venv/serve.stamp  ## Run the service on port 9090 (CONFIG=other.yaml: another config)
 	exec $(BIN)/prelabel serve $(CONFIG)
+
+jobs: .venv/jobs.stamp  ## Install Ray Data and Parquet for `prelabel annotate --input`
 
 test: .venv/test.stamp .venv-reference/stamp .venv-sbom/stamp  ## Run the unit and service tests (local Ray, embedded model)
 	$(BIN)/pytest $(ARGS)
@@ -100,7 +102,7 @@ image-test:  ## Build the container image with buildah and test it (DEVICE=gpu: 
 
 lock:  ## Resolve the requirements again (needs uv)
 	@command -v uv >/dev/null || { echo "Locking needs uv: pip install uv"; exit 1; }
-	cd requirements && for name in build serve train bench cluster test labelstudio reference sbom; do \
+	cd requirements && for name in build serve train bench cluster jobs test labelstudio reference sbom; do \
 	    uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 	        --no-emit-index-url --no-header --override overrides.in $$name.in -o $$name.txt; \
 	done
@@ -131,6 +133,10 @@ clean:  ## Remove the virtual environments and all build products
 
 .venv/bench.stamp: .venv/serve.stamp requirements/bench.txt
 	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r requirements/bench.txt
+	@touch $@
+
+.venv/jobs.stamp: .venv/serve.stamp requirements/jobs.txt
+	$(BIN)/pip install $(PIP_FLAGS) -r requirements/jobs.txt
 	@touch $@
 
 .venv/cluster.stamp: .venv/serve.stamp requirements/cluster.txt

@@ -9,19 +9,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
 from prelabel import __version__
+from prelabel.cli import project_commands
+from prelabel.cli.options import Password, ServiceUrl, User, service_client
 from prelabel.errors import ModelError, PrelabelError
 from prelabel.net.origin import SERVICE_URL
-
-if TYPE_CHECKING:
-    from prelabel.cli.service_client import ServiceClient
-    from prelabel.settings import Environment
 
 app = typer.Typer(
     help="Labelled boxes in Label Studio from a text prompt.",
@@ -36,13 +34,6 @@ ServeConfig = Annotated[
     typer.Argument(help="Serve config file; ./serve_config.yaml if unset, or the shipped one."),
 ]
 ModelsDir = Annotated[Path, typer.Option(help="Folder of the downloaded models.")]
-ServiceUrl = Annotated[str, typer.Option(help="Address of the service.")]
-User = Annotated[
-    str | None, typer.Option(envvar="BASIC_AUTH_USER", help="User name of basic auth.")
-]
-Password = Annotated[
-    str | None, typer.Option(envvar="BASIC_AUTH_PASS", help="Password of basic auth.")
-]
 
 
 def main() -> None:
@@ -67,16 +58,6 @@ def _options(
     ] = False,
 ) -> None:
     """Labelled boxes in Label Studio from a text prompt."""
-
-
-def _service_client(
-    url: str, user: str | None, password: str | None, environment: Environment
-) -> ServiceClient:
-    from prelabel.cli.service_client import ServiceClient
-    from prelabel.net.egress import Egress
-
-    auth = (user or "", password or "") if user or password else None
-    return ServiceClient(url.rstrip("/"), auth, Egress.of(environment))
 
 
 @app.command()
@@ -123,7 +104,7 @@ def predict(
     options = PredictOptions(
         image, prompt, labels, output, json_output, box_threshold, text_threshold, masks, wait
     )
-    predict_image(options, _service_client(url, user, password, read_environment()), _console)
+    predict_image(options, service_client(url, user, password, read_environment()), _console)
 
 
 @app.command()
@@ -255,61 +236,7 @@ def connect(
         _console.print(paragraph, highlight=False, markup=False)
 
 
-@app.command()
-def annotate(
-    project: Annotated[int, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")],
-    view: Annotated[
-        int | None, typer.Option(min=1, help="Only the tasks of this tab: ?tab=NUMBER.")
-    ] = None,
-    unannotated: Annotated[
-        bool, typer.Option("--unannotated", help="Only tasks without annotations.")
-    ] = False,
-    url: ServiceUrl = SERVICE_URL,
-    concurrency: Annotated[
-        int, typer.Option(min=1, max=64, help="Greatest number of requests at a time.")
-    ] = 4,
-    patience: Annotated[
-        float, typer.Option(min=0, help="Minutes to wait for a server that does not answer.")
-    ] = 15,
-    journal: Annotated[
-        Path | None,
-        typer.Option(help="File of the run's journal. Default: one a project and model version."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count the tasks that are left.")
-    ] = False,
-    failed: Annotated[bool, typer.Option("--failed", help="List the tasks that failed.")] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try the tasks that failed again.")
-    ] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
-    user: User = None,
-    password: Password = None,
-) -> None:
-    """Give every task of a Label Studio project a prediction of the running service.
-
-    Tasks that have one of the same model version are left out. After Ctrl-C or a crash, run the
-    command again to continue. Exits with status 3 if tasks failed, 130 if it was stopped.
-    """
-    from prelabel.cli.annotate import AnnotateOptions
-    from prelabel.cli.annotate import annotate as annotate_project
-    from prelabel.settings import read_environment
-
-    environment = read_environment()
-    options = AnnotateOptions(
-        project=project,
-        view=view,
-        unannotated=unannotated,
-        concurrency=concurrency,
-        patience_min=patience,
-        journal=journal,
-        dry_run=dry_run,
-        failed=failed,
-        retry_failed=retry_failed,
-        json_output=json_output,
-    )
-    client = _service_client(url, user, password, environment)
-    raise typer.Exit(annotate_project(options, client, environment, _console))
+project_commands.add_to(app)  # here, because --help lists the commands in this order
 
 
 @app.command()

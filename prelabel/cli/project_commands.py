@@ -1,0 +1,76 @@
+"""Declares the commands for whole projects and their options.
+
+Each imports its work when it runs, as those of main.py do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from prelabel.cli.options import Password, ServiceUrl, User, service_client
+from prelabel.net.origin import SERVICE_URL
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command()(annotate)
+
+
+def annotate(
+    project: Annotated[int, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")],
+    view: Annotated[
+        int | None, typer.Option(min=1, help="Only the tasks of this tab: ?tab=NUMBER.")
+    ] = None,
+    unannotated: Annotated[
+        bool, typer.Option("--unannotated", help="Only tasks without annotations.")
+    ] = False,
+    url: ServiceUrl = SERVICE_URL,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=64, help="Greatest number of requests at a time.")
+    ] = 4,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Minutes to wait for a server that does not answer.")
+    ] = 15,
+    journal: Annotated[
+        Path | None,
+        typer.Option(help="File of the run's journal. Default: one a project and model version."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count the tasks that are left.")
+    ] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="List the tasks that failed.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try the tasks that failed again.")
+    ] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    user: User = None,
+    password: Password = None,
+) -> None:
+    """Give every task of a Label Studio project a prediction of the running service.
+
+    Tasks that have one of the same model version are left out. After Ctrl-C or a crash, run the
+    command again to continue. Exits with status 3 if tasks failed, 130 if it was stopped.
+    """
+    from prelabel.cli.annotate import AnnotateOptions
+    from prelabel.cli.annotate import annotate as annotate_project
+    from prelabel.settings import read_environment
+
+    environment = read_environment()
+    options = AnnotateOptions(
+        project=project,
+        view=view,
+        unannotated=unannotated,
+        concurrency=concurrency,
+        patience_min=patience,
+        journal=journal,
+        dry_run=dry_run,
+        failed=failed,
+        retry_failed=retry_failed,
+        json_output=json_output,
+    )
+    client = service_client(url, user, password, environment)
+    raise typer.Exit(annotate_project(options, client, environment, Console()))

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bars
 
 from prelabel.cli.connect import label_studio_access, read_config
+from prelabel.cli.progress import (
+    FINISHED,
+    SOME_FAILED,
+    STOPPED,
+    print_json,
+    print_line,
+    shown,
+)
 from prelabel.cli.service_client import (
-    Health,
     RequestTooLargeError,
     ServiceBusyError,
     ServiceClient,
@@ -46,9 +43,6 @@ from prelabel.projects.annotate import (
 from prelabel.projects.journal import RunJournal, failures_in
 from prelabel.settings import Environment
 from prelabel.settings.paths import resolve_path
-
-FINISHED, STOPPED, SOME_FAILED = 0, 130, 3  # exit statuses
-_LINE_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +85,8 @@ def annotate(
     try:
         if options.retry_failed:
             journal.forget_failures()
-        with _shown(options, project, health, console) as observe:
+        title = f"Project {project.id} ({project.title}), model version {target.version}."
+        with shown(title, console, json_output=options.json_output) as observe:
             run = AnnotateRun(
                 studio,
                 _predictor(client, project),
@@ -135,98 +130,23 @@ def _predictor(client: ServiceClient, project: Project) -> Predict:
     return predict
 
 
-@contextmanager
-def _shown(
-    options: AnnotateOptions, project: Project, health: Health, console: Console
-) -> Iterator[Callable[[Progress], None]]:
-    """Yield a function that shows the progress: a bar in a terminal, else a line now and then."""
-    title = f"Project {project.id} ({project.title}), model version {health.model_version}."
-    if options.json_output:
-        yield lambda _: None
-        return
-    _print(title, console)
-    if console.is_terminal:
-        with _bars(console) as observe:
-            yield observe
-    else:
-        yield _Lines(console)
-
-
-@contextmanager
-def _bars(console: Console) -> Iterator[Callable[[Progress], None]]:
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed  {task.fields[rate]}/s"),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=console) as bars:
-        started_at = time.monotonic()
-        bar = bars.add_task("tasks", total=None, failed=0, rate="-")
-        said: str | None = None
-
-        def observe(progress: Progress) -> None:
-            nonlocal said
-            ended = progress.done + progress.failed
-            bars.update(
-                bar,
-                total=max(progress.total, ended),
-                completed=ended,
-                failed=progress.failed,
-                rate=_rate(progress, started_at),
-            )
-            if progress.waiting_for != said and progress.waiting_for:
-                _print(f"Waiting: {progress.waiting_for}", bars.console)
-            said = progress.waiting_for
-
-        yield observe
-
-
-class _Lines:
-    """Shows the progress as lines, for a log."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._started_at, self._shown_at = time.monotonic(), time.monotonic()
-        self._said: str | None = None
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        is_new = progress.waiting_for not in (None, self._said)
-        self._said = progress.waiting_for
-        if not is_new and now - self._shown_at < _LINE_EVERY_S:
-            return
-        self._shown_at = now
-        line = (
-            f"{progress.done} of {progress.total} done, {progress.failed} failed, "
-            f"{_rate(progress, self._started_at)}/s."
-        )
-        if progress.waiting_for:
-            line += f" Waiting: {progress.waiting_for}"
-        _print(line, self._console)
-
-
-def _rate(progress: Progress, started_at: float) -> str:
-    return f"{progress.done / max(time.monotonic() - started_at, 1e-3):.1f}"
-
-
 def _show_count(studio: BulkAPI, target: Target, options: AnnotateOptions, console: Console) -> int:
     page = studio.tasks_without(
         target.project, target.version, after=0, count=1, filters=target.filters
     )
     if options.json_output:
-        _print_json({"left": page.remaining, "model_version": target.version})
+        print_json({"left": page.remaining, "model_version": target.version})
     else:
-        _print(f"{page.remaining} tasks have no prediction of {target.version}.", console)
+        print_line(f"{page.remaining} tasks have no prediction of {target.version}.", console)
     return FINISHED
 
 
 def _show_failures(path: Path, options: AnnotateOptions, console: Console) -> int:
     for failure in failures_in(path):
         if options.json_output:
-            _print_json({"task": failure.task, "error": failure.reason})
+            print_json({"task": failure.task, "error": failure.reason})
         else:
-            _print(f"task {failure.task}: {failure.reason}", console)
+            print_line(f"task {failure.task}: {failure.reason}", console)
     return FINISHED
 
 
@@ -235,13 +155,13 @@ def _show_end(
 ) -> int:
     left = max(0, progress.total - progress.done - progress.failed)
     if options.json_output:
-        _print_json({"done": progress.done, "failed": progress.failed, "left": left})
+        print_json({"done": progress.done, "failed": progress.failed, "left": left})
     else:
-        _print(f"{progress.done} done, {progress.failed} failed.", console)
+        print_line(f"{progress.done} done, {progress.failed} failed.", console)
         if left:
-            _print(f"{left} left. Run the same command again to continue.", console)
+            print_line(f"{left} left. Run the same command again to continue.", console)
         if progress.failed:
-            _print(
+            print_line(
                 "--failed lists them with the reasons, --retry-failed tries them again. The "
                 f"journal is {journal.path}.",
                 console,
@@ -249,11 +169,3 @@ def _show_end(
     if left:
         return STOPPED
     return SOME_FAILED if progress.failed else FINISHED
-
-
-def _print(line: str, console: Console) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_json(value: dict[str, int | str]) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")

@@ -1,0 +1,136 @@
+"""Shows the progress of a long run: a bar in a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+FINISHED, STOPPED, SOME_FAILED = 0, 130, 3  # exit statuses of a run
+_LINE_EVERY_S = 10.0
+
+
+class Progress(Protocol):
+    """State of a run.
+
+    Attributes:
+        total: Number of items of this run, as far as it is known.
+        done: Items that are done.
+        failed: Items that failed.
+        waiting_for: Sentence about a fault that the run waits out; None while it works.
+    """
+
+    @property
+    def total(self) -> int: ...  # noqa: D102
+
+    @property
+    def done(self) -> int: ...  # noqa: D102
+
+    @property
+    def failed(self) -> int: ...  # noqa: D102
+
+    @property
+    def waiting_for(self) -> str | None: ...  # noqa: D102
+
+
+@contextmanager
+def shown(
+    title: str, console: Console, *, json_output: bool, unit: str = "tasks"
+) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows the progress.
+
+    Args:
+        title: Line above the progress.
+        console: The terminal, or where its output went.
+        json_output: Show nothing: the output is for a program.
+        unit: The items of the run, in the plural.
+    """
+    if json_output:
+        yield lambda _: None
+        return
+    print_line(title, console)
+    if console.is_terminal:
+        with _bars(console, unit) as observe:
+            yield observe
+    else:
+        yield _Lines(console)
+
+
+@contextmanager
+def _bars(console: Console, unit: str) -> Iterator[Callable[[Progress], None]]:
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed  {task.fields[rate]}/s"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console) as bars:
+        started_at = time.monotonic()
+        bar = bars.add_task(unit, total=None, failed=0, rate="-")
+        said: str | None = None
+
+        def observe(progress: Progress) -> None:
+            nonlocal said
+            ended = progress.done + progress.failed
+            bars.update(
+                bar,
+                total=max(progress.total, ended),
+                completed=ended,
+                failed=progress.failed,
+                rate=_rate(progress, started_at),
+            )
+            if progress.waiting_for != said and progress.waiting_for:
+                print_line(f"Waiting: {progress.waiting_for}", bars.console)
+            said = progress.waiting_for
+
+        yield observe
+
+
+class _Lines:
+    """Shows the progress as lines, for a log."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started_at, self._shown_at = time.monotonic(), time.monotonic()
+        self._said: str | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        is_new = progress.waiting_for not in (None, self._said)
+        self._said = progress.waiting_for
+        if not is_new and now - self._shown_at < _LINE_EVERY_S:
+            return
+        self._shown_at = now
+        line = (
+            f"{progress.done} of {progress.total} done, {progress.failed} failed, "
+            f"{_rate(progress, self._started_at)}/s."
+        )
+        if progress.waiting_for:
+            line += f" Waiting: {progress.waiting_for}"
+        print_line(line, self._console)
+
+
+def _rate(progress: Progress, started_at: float) -> str:
+    return f"{progress.done / max(time.monotonic() - started_at, 1e-3):.1f}"
+
+
+def print_line(line: str, console: Console) -> None:
+    """Print a line as it is: no colours of numbers, no markup, no breaks."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """Print a line of JSON for a program."""
+    sys.stdout.write(json.dumps(value) + "\n")

@@ -88,7 +88,13 @@ class Detector:
         self.pictures = GroundedSegmenter(
             reader,
             PictureDetector(
-                settings.detection, settings.cache, engine, self._gate, reader, observe
+                settings.detection,
+                settings.cache,
+                engine,
+                self._gate,
+                reader,
+                settings.review,
+                observe,
             ),
             self._segmenter(settings, segmenter, place, device, reader) if segmenter else None,
             Suppression.of(settings.detection),

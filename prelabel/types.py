@@ -9,7 +9,7 @@ The classes have no slots, because Python pickles classes with slots field by fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -333,6 +333,8 @@ class Detections:
         phrase_index: [N] index into the query's phrases.
         image_wh: Width and height of the upright picture in pixels.
         masks: The mask of each box, None for a box without one; None without any masks.
+        evidence: More of what the model saw, if the prediction's score says how doubtful it is.
+        picture_hash: Perceptual hash of a bulk picture, 64 bits.
     """
 
     boxes_xyxy: Floats
@@ -340,13 +342,28 @@ class Detections:
     phrase_index: Ints
     image_wh: tuple[int, int]
     masks: tuple[MaskLogits | None, ...] | None = None
+    evidence: ReviewEvidence | None = None
+    picture_hash: int | None = None
 
     def take(self, rows: Ints) -> Detections:
         """Return some of the boxes, with their masks."""
-        return Detections(
-            self.boxes_xyxy[rows],
-            self.scores[rows],
-            self.phrase_index[rows],
-            self.image_wh,
-            None if self.masks is None else tuple(self.masks[row] for row in rows),
+        return replace(
+            self,
+            boxes_xyxy=self.boxes_xyxy[rows],
+            scores=self.scores[rows],
+            phrase_index=self.phrase_index[rows],
+            masks=None if self.masks is None else tuple(self.masks[row] for row in rows),
         )
+
+
+@dataclass(frozen=True)
+class ReviewEvidence:
+    """Boxes by which the expected number of corrections is estimated, not suppressed.
+
+    Attributes:
+        candidates: The boxes over a third of the thresholds, those over the thresholds included.
+        second_look: The same of the mirrored picture, mirrored back; None without a second look.
+    """
+
+    candidates: Detections
+    second_look: Detections | None = None

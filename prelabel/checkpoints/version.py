@@ -45,6 +45,8 @@ def model_version(
         # The card says which segmenter "auto" is.
         if setting.path != "model.segmenter"
         if segmenter is not None or not setting.path.startswith("masks.")
+        # Settings that are younger than the version: with their defaults, it stays as it was.
+        if not (setting.path.startswith("review.") and setting.value == setting.field.default)
     }
     facts = {"results": _RESULTS_REVISION, **_card_facts(card, folder), "settings": values}
     if segmenter is not None:

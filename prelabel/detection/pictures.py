@@ -14,6 +14,7 @@ from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.detection.tiling import Tile
 from prelabel.images.decode import DecodedImage, ScaleOf
 from prelabel.images.decode_pool import Decode, decode_here
+from prelabel.images.perceptual_hash import perceptual_hash
 from prelabel.observability.timing import Observe, ignore_stage, timed
 from prelabel.settings import CacheSettings
 from prelabel.types import ImageRGB
@@ -48,11 +49,13 @@ class Picture:
         digest: SHA-256 of its encoded bytes.
         image: Its pixels, upright.
         urgent: True if an annotator waits for an answer about it.
+        looks_like: Perceptual hash of a picture that is not urgent; None for others.
     """
 
     digest: bytes
     image: DecodedImage
     urgent: bool
+    looks_like: int | None = None
 
     @property
     def wh(self) -> tuple[int, int]:
@@ -148,9 +151,12 @@ class PictureReader:
             with timed(self._observe, "decode"):
                 return await self.run(urgent, self._decode, encoded, scale_of)
 
+        if urgent:
+            return Picture(digest, await self.decoded.get(digest, decode), urgent)
         # A bulk request needs each picture once, so that caching it would only take memory.
-        image = await (self.decoded.get(digest, decode) if urgent else decode())
-        return Picture(digest, image, urgent)
+        image = await decode()
+        looks_like = await self.run(urgent, perceptual_hash, image.pixels)
+        return Picture(digest, image, urgent, looks_like)
 
     async def run(self, urgent: bool, work: Callable[..., ResultT], *arguments: Any) -> ResultT:
         """Run work in a thread for urgent or for bulk pictures."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from prelabel.detection.review import expected_corrections
 from prelabel.detection.suppression import Suppression
 from prelabel.labelstudio.mask_regions import MaskPen
 from prelabel.labelstudio.predictions import to_prediction, to_regions
@@ -35,4 +36,13 @@ class PredictionBuilder:
             for region in to_regions(look, found, self._suppression, pen)
         ]
         notes = (*plan.notes, *pen.notes())
-        return to_prediction(regions, self._model_version, plan.echo, plan.matches, notes)
+        prediction = to_prediction(regions, self._model_version, plan.echo, plan.matches, notes)
+        if detections and all(found.evidence is not None for found in detections):
+            corrections = sum(
+                expected_corrections(look, found, self._suppression)
+                for look, found in zip(plan.looks, detections, strict=True)
+            )
+            prediction["score"] = 1 / (1 + corrections)
+        if hashes := [found.picture_hash for found in detections if found.picture_hash is not None]:
+            prediction["picture_hashes"] = [f"{value:016x}" for value in hashes]
+        return prediction

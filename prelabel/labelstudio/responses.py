@@ -122,10 +122,13 @@ class Prediction(TypedDict):
 
     Attributes:
         result: The echoed prompt, if any, and the regions.
-        score: The mean of the boxes' scores; 0 without boxes.
+        score: The mean of the boxes' scores, 0 without boxes; or how certain the prediction is
+            (`review.prediction_score`).
         model_version: The checkpoint and the settings that the prediction depends on.
         matches: The phrases of the prompt with their labels, if there is a prompt.
         notes: Sentences about parts that were left out. Label Studio ignores them.
+        picture_hashes: Perceptual hash of each picture, 16 hexadecimal digits; not for a request of
+            one task. Label Studio ignores them.
     """
 
     result: list[Region | TextRegion]
@@ -133,6 +136,7 @@ class Prediction(TypedDict):
     model_version: str
     matches: NotRequired[list[Match]]
     notes: NotRequired[list[str]]
+    picture_hashes: NotRequired[list[str]]
 
 
 @final

@@ -63,6 +63,7 @@ class GroundedSegmenter:
     async def _detect(self, query: DetectionQuery) -> Detections:
         picture = await self._read(query.image, query.urgent)
         detections = await self.detector.detect(query, picture)
+        detections = replace(detections, picture_hash=picture.looks_like)
         if query.look is None or self.segmenter is None:
             return detections
         return await self._with_masks(detections, query.look, picture, self.segmenter)

@@ -13,6 +13,7 @@ from prelabel.settings.application import (
     PromptSettings,
 )
 from prelabel.settings.environment import Environment, ServeEnvironment, read_environment
+from prelabel.settings.review import ReviewSettings
 
 __all__ = [
     "MAX_TASKS",
@@ -26,6 +27,7 @@ __all__ = [
     "MaskSettings",
     "ModelSettings",
     "PromptSettings",
+    "ReviewSettings",
     "ServeEnvironment",
     "read_environment",
 ]

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, model_validator
 from prelabel.net.allowed_hosts import to_hosts
 from prelabel.settings.fields import SettingsGroup, setting
 from prelabel.settings.flat_names import refuse_flat_names
+from prelabel.settings.review import ReviewSettings
 from prelabel.settings.values import to_log_level
 
 MIB: Final = 1024 * 1024
@@ -346,6 +347,7 @@ class AppSettings(SettingsGroup):
     model: ModelSettings = ModelSettings()
     detection: DetectionSettings = DetectionSettings()
     masks: MaskSettings = MaskSettings()
+    review: ReviewSettings = ReviewSettings()
     prompts: PromptSettings = PromptSettings()
     images: ImageSettings = ImageSettings()
     limits: LimitSettings = LimitSettings()

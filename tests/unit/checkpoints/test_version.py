@@ -36,6 +36,8 @@ def test_the_version_begins_with_the_model_s_name_and_stays() -> None:
         {"detection": {"max_boxes": 5}},
         {"detection": {"nms_iou_threshold": 0.5}},
         {"prompts": {"unknown_phrases": "drop"}},
+        {"review": {"prediction_score": "uncertainty"}},
+        {"review": {"second_look": True}},
     ],
 )
 def test_a_setting_that_changes_predictions_changes_it(change: dict[str, Any]) -> None:
@@ -61,6 +63,11 @@ VERSION_BEFORE_GROUPS = "demo-4596689a"
 
 def test_the_groups_of_settings_have_not_changed_the_version() -> None:
     assert version() == VERSION_BEFORE_GROUPS
+
+
+def test_the_settings_of_a_review_with_their_defaults_have_not_changed_the_version() -> None:
+    review: dict[str, Any] = {"prediction_score": "confidence", "second_look": False}
+    assert version(review=review) == VERSION_BEFORE_GROUPS  # type: ignore[arg-type]
 
 
 def test_masks_change_it_only_where_a_segmenter_draws_them() -> None:

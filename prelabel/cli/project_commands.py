@@ -18,6 +18,7 @@ from prelabel.net.origin import SERVICE_URL
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(annotate)
+    app.command()(review)
 
 
 def annotate(
@@ -74,3 +75,28 @@ def annotate(
     )
     client = service_client(url, user, password, environment)
     raise typer.Exit(annotate_project(options, client, environment, Console()))
+
+
+def review(
+    project: Annotated[int, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")],
+    apply: Annotated[bool, typer.Option("--apply", help="Set the order in Label Studio.")] = False,
+    model_version: Annotated[
+        str | None,
+        typer.Option(help="Predictions to order by. Default: those of the running service."),
+    ] = None,
+    url: ServiceUrl = SERVICE_URL,
+    user: User = None,
+    password: Password = None,
+) -> None:
+    """Let annotators get the most doubtful tasks of a project first.
+
+    Label Studio orders tasks by the scores of their predictions, the lowest first. With the setting
+    review.prediction_score: uncertainty, these are the tasks that need the most corrections.
+    """
+    from prelabel.cli.review import ReviewOptions
+    from prelabel.cli.review import review as review_project
+    from prelabel.settings import read_environment
+
+    environment = read_environment()
+    client = service_client(url, user, password, environment)
+    review_project(ReviewOptions(project, model_version, apply), client, environment, Console())

@@ -134,6 +134,10 @@ class LabelStudio:
         tasks: list[Json] = self._get("/api/tasks", query)["tasks"]
         return sorted(tasks, key=lambda task: int(task["id"]))
 
+    def next_task(self, project: int) -> int:
+        """Return the task that "Label All Tasks" shows first."""
+        return int(self._get(f"/api/projects/{project}/next", {})["id"])
+
     def add_tab(self, project: int, conjunction: str, *filters: Json) -> int:
         """Add a tab to the Data Manager; return its id."""
         data = {"title": "Tab", "filters": {"conjunction": conjunction, "items": list(filters)}}

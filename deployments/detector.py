@@ -3,44 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from ray import serve
 
 from deployments.logs import use_serve_log
 from deployments.metrics import DetectorMetrics
 from deployments.placement import DetectorPlace, decode_processes_here, threads_here
-from prelabel.checkpoints.cards import ModelCard, SegmenterCard, model_folder
-from prelabel.detection.batching import BatchGate, device_thread
-from prelabel.detection.detector import PictureDetector
-from prelabel.detection.pictures import PictureReader
-from prelabel.detection.smoke_test import check_engine
-from prelabel.detection.suppression import Suppression
-from prelabel.detection.tiling import Tiling
-from prelabel.engines import EngineLoader, load_segmenter
-from prelabel.engines.base import PreparedItem
-from prelabel.images.decode_pool import DecodePool
+from prelabel.checkpoints.cards import ModelCard, SegmenterCard
+from prelabel.engines import EngineLoader
 from prelabel.observability.request_context import RequestContext
 from prelabel.observability.spans import TraceSettings
-from prelabel.observability.timing import Observe
 from prelabel.observability.tracing import open_tracer
-from prelabel.segmentation.grounded import DetectionOutcome, GroundedSegmenter
-from prelabel.segmentation.segmenter import DecodeGate, EncodeGate, PictureSegmenter
-from prelabel.segmentation.smoke_test import check_segmenter
-from prelabel.segmentation.views import ViewRule
+from prelabel.segmentation.device_models import (
+    BROKEN_AFTER_FAILURES,
+    DeviceModels,
+    DeviceObservers,
+    DeviceResources,
+)
+from prelabel.segmentation.grounded import DetectionOutcome
 from prelabel.settings import AppSettings
-from prelabel.types import DetectionQuery, RawDetections, SegmentationQuery
-
-logger = logging.getLogger(__name__)
+from prelabel.types import DetectionQuery, SegmentationQuery
 
 _STUCK_AFTER_S = 300  # a batch takes half a second by design, and minutes on a loaded CPU
-_BROKEN_AFTER_FAILURES = 8
-_SWITCH_S = 0.0005
-_CPU_PREPARE_THREADS = 2  # beside a model on the same cores; one alone would wait for the queue
 
 
 class Detector:
@@ -63,76 +48,26 @@ class Detector:
     ) -> None:
         use_serve_log(settings.log_level)
         self._tracer = open_tracer(traces, "detector")
-        device = device_thread()
-        engine = device.submit(
-            load,
-            card,
-            model_folder(card, settings.model.folder),
-            device=place.device,
-            precision=settings.model.precision,
-            cpu_threads=cpu_threads() if place.device == "cpu" else None,
-        ).result()
-        verdict = device.submit(check_engine, engine, card.name).result()
         self._metrics = DetectorMetrics()
-        observe = self._tracer.beside(self._metrics.observe)
-        self._gate: BatchGate[PreparedItem, RawDetections] = BatchGate(
-            engine.detect,
-            max_batch_size=settings.detection.max_batch_size,
-            on_batch=self._metrics.batch,
-            observe=self._metrics.observe,
-            trace=self._tracer.stage,
-            device=device,
-        )
-        self._gates: list[BatchGate[Any, Any]] = [self._gate]
-        reader = _picture_reader(settings, place, decode_processes, observe)
-        self.pictures = GroundedSegmenter(
-            reader,
-            PictureDetector(
-                settings.detection,
-                settings.cache,
-                engine,
-                self._gate,
-                reader,
-                settings.review,
-                observe,
-            ),
-            self._segmenter(settings, segmenter, place, device, reader) if segmenter else None,
-            Suppression.of(settings.detection),
-            settings.masks.max_masks,
-        )
-        logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
-
-    def _segmenter(
-        self,
-        settings: AppSettings,
-        card: SegmenterCard,
-        place: DetectorPlace,
-        device: ThreadPoolExecutor,
-        reader: PictureReader,
-    ) -> PictureSegmenter:
-        engine = device.submit(
-            load_segmenter,
+        on_cpu = place.device == "cpu"
+        self._models = DeviceModels(
+            settings,
             card,
-            model_folder(card, settings.model.folder),
-            device=place.device,
-            precision=settings.model.precision,
-        ).result()
-        verdict = device.submit(check_segmenter, engine, card.name).result()
-        logger.info("%s is ready: %s. %s. %s", card.name, verdict, card.title, card.limits)
-        most = settings.detection.max_batch_size
-        encoder: EncodeGate = BatchGate(engine.encode, max_batch_size=most, device=device)
-        decoder: DecodeGate = BatchGate(engine.decode, max_batch_size=most, device=device)
-        self._gates += [encoder, decoder]
-        return PictureSegmenter(
-            ViewRule(Tiling.of(settings.detection), card.square_views, settings.masks.box_margin),
-            most,
-            settings.cache,
-            engine,
-            encoder,
-            decoder,
-            reader,
-            self._tracer.beside(self._metrics.observe),
+            segmenter,
+            DeviceResources(
+                place.device,
+                cpu_threads=cpu_threads() if on_cpu else 1,
+                decode_processes=1 if on_cpu else decode_processes(),
+            ),
+            load,
+            DeviceObservers(
+                stage=self._tracer.beside(self._metrics.observe),
+                gate=self._metrics.observe,
+                batch=self._metrics.batch,
+                trace=self._tracer.stage,
+            ),
         )
+        self.pictures = self._models.pictures
 
     async def __call__(
         self, query: DetectionQuery, context: RequestContext
@@ -143,11 +78,11 @@ class Detector:
         generator because of Serve's router; `deployments.handles.streamed` explains it.
         """
         admitted: asyncio.Task[DetectionOutcome] = await self._admit((query, context))
-        self._metrics.waiting(self._gate.waiting)
+        self._metrics.waiting(self._models.gate.waiting)
         try:
             yield await admitted
         finally:
-            self._metrics.waiting(self._gate.waiting)
+            self._metrics.waiting(self._models.gate.waiting)
             self._count_lookups()
 
     async def segment(
@@ -182,33 +117,13 @@ class Detector:
 
     def check_health(self) -> None:
         """Raise RuntimeError if a model hangs or fails, so that Serve replaces the replica."""
-        if any(gate.busy_s > _STUCK_AFTER_S for gate in self._gates):
+        if any(gate.busy_s > _STUCK_AFTER_S for gate in self._models.gates):
             raise RuntimeError(f"the model has been busy with one batch for {_STUCK_AFTER_S} s")
-        if any(gate.failures_in_a_row >= _BROKEN_AFTER_FAILURES for gate in self._gates):
-            raise RuntimeError(f"the model failed on {_BROKEN_AFTER_FAILURES} batches in a row")
+        if self._models.fails:
+            raise RuntimeError(f"the model failed on {BROKEN_AFTER_FAILURES} batches in a row")
 
     def _count_lookups(self) -> None:
         self._metrics.cache("results", self.pictures.detector.results)
         self._metrics.cache("decoded", self.pictures.reader.decoded)
         if self.pictures.segmenter is not None:
             self._metrics.cache("encodings", self.pictures.segmenter.encodings)
-
-
-def _picture_reader(
-    settings: AppSettings, place: DetectorPlace, processes: Callable[[], int], observe: Observe
-) -> PictureReader:
-    """Return a reader that decodes beside a GPU in processes, and on a CPU in threads."""
-    common: dict[str, Any] = {
-        "max_pixels": settings.images.max_pixels,
-        # One batch runs and one waits.
-        "max_bulk": 2 * settings.detection.max_batch_size,
-        "observe": observe,
-    }
-    if place.device == "cpu":
-        return PictureReader(settings.cache, threads=_CPU_PREPARE_THREADS, **common)
-    # Python's default of 5 ms is a third of a pass: for so long a thread that has an answer of a
-    # decoder waits for the thread that launches kernels, or the latter for the former.
-    sys.setswitchinterval(_SWITCH_S)
-    threads = processes()
-    pool = DecodePool(threads + 1)  # one for the urgent pictures' thread
-    return PictureReader(settings.cache, threads=threads, decode=pool, **common)

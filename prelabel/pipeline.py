@@ -75,6 +75,7 @@ class PipelinePorts:
         segment: Returns the masks of objects in one picture.
         postprocess: Returns the prediction of one task.
         report: Adds a report to the journal; does not block.
+        seen: Called with the id of a task, its looks, and the detections of each.
     """
 
     recall: Callable[[str], Awaitable[ProjectPrompts]]
@@ -83,6 +84,7 @@ class PipelinePorts:
     segment: Callable[[SegmentationQuery], Awaitable[Detections]]
     postprocess: Callable[[TaskPlan, Sequence[Detections]], Awaitable[Prediction]]
     report: Callable[[Report], None] = lambda _: None
+    seen: Callable[[int | None, Sequence[LookPlan], Sequence[Detections]], None] = lambda *_: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,7 @@ class Predictor:
             plan = self._plan(task, shared, run)
             self._report_unreadable(plan, task.id, run)
         detections = await gather_or_cancel(self._detect(look, task.id, run) for look in plan.looks)
+        self._ports.seen(task.id, plan.looks, detections)
         # Addresses stay here: a data: URL holds the whole picture.
         looks = tuple(replace(look, uri="") for look in plan.looks)
         prediction = await self._ports.postprocess(replace(plan, looks=looks), detections)

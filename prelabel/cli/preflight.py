@@ -73,6 +73,14 @@ def preflight(config: Path) -> None:
                 _check_port("127.0.0.1", port, f"in RAY_SERVE_{variable.upper()}")
 
 
+def settings_in(config: Path) -> AppSettings:
+    """Return the settings of the first application of a Serve config file.
+
+    Raises PreflightError if the file cannot be read or is wrong.
+    """
+    return _read(config).applications[0].args
+
+
 def _read(config: Path) -> _ServeConfig:
     try:
         return _ServeConfig.model_validate(yaml.safe_load(config.read_text()))

@@ -11,18 +11,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from prelabel.cli.input_command import annotate_input
+from prelabel.cli.modes import two_modes
 from prelabel.cli.options import Password, ServiceUrl, User, service_client
 from prelabel.net.origin import SERVICE_URL
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command()(annotate)
+    app.command()(two_modes(annotate, annotate_input, "input"))
     app.command()(review)
 
 
 def annotate(
-    project: Annotated[int, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")],
+    project: Annotated[
+        int | None, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")
+    ] = None,
     view: Annotated[
         int | None, typer.Option(min=1, help="Only the tasks of this tab: ?tab=NUMBER.")
     ] = None,
@@ -53,6 +57,8 @@ def annotate(
 ) -> None:
     """Give every task of a Label Studio project a prediction of the running service.
 
+    With --input, predict pictures that are in no project, and write them to --output.
+
     Tasks that have one of the same model version are left out. After Ctrl-C or a crash, run the
     command again to continue. Exits with status 3 if tasks failed, 130 if it was stopped.
     """
@@ -60,6 +66,8 @@ def annotate(
     from prelabel.cli.annotate import annotate as annotate_project
     from prelabel.settings import read_environment
 
+    if project is None:
+        raise typer.BadParameter("Give --project NUMBER, or --input for pictures in no project.")
     environment = read_environment()
     options = AnnotateOptions(
         project=project,

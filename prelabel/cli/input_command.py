@@ -1,0 +1,84 @@
+"""Declares the options of `prelabel annotate --input`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+Input = Annotated[
+    str | None,
+    typer.Option(
+        help="Pictures that are in no project: a folder, s3://BUCKET/PREFIX, or a .jsonl, .json or "
+        ".parquet file of tasks."
+    ),
+]
+Output = Annotated[Path | None, typer.Option(help="Folder of the results; run again to continue.")]
+Formats = Annotated[
+    str, typer.Option(help="Formats beside jsonl, comma-separated: parquet, coco, yolo.")
+]
+Labels = Annotated[str | None, typer.Option(help="Labels to search for, comma-separated.")]
+Prompt = Annotated[str | None, typer.Option(help='A prompt, as in "cat . red star".')]
+LabelConfig = Annotated[
+    Path | None, typer.Option(help="File with a labeling config, in place of --labels.")
+]
+Project = Annotated[
+    int | None, typer.Option(min=1, help="Take the labeling config of this project.")
+]
+Share = Annotated[float | None, typer.Option(min=0, max=1, help="For this run.")]
+Prefix = Annotated[
+    str | None, typer.Option(help="Start of the pictures' addresses in the written tasks.")
+]
+Config = Annotated[
+    Path | None, typer.Option(help="Serve config file with the settings of the model.")
+]
+
+
+def annotate_input(
+    input: Input = None,  # noqa: A002 - the name of the option
+    output: Output = None,
+    format: Formats = "jsonl",  # noqa: A002 - the name of the option
+    labels: Labels = None,
+    prompt: Prompt = None,
+    label_config: LabelConfig = None,
+    project: Project = None,
+    box_threshold: Share = None,
+    text_threshold: Share = None,
+    address_prefix: Prefix = None,
+    config: Config = None,
+    dry_run: bool = False,
+    failed: bool = False,
+    retry_failed: bool = False,
+    json_output: bool = False,
+) -> None:
+    """Predict pictures that are in no project, in this process."""
+    from prelabel.cli.annotate_input import InputOptions
+    from prelabel.cli.annotate_input import annotate_input as annotate
+    from prelabel.offline.exports import Format
+    from prelabel.settings import read_environment
+
+    names = [name.strip() for name in format.split(",") if name.strip()]
+    if unknown := sorted(set(names) - set(Format)):
+        raise typer.BadParameter(f"--format {unknown[0]}: write {', '.join(Format)}.")
+    if input is None or output is None:
+        raise typer.BadParameter("--input needs --output.")
+    options = InputOptions(
+        input=input,
+        output=output,
+        formats=tuple(Format(name) for name in names),
+        labels=labels,
+        prompt=prompt,
+        label_config=label_config,
+        project=project,
+        box_threshold=box_threshold,
+        text_threshold=text_threshold,
+        address_prefix=address_prefix,
+        config=config,
+        dry_run=dry_run,
+        failed=failed,
+        retry_failed=retry_failed,
+        json_output=json_output,
+    )
+    raise typer.Exit(annotate(options, read_environment(), Console()))

@@ -25,6 +25,7 @@ from deployments.middleware import (
 from prelabel import __version__
 from prelabel.errors import MissingFieldError, PrelabelError, RequestError
 from prelabel.labelstudio.protocol import (
+    Params,
     PredictRequest,
     SetupRequest,
     TrainRequest,
@@ -90,15 +91,23 @@ def _add_health_routes(api: FastAPI, service: Service) -> None:
         },
         "model_version": service.model.version,
         "service_version": __version__,
+        # Of the body's "params"; a client finds out whether the service knows them.
+        "predict_params": list(Params.model_fields),
     }
 
     async def health() -> Answer:
         """Return 200 while the service is alive, whatever its model does.
 
-        `status` is UP, STARTING or DOWN.
+        `status` is UP, STARTING or DOWN; `detectors` is the number of running replicas, null
+        while it is not known.
         """
         readiness = await service.readiness()
-        return {"status": readiness.status, "ready": readiness.ready, **description}
+        return {
+            "status": readiness.status,
+            "ready": readiness.ready,
+            "detectors": readiness.detectors,
+            **description,
+        }
 
     for path in ("/", "/health"):
         _add_get(api, path, health)

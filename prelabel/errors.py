@@ -10,6 +10,7 @@
     ├── ImageError               422  a picture that cannot be used
     │   ├── ImageAddressError    403  an address this service must not contact
     │   ├── ImageFetchError      502  a picture that did not arrive
+    │   │   └── ImageUnavailableError  502  its server is away, too slow or overloaded
     │   └── ImageDecodeError     422  bytes that are not a picture, or too large a one
     ├── ModelError               503  a checkpoint that is missing, damaged or does not fit its card
     ├── DeviceError              503  the configured device is not available
@@ -94,6 +95,10 @@ class ImageFetchError(ImageError):
     """The picture did not arrive: refused, not found, too slow or too large."""
 
     status_code = 502
+
+
+class ImageUnavailableError(ImageFetchError):
+    """The picture's server is away, too slow or overloaded. A later try may succeed."""
 
 
 class ImageDecodeError(ImageError):

@@ -269,7 +269,9 @@ class Predictor:
     def _plan(self, task: Task, shared: _Shared, run: _Run) -> TaskPlan:
         with self._tracer.span("plan"):
             config = shared.config.for_task(task.data)
-            sources = PromptSources.of(task, run.request.context, shared.prompts, config)
+            sources = PromptSources.of(
+                task, run.request.context, shared.prompts, config, run.request.prompt_request
+            )
             plan = plan_task(task, config, sources, self._settings, self._vocabulary)
         run.pictures += len(plan.looks)
         if run.pictures > _MAX_PICTURES:

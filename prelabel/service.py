@@ -87,10 +87,12 @@ class Readiness:
         status: UP if a predict request would be answered, possibly by a detector that starts for
             it (`min_replicas: 0`); STARTING while the first detector loads; DOWN if it failed.
         ready: True once a detector has been running.
+        detectors: Number of detector replicas that run, some seconds ago; None while unknown.
     """
 
     status: Literal["UP", "STARTING", "DOWN"]
     ready: bool
+    detectors: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

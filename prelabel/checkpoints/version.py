@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,12 @@ def model_version(
         facts["segmenter"] = _card_facts(segmenter, model_folder(segmenter, settings.model.folder))
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return f"{card.name}-{digest[:8]}"
+
+
+def is_version_of(version: str, cards: Collection[str]) -> bool:
+    """Return True if a model version has the form that `model_version` gives one of the cards."""
+    name, _, digest = version.rpartition("-")
+    return name in cards and re.fullmatch(r"[0-9a-f]{8}", digest) is not None
 
 
 def _card_facts(card: ModelCard | SegmenterCard, folder: Path) -> dict[str, Any]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from prelabel.checkpoints.cards import list_cards
+from prelabel.checkpoints.version import is_version_of
 from prelabel.cli.connect import label_studio_access, read_config
+from prelabel.cli.detector_watch import DetectorWatch
 from prelabel.cli.progress import (
     FINISHED,
     SOME_FAILED,
@@ -22,6 +26,7 @@ from prelabel.cli.progress import (
     shown,
 )
 from prelabel.cli.service_client import (
+    Health,
     RequestTooLargeError,
     ServiceBusyError,
     ServiceClient,
@@ -30,8 +35,10 @@ from prelabel.cli.service_client import (
     ServiceUnreachableError,
 )
 from prelabel.labelstudio.bulk import BulkAPI, Filters, without_annotations
+from prelabel.labelstudio.import_check import ImportCheck
 from prelabel.labelstudio.rest import Project, StoredTask, predict_request
 from prelabel.projects.annotate import (
+    AnnotateError,
     AnnotateRun,
     Answer,
     NotNowError,
@@ -40,9 +47,10 @@ from prelabel.projects.annotate import (
     Target,
     TooManyTasksError,
 )
-from prelabel.projects.journal import RunJournal, failures_in
+from prelabel.projects.journal import RunJournal, count_made_in, failures_in
 from prelabel.settings import Environment
 from prelabel.settings.paths import resolve_path
+from prelabel.types import PromptRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,8 @@ class AnnotateOptions:
     failed: bool
     retry_failed: bool
     json_output: bool
+    replace: bool
+    request: PromptRequest
 
 
 def annotate(
@@ -75,26 +85,33 @@ def annotate(
     health = client.health()
     project = studio.project(options.project)
     read_config(project)  # a config that cannot be served fails here, and not for each task
-    target = Target(project.id, health.model_version, _filters(options, studio))
-    if options.dry_run:
-        return _show_count(studio, target, options, console)
+    target = _target(options, studio, health)
     path = options.journal or journal_path(studio.address, target)
+    if options.dry_run:
+        return _show_count(studio, target, path, options, console)
     if options.failed:
         return _show_failures(path, options, console)
     journal = RunJournal(path)
     try:
+        _check_replaces(studio, target, journal)
         if options.retry_failed:
             journal.forget_failures()
         title = f"Project {project.id} ({project.title}), model version {target.version}."
-        with shown(title, console, json_output=options.json_output) as observe:
+        with (
+            DetectorWatch(client, health.detectors) as detectors,
+            shown(
+                title, console, json_output=options.json_output, detail=detectors.text
+            ) as observe,
+        ):
             run = AnnotateRun(
                 studio,
-                _predictor(client, project),
+                _predictor(client, project, options.request),
                 journal,
                 target,
                 concurrency=options.concurrency,
                 patience_s=60 * options.patience_min,
                 observe=observe,
+                fault_of=ImportCheck(project.label_config),
             )
             progress = run.run()
         return _show_end(progress, journal, options, console)
@@ -113,15 +130,54 @@ def journal_path(label_studio: str, target: Target) -> Path:
     return resolve_path("data/annotate") / f"{place}-project-{target.project}-{version}.sqlite"
 
 
+def _target(options: AnnotateOptions, studio: BulkAPI, health: Health) -> Target:
+    wanted = {name: each for name, each in asdict(options.request).items() if each is not None}
+    if missing := wanted.keys() - set(health.predict_params):
+        raise AnnotateError(
+            f"The service is of an older version ({health.service_version}), which would ignore "
+            f"--{min(missing).replace('_', '-')}. Start the service of this version."
+        )
+    older: list[str] = []
+    if options.replace:
+        cards = {health.model.name, *(card.name for card in list_cards())}
+        older = [
+            version
+            for version in studio.model_versions(options.project)
+            if version != health.model_version and is_version_of(version, cards)
+        ]
+    return Target(
+        options.project,
+        health.model_version,
+        _filters(options, studio),
+        request=json.dumps(wanted, sort_keys=True) if wanted else "",
+        renews=bool(wanted) and options.replace,
+        older=tuple(older),
+    )
+
+
+def _check_replaces(studio: BulkAPI, target: Target, journal: RunJournal) -> None:
+    """Refuse a prompt for tasks whose predictions come from another one and are to stay."""
+    if not target.request or target.renews:
+        return
+    page = studio.tasks_with(
+        target.project, target.version, after=0, count=1, filters=target.filters
+    )
+    if (others := page.remaining - journal.count_made(target.request)) > 0:
+        raise AnnotateError(
+            f"{others} tasks have predictions of {target.version} already, which do not come from "
+            "this prompt and these thresholds. Add --replace to replace them."
+        )
+
+
 def _filters(options: AnnotateOptions, studio: BulkAPI) -> Filters:
     filters = [] if options.view is None else studio.view_filters(options.project, options.view)
     return [*filters, *without_annotations()] if options.unannotated else filters
 
 
-def _predictor(client: ServiceClient, project: Project) -> Predict:
+def _predictor(client: ServiceClient, project: Project, request: PromptRequest) -> Predict:
     def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
         try:
-            return client.predict_tasks(predict_request(project, tasks), len(tasks))
+            return client.predict_tasks(predict_request(project, tasks, request), len(tasks))
         except (RequestTooLargeError, ServiceTimeoutError) as error:
             raise TooManyTasksError(str(error)) from error
         except (ServiceBusyError, ServiceStartingError, ServiceUnreachableError) as error:
@@ -130,14 +186,25 @@ def _predictor(client: ServiceClient, project: Project) -> Predict:
     return predict
 
 
-def _show_count(studio: BulkAPI, target: Target, options: AnnotateOptions, console: Console) -> int:
-    page = studio.tasks_without(
-        target.project, target.version, after=0, count=1, filters=target.filters
-    )
+def _show_count(
+    studio: BulkAPI, target: Target, path: Path, options: AnnotateOptions, console: Console
+) -> int:
+    project, filters = target.project, target.filters
+    page = studio.tasks_without(project, target.version, after=0, count=1, filters=filters)
+    replaced = {
+        version: studio.tasks_with(project, version, after=0, count=1, filters=filters).remaining
+        for version in target.older
+    }
+    if target.renews:
+        same = studio.tasks_with(project, target.version, after=0, count=1, filters=filters)
+        replaced[target.version] = max(0, same.remaining - count_made_in(path, target.request))
     if options.json_output:
-        print_json({"left": page.remaining, "model_version": target.version})
-    else:
-        print_line(f"{page.remaining} tasks have no prediction of {target.version}.", console)
+        found: dict[str, object] = {"left": page.remaining, "model_version": target.version}
+        print_json(found | {"replaced": replaced} if options.replace else found)
+        return FINISHED
+    print_line(f"{page.remaining} tasks have no prediction of {target.version}.", console)
+    for version, count in replaced.items():
+        print_line(f"{count} tasks have predictions of {version} to replace.", console)
     return FINISHED
 
 
@@ -155,9 +222,12 @@ def _show_end(
 ) -> int:
     left = max(0, progress.total - progress.done - progress.failed)
     if options.json_output:
-        print_json({"done": progress.done, "failed": progress.failed, "left": left})
+        ended = {"done": progress.done, "failed": progress.failed, "left": left}
+        print_json(ended | {"removed": progress.removed} if options.replace else ended)
     else:
         print_line(f"{progress.done} done, {progress.failed} failed.", console)
+        if options.replace:
+            print_line(f"{progress.removed} older predictions removed.", console)
         if left:
             print_line(f"{left} left. Run the same command again to continue.", console)
         if progress.failed:

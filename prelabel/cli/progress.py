@@ -47,7 +47,12 @@ class Progress(Protocol):
 
 @contextmanager
 def shown(
-    title: str, console: Console, *, json_output: bool, unit: str = "tasks"
+    title: str,
+    console: Console,
+    *,
+    json_output: bool,
+    unit: str = "tasks",
+    detail: Callable[[], str] = lambda: "",
 ) -> Iterator[Callable[[Progress], None]]:
     """Yield a function that shows the progress.
 
@@ -56,29 +61,32 @@ def shown(
         console: The terminal, or where its output went.
         json_output: Show nothing: the output is for a program.
         unit: The items of the run, in the plural.
+        detail: Returns a few words to show with the progress, such as the number of replicas.
     """
     if json_output:
         yield lambda _: None
         return
     print_line(title, console)
     if console.is_terminal:
-        with _bars(console, unit) as observe:
+        with _bars(console, unit, detail) as observe:
             yield observe
     else:
-        yield _Lines(console)
+        yield _Lines(console, detail)
 
 
 @contextmanager
-def _bars(console: Console, unit: str) -> Iterator[Callable[[Progress], None]]:
+def _bars(
+    console: Console, unit: str, detail: Callable[[], str]
+) -> Iterator[Callable[[Progress], None]]:
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed  {task.fields[rate]}/s"),
+        TextColumn("{task.fields[failed]} failed  {task.fields[rate]}/s{task.fields[detail]}"),
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=console) as bars:
         started_at = time.monotonic()
-        bar = bars.add_task(unit, total=None, failed=0, rate="-")
+        bar = bars.add_task(unit, total=None, failed=0, rate="-", detail="")
         said: str | None = None
 
         def observe(progress: Progress) -> None:
@@ -90,6 +98,7 @@ def _bars(console: Console, unit: str) -> Iterator[Callable[[Progress], None]]:
                 completed=ended,
                 failed=progress.failed,
                 rate=_rate(progress, started_at),
+                detail=_after_comma(detail()),
             )
             if progress.waiting_for != said and progress.waiting_for:
                 print_line(f"Waiting: {progress.waiting_for}", bars.console)
@@ -101,8 +110,8 @@ def _bars(console: Console, unit: str) -> Iterator[Callable[[Progress], None]]:
 class _Lines:
     """Shows the progress as lines, for a log."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, detail: Callable[[], str]) -> None:
+        self._console, self._detail = console, detail
         self._started_at, self._shown_at = time.monotonic(), time.monotonic()
         self._said: str | None = None
 
@@ -115,7 +124,7 @@ class _Lines:
         self._shown_at = now
         line = (
             f"{progress.done} of {progress.total} done, {progress.failed} failed, "
-            f"{_rate(progress, self._started_at)}/s."
+            f"{_rate(progress, self._started_at)}/s{_after_comma(self._detail())}."
         )
         if progress.waiting_for:
             line += f" Waiting: {progress.waiting_for}"
@@ -124,6 +133,10 @@ class _Lines:
 
 def _rate(progress: Progress, started_at: float) -> str:
     return f"{progress.done / max(time.monotonic() - started_at, 1e-3):.1f}"
+
+
+def _after_comma(detail: str) -> str:
+    return f", {detail}" if detail else ""
 
 
 def print_line(line: str, console: Console) -> None:

@@ -16,6 +16,30 @@ from prelabel.cli.modes import two_modes
 from prelabel.cli.options import Password, ServiceUrl, User, service_client
 from prelabel.net.origin import SERVICE_URL
 
+Concurrency = Annotated[
+    int, typer.Option(min=1, max=64, help="Greatest number of requests at a time.")
+]
+Patience = Annotated[
+    float, typer.Option(min=0, help="Minutes to wait for a server that does not answer.")
+]
+Journal = Annotated[
+    Path | None,
+    typer.Option(help="File of the run's journal. Default: one a project and model version."),
+]
+Prompt = Annotated[
+    str | None, typer.Option(help="Prompt for all tasks of this run, instead of the project's own.")
+]
+BoxThreshold = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Least score of a box, for this run.")
+]
+TextThreshold = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Least score of a word, for this run.")
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Remove this backend's older predictions.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Count the tasks that are left.")]
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
@@ -34,19 +58,14 @@ def annotate(
         bool, typer.Option("--unannotated", help="Only tasks without annotations.")
     ] = False,
     url: ServiceUrl = SERVICE_URL,
-    concurrency: Annotated[
-        int, typer.Option(min=1, max=64, help="Greatest number of requests at a time.")
-    ] = 4,
-    patience: Annotated[
-        float, typer.Option(min=0, help="Minutes to wait for a server that does not answer.")
-    ] = 15,
-    journal: Annotated[
-        Path | None,
-        typer.Option(help="File of the run's journal. Default: one a project and model version."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count the tasks that are left.")
-    ] = False,
+    concurrency: Concurrency = 4,
+    patience: Patience = 15,
+    journal: Journal = None,
+    prompt: Prompt = None,
+    box_threshold: BoxThreshold = None,
+    text_threshold: TextThreshold = None,
+    replace: Replace = False,
+    dry_run: DryRun = False,
     failed: Annotated[bool, typer.Option("--failed", help="List the tasks that failed.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try the tasks that failed again.")
@@ -65,6 +84,7 @@ def annotate(
     from prelabel.cli.annotate import AnnotateOptions
     from prelabel.cli.annotate import annotate as annotate_project
     from prelabel.settings import read_environment
+    from prelabel.types import PromptRequest
 
     if project is None:
         raise typer.BadParameter("Give --project NUMBER, or --input for pictures in no project.")
@@ -80,6 +100,8 @@ def annotate(
         failed=failed,
         retry_failed=retry_failed,
         json_output=json_output,
+        replace=replace,
+        request=PromptRequest((prompt or "").strip() or None, box_threshold, text_threshold),
     )
     client = service_client(url, user, password, environment)
     raise typer.Exit(annotate_project(options, client, environment, Console()))

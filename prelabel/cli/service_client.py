@@ -82,6 +82,9 @@ class Health(_ResponsePart):
         label_studio: None if the service is of an older version that does not report it.
         network: None if the service is of an older version.
         segmenter: None if the service draws no masks.
+        detectors: Number of detector replicas that run; None while the service does not know it,
+            and if it is of an older version.
+        predict_params: Names of the parameters of a prediction that the service knows.
     """
 
     service_version: str
@@ -91,6 +94,8 @@ class Health(_ResponsePart):
     label_studio: LabelStudioVariables | None = None
     network: ServiceNetwork | None = None
     segmenter: ServedModel | None = None
+    detectors: int | None = None
+    predict_params: tuple[str, ...] = ()
 
 
 class _PromptsResponse(_ResponsePart):

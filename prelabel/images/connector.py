@@ -59,7 +59,7 @@ class CheckedConnector:
 
         Raises:
             ImageAddressError: The host must not be contacted.
-            ImageFetchError: No connection could be made in time.
+            ImageUnavailableError: No connection could be made in time.
             ProxyError: The proxy cannot be reached, or refuses the tunnel.
         """
         server = self.server(Origin(scheme, host.lower(), port))

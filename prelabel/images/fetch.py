@@ -23,7 +23,12 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
-from prelabel.errors import ImageAddressError, ImageFetchError, ProxyError
+from prelabel.errors import (
+    ImageAddressError,
+    ImageFetchError,
+    ImageUnavailableError,
+    ProxyError,
+)
 from prelabel.images.connector import CheckedConnector
 from prelabel.images.server import Server
 from prelabel.net.allowed_hosts import AllowedHosts
@@ -124,13 +129,14 @@ class ImageFetcher:
 
         Raises:
             ImageAddressError: The address, or that of a redirect, must not be contacted.
-            ImageFetchError: The picture did not arrive whole, in time and within the size limit.
+            ImageFetchError: The picture did not arrive whole, in time and within the size limit;
+                ImageUnavailableError if a later try may succeed.
         """
         try:
             return self._follow_redirects(url, credentials)
         except ImageFetchError as error:
             if hint:
-                raise ImageFetchError(f"{error} {hint}") from None
+                raise type(error)(f"{error} {hint}") from None
             raise
 
     def _follow_redirects(self, url: str, credentials: Credentials | None) -> bytes:
@@ -252,6 +258,6 @@ def _translated_errors(server: Server, watchdog: Watchdog) -> Iterator[None]:
             raise server.timeout_error(watchdog) from None
         if fault := tls_fault(error):
             raise ImageFetchError(f"{server} {fault}.") from None
-        raise ImageFetchError(
+        raise ImageUnavailableError(
             f"The connection to {server} broke before the picture had arrived; try again."
         ) from None

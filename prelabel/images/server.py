@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prelabel.errors import ImageAddressError, ImageFetchError
+from prelabel.errors import ImageAddressError, ImageFetchError, ImageUnavailableError
 from prelabel.net.origin import Origin
 from prelabel.net.proxies import Proxy
 from prelabel.net.public_addresses import BAD_PORTS, is_noncanonical_ipv4
@@ -66,20 +66,20 @@ class Server:
             "private addresses."
         )
 
-    def unreachable_error(self, reason: str) -> ImageFetchError:
+    def unreachable_error(self, reason: str) -> ImageUnavailableError:
         """Return the error for a failed connection. reason: a clause without a full stop."""
         check = "LABEL_STUDIO_HOST" if self.is_label_studio else "the picture's address"
-        return ImageFetchError(f"{self} cannot be reached: {reason}; check {check}.")
+        return ImageUnavailableError(f"{self} cannot be reached: {reason}; check {check}.")
 
-    def timeout_error(self, watchdog: Watchdog) -> ImageFetchError:
+    def timeout_error(self, watchdog: Watchdog) -> ImageUnavailableError:
         """Return the error for a picture that did not arrive within the watchdog's time."""
-        return ImageFetchError(
+        return ImageUnavailableError(
             f"{self} did not send the picture within {watchdog.total_s:.3g} s; "
             "try again, make the picture smaller or raise images.fetch_timeout_s."
         )
 
     def status_error(self, status: int, *, has_token: bool) -> ImageFetchError:
-        """Return the error for an HTTP status other than 2xx.
+        """Return the error for an HTTP status other than 2xx: ImageUnavailableError if it may pass.
 
         has_token: the request carried Label Studio's token.
         """
@@ -87,7 +87,8 @@ class Server:
         # A proxy that forwards http may itself be the sender of the status. https is tunnelled.
         if self.proxy is not None and self.origin.scheme != "https":
             message = f"{message} The request went through {self.proxy}."
-        return ImageFetchError(message)
+        fault = ImageUnavailableError if _may_pass(status) else ImageFetchError
+        return fault(message)
 
     def _status_message(self, status: int, has_token: bool) -> str:
         if status in (401, 403) and self.is_label_studio:
@@ -99,6 +100,11 @@ class Server:
                 f"{self} does not give the picture without a login (HTTP {status}); make it "
                 "public, or connect its storage to Label Studio."
             )
-        if status == 429 or status >= 500:
+        if _may_pass(status):
             return f"{self} cannot give the picture now (HTTP {status}); try again later."
         return f"{self} has no picture at its address (HTTP {status}); check the picture's address."
+
+
+def _may_pass(status: int) -> bool:
+    """Return True for the HTTP statuses of a server that is away, overloaded or defect."""
+    return status in (408, 429) or status >= 500

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 from urllib.parse import urlencode
 
@@ -12,20 +12,19 @@ from pydantic import Field, JsonValue, TypeAdapter
 
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.responses import Prediction
-from prelabel.labelstudio.rest import Identified, LabelStudioAPI, Resource, StoredTask
+from prelabel.labelstudio.rest import (
+    Identified,
+    LabelStudioAPI,
+    Resource,
+    StoredPrediction,
+    StoredTask,
+)
 
 Filters = list[dict[str, JsonValue]]
 
 
 class RefusedPredictionsError(LabelStudioError):
     """Label Studio stored none of the predictions, because of at least one of them."""
-
-
-class StoredPrediction(Resource):
-    """A prediction that Label Studio stores."""
-
-    id: int
-    model_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,8 @@ class TaskPage:
 
 class _Task(Identified):
     data: dict[str, JsonValue]
+    # Label Studio 1.23 always sends them.
+    predictions: tuple[StoredPrediction, ...] | None = None
 
 
 class _Page(Resource):
@@ -64,6 +65,10 @@ class _View(Resource):
 
 class _Created(Resource):
     created: int
+
+
+class _Removed(Resource):
+    deleted_predictions: int
 
 
 class BulkAPI(LabelStudioAPI):
@@ -106,12 +111,47 @@ class BulkAPI(LabelStudioAPI):
             count: Greatest number of tasks.
             filters: Further filters of the Data Manager.
         """
-        items = [
-            _filter("id", "greater", "Number", after),
-            # Label Studio looks for the text within the versions. Ours end with a checksum.
-            _filter("predictions_model_versions", "not_contains", "List", [version]),
-            *filters,
+        return self._page(project, after, count, [_has_not(version), *filters])
+
+    def tasks_with(
+        self,
+        project: int,
+        version: str,
+        *,
+        after: int,
+        count: int,
+        filters: Filters,
+        without: str | None = None,
+    ) -> TaskPage:
+        """Return the first tasks that have a prediction of a version, each with its predictions.
+
+        Args:
+            project: The project's number.
+            version: The model version.
+            after: Tasks with greater ids only.
+            count: Greatest number of tasks.
+            filters: Further filters of the Data Manager.
+            without: Only tasks that have no prediction of this version.
+        """
+        lacks = [] if without is None else [_has_not(without)]
+        return self._complete(self._page(project, after, count, [_has(version), *lacks, *filters]))
+
+    def tasks_of(self, project: int, *, after: int, count: int, filters: Filters) -> TaskPage:
+        """Return the first tasks, each with its predictions; the arguments as in `tasks_with`."""
+        return self._complete(self._page(project, after, count, filters))
+
+    def _complete(self, page: TaskPage) -> TaskPage:
+        """Return the page's tasks with their predictions, asked for one by one where they lack."""
+        tasks = [
+            task
+            if task.predictions is not None
+            else replace(task, predictions=tuple(self.predictions_of(task.id)))
+            for task in page.tasks
         ]
+        return TaskPage(tasks, page.remaining)
+
+    def _page(self, project: int, after: int, count: int, filters: Filters) -> TaskPage:
+        items = [_filter("id", "greater", "Number", after), *filters]
         query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
         address = urlencode(
             {
@@ -126,8 +166,12 @@ class BulkAPI(LabelStudioAPI):
         response = self._request("GET", f"/api/tasks?{address}")
         response = self._require_success(response, f"show the tasks of project {project}")
         page = self._parse(TypeAdapter(_Page), response)
-        tasks = [StoredTask(task.id, {"id": task.id, "data": task.data}) for task in page.tasks]
-        return TaskPage(tasks, page.total)
+        # By id, because a filter for predictions may find a task once for each of them.
+        tasks = {
+            task.id: StoredTask(task.id, {"id": task.id, "data": task.data}, task.predictions)
+            for task in page.tasks
+        }
+        return TaskPage(list(tasks.values()), page.total)
 
     def add_predictions(self, project: int, predictions: Mapping[int, Prediction]) -> int:
         """Store predictions of tasks. Return how many were stored: invalid ones are left out.
@@ -160,6 +204,19 @@ class BulkAPI(LabelStudioAPI):
         found = self._parse(TypeAdapter(list[StoredPrediction]), response)
         return sorted(found, key=lambda prediction: prediction.id)
 
+    def model_versions(self, project: int) -> dict[str, int]:
+        """Return the number of predictions of a project by their model version."""
+        response = self._request("GET", f"/api/projects/{project}/model-versions/")
+        response = self._require_success(response, f"show the predictions of project {project}")
+        return self._parse(TypeAdapter(dict[str, int]), response)
+
+    def remove_version(self, project: int, version: str) -> int:
+        """Remove all predictions of a model version from a project. Return their number."""
+        path = f"/api/projects/{project}/model-versions/"
+        response = self._request("DELETE", path, {"model_version": version})
+        response = self._require_success(response, f"remove the predictions of {version}")
+        return self._parse(TypeAdapter(_Removed), response).deleted_predictions
+
     def remove_prediction(self, prediction: int) -> None:
         """Remove one prediction. It is no fault if it is gone."""
         response = self._request("DELETE", f"/api/predictions/{prediction}/")
@@ -170,6 +227,15 @@ class BulkAPI(LabelStudioAPI):
 def without_annotations() -> Filters:
     """Return the filter for tasks without annotations."""
     return [_filter("total_annotations", "equal", "Number", 0)]
+
+
+def _has(version: str) -> dict[str, JsonValue]:
+    # Label Studio looks for the text within the versions. Ours end with a checksum.
+    return _filter("predictions_model_versions", "contains", "List", [version])
+
+
+def _has_not(version: str) -> dict[str, JsonValue]:
+    return _filter("predictions_model_versions", "not_contains", "List", [version])
 
 
 def _filter(

@@ -99,10 +99,24 @@ class Context(WireModel):
         return present_regions(self.result)
 
 
+def _prompt_or_none(value: object) -> object:
+    return prompt_text(value) if isinstance(value, str) else value
+
+
+Threshold = Annotated[float | None, Field(ge=0, le=1)]
+
+
 class Params(WireModel):
-    """Parameters of a prediction. Its `login` and `password` are not used."""
+    """Parameters of a prediction. Its `login` and `password` are not used.
+
+    Label Studio sends only `context`. The other ones are a prompt and thresholds for all tasks of
+    the request, and stand in no annotation.
+    """
 
     context: Context | None = None
+    prompt: Annotated[str | None, BeforeValidator(_prompt_or_none)] = None
+    box_threshold: Threshold = None
+    text_threshold: Threshold = None
 
 
 class PredictRequest(WireModel):
@@ -120,6 +134,15 @@ class PredictRequest(WireModel):
     def context(self) -> Context | None:
         """The annotator's context; None for bulk requests."""
         return self.params.context if self.params else None
+
+    @property
+    def prompt_request(self) -> PromptRequest:
+        """The prompt and thresholds for all tasks of the request."""
+        if self.params is None:
+            return PromptRequest()
+        return PromptRequest(
+            self.params.prompt, self.params.box_threshold, self.params.text_threshold
+        )
 
 
 class SetupRequest(WireModel):

@@ -6,7 +6,7 @@ The service itself only fetches pictures from Label Studio, in image_locator.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final, TypeVar
 
 from pydantic import (
@@ -23,6 +23,7 @@ from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.http import LabelStudioHttp, Response, UnreachableError
 from prelabel.labelstudio.protocol import key_of
 from prelabel.net.egress import Egress
+from prelabel.types import PromptRequest
 
 BOTH_SWITCHES: Final = "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"
 _WORKING_STATES: Final = ("CO", "TR", "PR")  # connected, training, predicting
@@ -80,12 +81,26 @@ class Webhook(Resource):
     url: str
 
 
+class StoredPrediction(Resource):
+    """A prediction that Label Studio stores."""
+
+    id: int
+    model_version: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTask:
-    """A task of a project, in the form in which Label Studio sends tasks to backends."""
+    """A task of a project.
+
+    Attributes:
+        id: Its id.
+        content: The task in the form in which Label Studio sends tasks to backends.
+        predictions: Its predictions; None if they were not asked for.
+    """
 
     id: int
     content: dict[str, JsonValue]
+    predictions: tuple[StoredPrediction, ...] | None = None
 
 
 class Identified(Resource):
@@ -266,17 +281,29 @@ class LabelStudioAPI:
             raise self._http.not_label_studio() from None
 
 
-def predict_request(project: Project, tasks: Sequence[StoredTask]) -> dict[str, JsonValue]:
+def predict_request(
+    project: Project, tasks: Sequence[StoredTask], request: PromptRequest | None = None
+) -> dict[str, JsonValue]:
     """Return the body of Label Studio's POST /predict for tasks of a project.
 
     A project can have a login and a password for its pictures; the body omits them, because the
     service does not use them.
+
+    Args:
+        project: The project.
+        tasks: The tasks.
+        request: Prompt and thresholds for all of them, which Label Studio itself never sends.
     """
+    wanted = {
+        name: value
+        for name, value in asdict(request or PromptRequest()).items()
+        if value is not None
+    }
     return {
         "tasks": [task.content for task in tasks],
         "project": project.key,
         "label_config": project.label_config,
-        "params": {"login": None, "password": None, "context": None},
+        "params": {"login": None, "password": None, "context": None, **wanted},
     }
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, SecretStr
 from urllib3.exceptions import HTTPError
 
 from prelabel import __version__
-from prelabel.errors import ImageFetchError, ProxyError
+from prelabel.errors import ImageFetchError, ImageUnavailableError, ProxyError
 from prelabel.labelstudio.data_urls import forgiving_base64_decode
 from prelabel.net.egress import Egress
 from prelabel.net.origin import Credentials
@@ -65,7 +65,7 @@ def credentials_for(
     return LegacyToken(text)
 
 
-class NoTokenNowError(ImageFetchError):
+class NoTokenNowError(ImageUnavailableError):
     """Label Studio does not answer the request for an access token now. It may later."""
 
 

@@ -8,27 +8,31 @@ which ones are in doubt after a crash.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from prelabel.errors import PrelabelError
-from prelabel.labelstudio.bulk import BulkAPI, Filters
+from prelabel.labelstudio.bulk import BulkAPI, Filters, TaskPage
 from prelabel.labelstudio.http import UnreachableError
 from prelabel.labelstudio.responses import Prediction, TaskError
 from prelabel.labelstudio.rest import StoredTask
 from prelabel.projects.journal import RunJournal
+from prelabel.projects.older_predictions import OlderPredictions
 from prelabel.projects.store import PredictionStore
+from prelabel.projects.task_queue import TaskQueue
 
-_PAGE: Final = 200  # tasks in a page of Label Studio's
 _REQUEST_S: Final = 10.0  # wanted duration of a request: a tenth of what the service allows
 _FIRST_SIZE, _GREATEST_SIZE = 8, 200  # tasks in a request
 _LONGEST_PAUSE_S: Final = 30.0
+# Before pictures that did not arrive are tried again: the first pause, its growth, the longest.
+_PICTURE_PAUSE_S, _PICTURE_PAUSE_GROWTH, _LONGEST_PICTURE_PAUSE_S = 5.0, 3.0, 120.0
 # Faults of the moment, by their names in the service's answers.
 _TEMPORARY: Final = ("OverloadedError", "DeadlineError", "PromptMemoryError")
-_NOT_FETCHED: Final = "ImageFetchError"
+_UNAVAILABLE: Final = ("ImageUnavailableError", "NoTokenNowError")
+_NOT_FETCHED: Final = ("ImageFetchError", *_UNAVAILABLE)
+_PROMPT_FAULT: Final = "PromptError"
 
 ResultT = TypeVar("ResultT")
 Answer = TaskError | Prediction
@@ -55,11 +59,19 @@ class Target:
         project: The project's number.
         version: The model version of the predictions.
         filters: Filters of the Data Manager that the tasks have to fit.
+        request: The run's own prompt and thresholds as a text; empty without any.
+        renews: Tasks that have a prediction of this version get a new one instead, unless it comes
+            from the same request.
+        older: Model versions of this backend whose predictions are removed from tasks with a new
+            one.
     """
 
     project: int
     version: str
     filters: Filters
+    request: str = ""
+    renews: bool = False
+    older: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +82,14 @@ class Progress:
         total: Number of tasks without a prediction when the run began.
         done: Tasks whose predictions are stored.
         failed: Tasks that get none.
+        removed: Older predictions that were removed.
         waiting_for: Sentence about a fault that the run waits out; None while it works.
     """
 
     total: int = 0
     done: int = 0
     failed: int = 0
+    removed: int = 0
     waiting_for: str | None = None
 
 
@@ -99,6 +113,7 @@ class AnnotateRun:
         concurrency: Greatest number of requests at a time.
         patience_s: Longest time without any progress.
         observe: Called with the progress whenever it changes.
+        fault_of: Returns the sentence about a prediction that Label Studio would leave out.
     """
 
     def __init__(
@@ -111,22 +126,32 @@ class AnnotateRun:
         concurrency: int,
         patience_s: float,
         observe: Callable[[Progress], None],
+        fault_of: Callable[[Prediction], str | None] = lambda _: None,
     ) -> None:
         self._studio, self._predict, self._journal, self._target = studio, predict, journal, target
         self._concurrency, self._limit = concurrency, 1.0 * concurrency
         self._patience_s, self._observe = patience_s, observe
-        self._store = PredictionStore(studio, journal, target.project, target.version)
-        self._queue: deque[StoredTask] = deque()
-        self._after, self._is_read = 0, False
+        self._store = PredictionStore(studio, journal, target.project, target.version, fault_of)
+        self._older = OlderPredictions(
+            studio, target.project, target.version, target.older, target.filters
+        )
+        self._queue = TaskQueue(self._read_page, self._has_failed, self._is_done)
         self._size = 1.0 * _FIRST_SIZE
-        self._total, self._failed, self._pauses = 0, 0, 0
+        self._failed, self._pauses = 0, 0
+        self._postponed, self._postponed_for = 0, ""
+        self._picture_pauses_s: list[float] = []  # since the last progress
         self._progressed_at = time.monotonic()
         self._is_stopping = False
 
     @property
     def progress(self) -> Progress:
         """The state now."""
-        return Progress(self._total, self._store.stored, self._failed + self._store.failed)
+        return Progress(
+            self._queue.total,
+            self._store.stored,
+            self._queue.failed + self._failed + self._store.failed,
+            self._store.removed + self._older.removed,
+        )
 
     def run(self) -> Progress:
         """Predict and store until no task is left.
@@ -137,7 +162,9 @@ class AnnotateRun:
             AnnotateError: There is no progress any more, or the service changed its model version.
             LabelStudioError: Label Studio refuses.
         """
-        self._patiently(self._store.settle_all)
+        self._patiently(self._store.settle_all)  # what a run with another prompt may have left
+        self._journal.begin(self._target.request)
+        self._journal.forget_postponed()
         executor = ThreadPoolExecutor(self._concurrency)
         flights: Flights = {}
         try:
@@ -146,15 +173,19 @@ class AnnotateRun:
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
             self._patiently(self._store.flush)
+        self._failed += self._postponed
+        if not self._is_stopping:
+            self._patiently(self._older.remove)
         self._observe(self.progress)
         return self.progress
 
     def _step(self, executor: ThreadPoolExecutor, flights: Flights) -> bool:
         """Send requests and take answers. Return False when all are taken."""
         try:
-            if not self._fly(executor, flights):
-                return False
-            self._land(flights)
+            if self._fly(executor, flights):
+                self._land(flights)
+            else:
+                return self._rewind()
         except KeyboardInterrupt:
             if self._is_stopping:
                 raise
@@ -164,7 +195,7 @@ class AnnotateRun:
     def _fly(self, executor: ThreadPoolExecutor, flights: Flights) -> bool:
         """Send requests while there are tasks and room. Return False if none is open."""
         while not self._is_stopping and len(flights) < int(self._limit):
-            tasks = self._next_tasks()
+            tasks = self._queue.take(int(self._size))
             if not tasks:
                 break
             flights[executor.submit(self._timed, tasks)] = tasks
@@ -187,30 +218,56 @@ class AnnotateRun:
         self._patiently(self._store.flush_if_due)
         self._observe(self.progress)
 
-    def _next_tasks(self) -> list[StoredTask]:
-        while len(self._queue) < int(self._size) and not self._is_read:
-            self._read_page()
-        return [self._queue.popleft() for _ in range(min(int(self._size), len(self._queue)))]
+    def _rewind(self) -> bool:
+        """Begin again with the tasks whose pictures may arrive now. Return False if none are left.
 
-    def _read_page(self) -> None:
-        target = self._target
-        page = self._patiently(
-            lambda: self._studio.tasks_without(
-                target.project,
-                target.version,
-                after=self._after,
-                count=_PAGE,
-                filters=target.filters,
+        Pauses before, for longer each time, and not for longer than the run is patient.
+        """
+        pause_s = min(
+            _LONGEST_PICTURE_PAUSE_S,
+            _PICTURE_PAUSE_S * _PICTURE_PAUSE_GROWTH ** len(self._picture_pauses_s),
+        )
+        is_patient = sum(self._picture_pauses_s) + pause_s <= self._patience_s
+        if not self._postponed or self._is_stopping or not is_patient:
+            return False
+        self._patiently(self._store.flush)  # else the tasks that wait in it would be read again
+        fault = f"{self._postponed} tasks have no picture now. {self._postponed_for}"
+        self._observe(replace(self.progress, waiting_for=fault))
+        time.sleep(pause_s)
+        self._picture_pauses_s.append(pause_s)
+        self._journal.forget_postponed()
+        self._postponed = 0
+        self._queue.rewind()
+        return True
+
+    def _read_page(self, after: int, count: int) -> TaskPage:
+        target, studio = self._target, self._studio
+        place = {"after": after, "count": count}
+        if target.renews:
+            return self._patiently(
+                lambda: studio.tasks_of(target.project, filters=target.filters, **place)
+            )
+        return self._patiently(
+            lambda: studio.tasks_without(
+                target.project, target.version, filters=target.filters, **place
             )
         )
-        if not self._total:
-            self._total = page.remaining
-        failed = self._journal.failed_among(task.id for task in page.tasks)
-        self._failed += len(failed)
-        self._queue.extend(task for task in page.tasks if task.id not in failed)
-        self._is_read = not page.tasks
-        if page.tasks:
-            self._after = page.tasks[-1].id
+
+    def _has_failed(self, tasks: Sequence[StoredTask]) -> set[int]:
+        return self._journal.failed_among(task.id for task in tasks)
+
+    def _is_done(self, tasks: Sequence[StoredTask]) -> set[int]:
+        """Return the tasks that have this run's prediction; only of a renewal others are read."""
+        if not self._target.renews:
+            return set()
+        return self._journal.made_among(task.id for task in tasks if self._outdated_by(task))
+
+    def _outdated_by(self, task: StoredTask) -> list[int]:
+        """Return the predictions that a new one of the task replaces."""
+        if not self._target.renews:
+            return []
+        version = self._target.version
+        return [each.id for each in task.predictions or () if each.model_version == version]
 
     def _timed(self, tasks: Sequence[StoredTask]) -> _Answered:
         started_at = time.monotonic()
@@ -224,34 +281,48 @@ class AnnotateRun:
     def _take(self, tasks: Sequence[StoredTask], answers: Sequence[Answer]) -> None:
         predicted: dict[int, Prediction] = {}
         refused: dict[int, str] = {}
+        later: dict[int, str] = {}
         postponed: list[StoredTask] = []
         is_down = self._is_label_studio_down(answers)
         for task, answer in zip(tasks, answers, strict=True):
             if "error" not in answer:
                 predicted[task.id] = answer
             elif answer["error_type"] in _TEMPORARY or (
-                is_down and answer["error_type"] == _NOT_FETCHED
+                is_down and answer["error_type"] in _NOT_FETCHED
             ):
                 postponed.append(task)
                 fault = answer["error"]
+            elif answer["error_type"] in _UNAVAILABLE:
+                later[task.id] = answer["error"]
             else:
                 refused[task.id] = answer["error"]
+        self._check_prompt(answers)
         versions = {each["model_version"] for each in predicted.values()}
         if changed := versions - {self._target.version}:
             raise AnnotateError(
                 f"The service answers with model version {changed.pop()} now, not with "
                 f"{self._target.version}. Run the command again to annotate with the new one."
             )
-        self._store.add(predicted)
+        self._store.add(predicted, {task.id: self._outdated_by(task) for task in tasks})
         self._fail(refused)
+        self._postpone(later)
         if predicted or refused:
             self._note_progress()
         if postponed:
             self._wait_for_service(postponed, fault)
 
+    def _check_prompt(self, answers: Sequence[Answer]) -> None:
+        """End a run whose own prompt fits none of its tasks."""
+        if not self._target.request or self._store.stored:
+            return
+        faults = [each["error"] for each in answers if "error" in each]
+        kinds = {each["error_type"] for each in answers if "error" in each}
+        if kinds == {_PROMPT_FAULT} and len(faults) == len(answers):
+            raise AnnotateError(faults[0])
+
     def _is_label_studio_down(self, answers: Sequence[Answer]) -> bool:
         """Return True if pictures did not arrive and Label Studio, which serves many, is down."""
-        if not any("error" in each and each["error_type"] == _NOT_FETCHED for each in answers):
+        if not any("error" in each and each["error_type"] in _NOT_FETCHED for each in answers):
             return False
         try:
             self._studio.version()
@@ -263,21 +334,29 @@ class AnnotateRun:
         self._journal.note_failed(reasons)
         self._failed += len(reasons)
 
+    def _postpone(self, reasons: dict[int, str]) -> None:
+        """Leave tasks for the end of the run, because their pictures' servers are away."""
+        if reasons:
+            self._journal.note_postponed(reasons)
+            self._postponed += len(reasons)
+            self._postponed_for = next(iter(reasons.values()))
+
     def _split(self, tasks: Sequence[StoredTask], fault: str) -> None:
         if len(tasks) == 1:
             self._fail({tasks[0].id: fault})
             self._note_progress()
             return
         self._size = max(1.0, len(tasks) / 2)
-        self._queue.extendleft(reversed(tasks))
+        self._queue.put_back(tasks)
 
     def _wait_for_service(self, tasks: Sequence[StoredTask], fault: str) -> None:
-        self._queue.extendleft(reversed(tasks))
+        self._queue.put_back(tasks)
         self._limit = max(1.0, self._limit / 2)
         self._pause(fault, self._progressed_at)
 
     def _note_progress(self) -> None:
         self._pauses, self._progressed_at = 0, time.monotonic()
+        self._picture_pauses_s.clear()
         self._limit = min(self._concurrency, self._limit + 1 / self._limit)
 
     def _pause(self, fault: str, since: float) -> None:

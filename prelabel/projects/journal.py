@@ -9,13 +9,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from prelabel.errors import PrelabelError
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS sent (task INTEGER PRIMARY KEY, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS failed (task INTEGER PRIMARY KEY, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS postponed (task INTEGER PRIMARY KEY, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS requests (run TEXT PRIMARY KEY, request TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS made (task INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS outdated (prediction INTEGER PRIMARY KEY, task INTEGER NOT NULL);
+"""
+_FAILURES: Final = """
+SELECT task, reason FROM failed UNION ALL SELECT task, reason FROM postponed ORDER BY task
+"""
+_COUNT_MADE: Final = """
+SELECT COUNT(*) FROM made WHERE (SELECT request FROM requests WHERE run = 'made') = ?
 """
 
 
@@ -37,6 +47,10 @@ class RunJournal:
     Stored predictions are not in it: Label Studio itself knows them. A task is noted before its
     prediction is sent, and crossed out once Label Studio has confirmed it. Tasks that are noted
     when a run starts are in doubt.
+
+    Label Studio does not know from which prompt a prediction comes. Of the newest run with a prompt
+    of its own, the journal therefore keeps the tasks that have their predictions, and those
+    predictions that these replace and that are not removed yet.
 
     Args:
         path: The file; made with its folders where it is missing.
@@ -63,18 +77,76 @@ class RunJournal:
         """Close the file, and let other runs use it."""
         self._open.close()
 
-    def note_sent(self, tasks: Iterable[int]) -> None:
-        """Note tasks whose predictions are sent from now on."""
-        now = time.time()
+    def begin(self, request: str) -> None:
+        """Begin a run.
+
+        Failures of a run with another prompt are forgotten, because they may be faults of it.
+
+        Args:
+            request: The run's own prompt and thresholds as a text; empty without any.
+        """
+        with self._transaction() as connection:
+            if request != self._request_of("newest"):
+                connection.execute("DELETE FROM failed")
+            if request and request != self._request_of("made"):
+                connection.execute("DELETE FROM made")
+                connection.execute("INSERT OR REPLACE INTO requests VALUES ('made', ?)", (request,))
+            connection.execute("INSERT OR REPLACE INTO requests VALUES ('newest', ?)", (request,))
+
+    def note_sent(self, tasks: Iterable[int], outdated: Mapping[int, Iterable[int]]) -> None:
+        """Note tasks whose predictions are sent from now on.
+
+        Args:
+            tasks: The tasks.
+            outdated: The ids of the predictions that are to be removed after that, by task.
+        """
+        tasks, now = list(tasks), time.time()
+        rows = [(old, task) for task in tasks for old in outdated.get(task, ())]
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO sent VALUES (?, ?)", ((task, now) for task in tasks)
             )
+            connection.executemany("INSERT OR REPLACE INTO outdated VALUES (?, ?)", rows)
 
-    def note_settled(self, tasks: Iterable[int]) -> None:
-        """Cross out tasks: it is known whether their predictions are stored."""
+    def note_settled(self, stored: Iterable[int], lost: Iterable[int] = ()) -> None:
+        """Cross out tasks: it is known that their predictions are stored, or are not."""
+        of_stored, of_lost = [(task,) for task in stored], [(task,) for task in lost]
+        has_request = bool(self._request_of("newest"))
         with self._transaction() as connection:
-            connection.executemany("DELETE FROM sent WHERE task = ?", ((task,) for task in tasks))
+            connection.executemany("DELETE FROM sent WHERE task = ?", of_stored + of_lost)
+            connection.executemany("DELETE FROM outdated WHERE task = ?", of_lost)
+            connection.executemany(
+                "INSERT OR IGNORE INTO made VALUES (?)"
+                if has_request
+                else "DELETE FROM made WHERE task = ?",
+                of_stored,
+            )
+
+    def made_among(self, tasks: Iterable[int]) -> set[int]:
+        """Return those of the tasks whose predictions come from the newest run's own prompt."""
+        return self._found_among(tasks, "SELECT 1 FROM made WHERE task = ?")
+
+    def count_made(self, request: str) -> int:
+        """Return the number of tasks whose predictions come from a run's own prompt."""
+        [(count,)] = self._connection.execute(_COUNT_MADE, (request,))
+        return int(count)
+
+    def outdated_of(self, task: int) -> set[int]:
+        """Return the predictions of a task that are to be removed."""
+        rows = self._connection.execute("SELECT prediction FROM outdated WHERE task = ?", (task,))
+        return {prediction for (prediction,) in rows}
+
+    def replaced(self) -> list[int]:
+        """Return the predictions that are to be removed now: newer ones are stored."""
+        rows = self._connection.execute(
+            "SELECT prediction FROM outdated WHERE task NOT IN (SELECT task FROM sent)"
+        )
+        return [prediction for (prediction,) in rows]
+
+    def note_removed(self, prediction: int) -> None:
+        """Cross out a prediction that is removed."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM outdated WHERE prediction = ?", (prediction,))
 
     def in_doubt(self) -> list[int]:
         """Return the tasks whose predictions may be stored or not."""
@@ -86,18 +158,32 @@ class RunJournal:
             connection.executemany("INSERT OR REPLACE INTO failed VALUES (?, ?)", reasons.items())
 
     def failed_among(self, tasks: Iterable[int]) -> set[int]:
-        """Return those of the tasks that failed before."""
-        found = set()
-        for task in tasks:
-            row = self._connection.execute("SELECT 1 FROM failed WHERE task = ?", (task,))
-            if row.fetchone():
-                found.add(task)
-        return found
+        """Return those of the tasks that failed before, without those that are postponed."""
+        return self._found_among(tasks, "SELECT 1 FROM failed WHERE task = ?")
 
     def forget_failures(self) -> None:
         """Let the tasks that failed be tried again."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM failed")
+
+    def note_postponed(self, reasons: Mapping[int, str]) -> None:
+        """Note tasks that failed because of a fault that may pass, each with the reason."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO postponed VALUES (?, ?)", reasons.items()
+            )
+
+    def forget_postponed(self) -> None:
+        """Cross out all tasks that were postponed, because they are tried again."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM postponed")
+
+    def _request_of(self, run: str) -> str:
+        rows = self._connection.execute("SELECT request FROM requests WHERE run = ?", (run,))
+        return next((str(request) for (request,) in rows), "")
+
+    def _found_among(self, tasks: Iterable[int], query: str) -> set[int]:
+        return {task for task in tasks if self._connection.execute(query, (task,)).fetchone()}
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -114,14 +200,22 @@ def failures_in(path: Path) -> list[Failure]:
 
     Raises RunJournalError if the file cannot be read. Without a file, nothing failed.
     """
+    return [Failure(task, reason) for task, reason in _rows_in(path, _FAILURES)]
+
+
+def count_made_in(path: Path, request: str) -> int:
+    """Return what `RunJournal.count_made` does, from a journal as in `failures_in`."""
+    return sum(count for (count,) in _rows_in(path, _COUNT_MADE, request))
+
+
+def _rows_in(path: Path, query: str, *parameters: str) -> list[tuple[Any, ...]]:
     if not path.exists():
         return []
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            rows = connection.execute("SELECT task, reason FROM failed ORDER BY task").fetchall()
+            return connection.execute(query, parameters).fetchall()
     except sqlite3.Error as error:
         raise _unusable(path, error) from None
-    return [Failure(task, reason) for task, reason in rows]
 
 
 def _unusable(path: Path, error: Exception) -> RunJournalError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -24,29 +24,54 @@ class PredictionStore:
 
     Attributes:
         stored: Number of predictions that Label Studio has stored.
-        failed: Number of predictions that it has not taken.
+        failed: Number of predictions that it has not taken, or would not take.
+        removed: Number of predictions that were replaced.
 
     Args:
         studio: Label Studio.
         journal: Where tasks are noted before their predictions are sent.
         project: The project's number.
         version: The model version.
+        fault_of: Returns the sentence about a prediction that Label Studio would leave out.
     """
 
-    def __init__(self, studio: BulkAPI, journal: RunJournal, project: int, version: str) -> None:
+    def __init__(
+        self,
+        studio: BulkAPI,
+        journal: RunJournal,
+        project: int,
+        version: str,
+        fault_of: Callable[[Prediction], str | None] = lambda _: None,
+    ) -> None:
         self._studio, self._journal = studio, journal
         self._project, self._version = project, version
+        self._fault_of = fault_of
         self._pending: dict[int, Prediction] = {}
+        self._outdated: dict[int, Sequence[int]] = {}
         self._bytes = 0
         self._waiting_since = time.monotonic()
-        self.stored, self.failed = 0, 0
+        self.stored, self.failed, self.removed = 0, 0, 0
 
-    def add(self, predictions: Mapping[int, Prediction]) -> None:
-        """Take predictions by task, to be stored by one of the next calls of `flush_if_due`."""
+    def add(
+        self, predictions: Mapping[int, Prediction], outdated: Mapping[int, Sequence[int]]
+    ) -> None:
+        """Take predictions, to be stored by one of the next calls of `flush_if_due`.
+
+        Args:
+            predictions: The predictions by task.
+            outdated: The ids of the predictions that they replace, by task.
+        """
         if not self._pending:
             self._waiting_since = time.monotonic()
-        self._pending |= predictions
-        self._bytes += sum(map(mask_bytes, predictions.values()))
+        faults: dict[int, str] = {}
+        for task, prediction in predictions.items():
+            if fault := self._fault_of(prediction):
+                faults[task] = fault
+            else:
+                self._pending[task] = prediction
+                self._outdated[task] = outdated.get(task, ())
+                self._bytes += mask_bytes(prediction)
+        self._fail(faults)
 
     def flush_if_due(self) -> None:
         """Store what waits, if it is enough for a batch or waits for long; see `flush`."""
@@ -65,31 +90,42 @@ class PredictionStore:
             batch = dict(islice(self._pending.items(), _BATCH))
             self._send(batch)
             self._forget(batch)
+        self._remove_replaced()
         self._bytes, self._waiting_since = 0, time.monotonic()
 
     def settle_all(self) -> None:
-        """Find out which predictions in doubt are stored, and remove the second of a task.
+        """Find out which predictions in doubt are stored, and remove those that they replace.
+
+        Of two predictions of a task, the second one is removed.
 
         Raises LabelStudioError as `flush` does.
         """
-        in_doubt = self._journal.in_doubt()
-        if not in_doubt:
-            return
+        if in_doubt := self._journal.in_doubt():
+            self._settle(in_doubt)
+        self._remove_replaced()
+
+    def _settle(self, in_doubt: Sequence[int]) -> None:
         missing = [task for task in in_doubt if not self._is_stored(task)]
         if missing:
             time.sleep(_SETTLING_S)
         stored = set(in_doubt) - {task for task in missing if not self._is_stored(task)}
         self.stored += len(stored & self._pending.keys())
         self._forget(stored)
-        self._journal.note_settled(in_doubt)
+        self._journal.note_settled(stored, set(in_doubt) - stored)
+
+    def _remove_replaced(self) -> None:
+        for prediction in self._journal.replaced():
+            self._studio.remove_prediction(prediction)
+            self._journal.note_removed(prediction)
+            self.removed += 1
 
     def _send(self, batch: Mapping[int, Prediction]) -> None:
         """Store a batch; note as failed what Label Studio does not take."""
-        self._journal.note_sent(batch)
+        self._journal.note_sent(batch, self._outdated)
         try:
             created = self._studio.add_predictions(self._project, batch)
         except RefusedPredictionsError as error:
-            self._journal.note_settled(batch)
+            self._journal.note_settled((), batch)
             if len(batch) == 1:
                 self._fail(dict.fromkeys(batch, str(error)))
                 return
@@ -97,12 +133,12 @@ class PredictionStore:
             for part in (items[: len(items) // 2], items[len(items) // 2 :]):
                 self._send(dict(part))
             return
+        left_out: set[int] = set()
         if created != len(batch):
-            left_out = [task for task in batch if not self._is_stored(task)]
+            left_out = {task for task in batch if not self._is_stored(task)}
             self._fail(dict.fromkeys(left_out, _LEFT_OUT))
-            created = len(batch) - len(left_out)
-        self.stored += created
-        self._journal.note_settled(batch)
+        self.stored += len(batch) - len(left_out)
+        self._journal.note_settled(set(batch) - left_out, left_out)
 
     def _fail(self, reasons: dict[int, str]) -> None:
         self._journal.note_failed(reasons)
@@ -111,13 +147,15 @@ class PredictionStore:
     def _forget(self, tasks: Iterable[int]) -> None:
         for task in tasks:
             self._pending.pop(task, None)
+            self._outdated.pop(task, None)
 
     def _is_stored(self, task: int) -> bool:
-        """Return True if the task has a prediction of this version. Remove further ones."""
+        """Return True if the task has the new prediction of this version. Remove further ones."""
+        outdated = self._journal.outdated_of(task)
         found = [
             prediction
             for prediction in self._studio.predictions_of(task)
-            if prediction.model_version == self._version
+            if prediction.model_version == self._version and prediction.id not in outdated
         ]
         for extra in found[1:]:
             self._studio.remove_prediction(extra.id)

@@ -129,9 +129,11 @@ class _Planner:
         return looks
 
     def _effective_prompt(self, sources: PromptSources) -> ResolvedPrompt | None:
-        """Return the prompt that was just typed; else the strongest older prompt that is useful."""
-        if sources.context.prompt is not None:
-            prompt = self._resolve(sources.context.prompt, typed=True)
+        """Return the prompt of the request; else the strongest older prompt that is useful."""
+        typed = sources.context.prompt is not None
+        given = sources.context.prompt if typed else sources.request.prompt
+        if given is not None:
+            prompt = self._resolve(given, typed=typed, is_prompt=True)
             check_readable(prompt)
             check_known(prompt, self.config, self.settings)
             return prompt
@@ -146,8 +148,10 @@ class _Planner:
                 return prompt
         return None
 
-    def _resolve(self, text: str, *, typed: bool) -> ResolvedPrompt:
-        return resolve_prompt(text, self.config, self.settings, self.vocabulary, typed=typed)
+    def _resolve(self, text: str, *, typed: bool, is_prompt: bool = False) -> ResolvedPrompt:
+        return resolve_prompt(
+            text, self.config, self.settings, self.vocabulary, typed=typed, is_prompt=is_prompt
+        )
 
     def _echo(self, prompt: str | None, sources: PromptSources) -> PromptEcho | None:
         """Return the prompt for the prediction, unless an annotator has just typed it.

@@ -137,6 +137,7 @@ def resolve_prompt(
     vocabulary: Vocabulary,
     *,
     typed: bool,
+    is_prompt: bool = False,
 ) -> ResolvedPrompt:
     """Parse a prompt and resolve its phrases.
 
@@ -146,6 +147,8 @@ def resolve_prompt(
         settings: `unknown_phrases` and `max_chars` apply.
         vocabulary: The words that the model can read.
         typed: True if an annotator has just typed the prompt and waits for its boxes.
+        is_prompt: True if the text is a prompt for sure, as a typed one is. An older text may be a
+            comment.
 
     Raises:
         PromptError: The prompt is too long.
@@ -154,7 +157,7 @@ def resolve_prompt(
     if unknown_phrases == "unlabelled" and not typed:
         # Label Studio may refuse a whole batch of predictions for one box without a label.
         unknown_phrases = "drop"
-    resolver = _PhraseResolver(config, unknown_phrases, typed)
+    resolver = _PhraseResolver(config, unknown_phrases, is_prompt=typed or is_prompt)
     readable: list[ResolvedPhrase] = []
     unreadable: list[ResolvedPhrase] = []
     # One unreadable phrase must not fail the others, so that both kinds are returned.
@@ -195,13 +198,13 @@ class _PhraseResolver:
     identity of their matches.
     """
 
-    def __init__(self, config: LabelingConfig, unknown_phrases: str, typed: bool) -> None:
+    def __init__(self, config: LabelingConfig, unknown_phrases: str, *, is_prompt: bool) -> None:
         self.unknown: list[str] = []
         self.excluded_labels: set[str] = set()
         self._names = config.names
         self._unknown_phrases = unknown_phrases
         # An older text in a field of another name may be a comment, not a prompt.
-        is_prompt = typed or "prompt" in config.prompt_controls.prompt.lower()
+        is_prompt = is_prompt or "prompt" in config.prompt_controls.prompt.lower()
         self._has_only_label = is_prompt and config.names.has_one_label
         self._matches: dict[str, LabelMatch] = {}
         self._explicit_matches: dict[str, LabelMatch] = {}

@@ -1,8 +1,8 @@
 """The sources of a task's prompt and thresholds, and their one order of precedence.
 
-In: a task, the context of an interactive request, the project's stored prompts, and the task's
-labeling config. Out: `PromptSources`, which yields the prompts, strongest first, and the thresholds
-that apply. `prelabel.pipeline` collects the sources; `planner` reads them.
+In: a task, the context of an interactive request, the request's own prompt, the project's stored
+prompts, and the task's labeling config. Out: `PromptSources`, which yields the prompts, strongest
+first, and the thresholds that apply. `prelabel.pipeline` collects them; `planner` reads them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class PromptSources:
 
     Attributes:
         context: Prompt and thresholds that the annotator has just typed.
+        request: Prompt and thresholds for all tasks of a bulk request.
         drafts: The task's unsubmitted annotations, the newest first.
         task: The prompt that the task's data fills into the prompt's text area.
         submitted: Prompt and thresholds of the project's newest submitted annotation.
@@ -43,6 +44,7 @@ class PromptSources:
     """
 
     context: PromptRequest
+    request: PromptRequest = _EMPTY
     drafts: tuple[PromptRequest, ...] = ()
     task: PromptRequest = _EMPTY
     submitted: PromptRequest = _EMPTY
@@ -54,7 +56,12 @@ class PromptSources:
 
     @classmethod
     def of(
-        cls, task: Task, context: Context | None, stored: ProjectPrompts, config: LabelingConfig
+        cls,
+        task: Task,
+        context: Context | None,
+        stored: ProjectPrompts,
+        config: LabelingConfig,
+        request: PromptRequest = _EMPTY,
     ) -> PromptSources:
         """Collect the sources of one task. `config` must be filled in with the task's data.
 
@@ -67,6 +74,7 @@ class PromptSources:
         entries = context.result if context else ()
         return cls(
             prompt_request_of(entries, controls),
+            request,
             tuple(
                 prompt_request_of(draft.result, controls, strict=False)
                 for draft in drafts[:_MOST_DRAFTS]
@@ -86,7 +94,7 @@ class PromptSources:
         return self.annotation.present if self.annotation else ()
 
     def older_prompts(self) -> Iterator[str]:
-        """Yield the prompts that were not typed just now, strongest first."""
+        """Yield the prompts that were not given with the request, strongest first."""
         for request in (*self.drafts, self.task, self.submitted, self.project):
             if request.prompt is not None:
                 yield request.prompt
@@ -101,8 +109,8 @@ class PromptSources:
             score_threshold: `model_score_threshold` of the label or of its control tag.
         """
         label = PromptRequest(box_threshold=score_threshold)
-        stronger = (self.context, *self.drafts, self.task, self.submitted, self.project)
-        merged = reduce(PromptRequest.or_else, (*stronger, label, self.config))
+        given, stored = (self.context, self.request), (self.task, self.submitted, self.project)
+        merged = reduce(PromptRequest.or_else, (*given, *self.drafts, *stored, label, self.config))
         box, text = merged.box_threshold, merged.text_threshold
         return Thresholds(
             settings.box_threshold if box is None else box,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.support.demo_cases import Demo, complaints
 from tests.support.label_studio import LabelStudio
+from tests.support.paths import ROOT
 
 TASKS = 300
 KILLS = 2
@@ -41,6 +42,7 @@ class Annotate:
         environment = {
             "PATH": os.defpath,
             "HOME": str(self.folder),
+            "PYTHONPATH": str(ROOT),
             "LABEL_STUDIO_HOST": self.label_studio.url,
             "LABEL_STUDIO_ACCESS_TOKEN": self.label_studio.personal_token,
         }

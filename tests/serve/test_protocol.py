@@ -9,6 +9,7 @@ import requests
 from label_studio_sdk.label_interface.interface import LabelInterface
 from PIL import Image, ImageDraw
 
+from tests.support.ray_cluster import wait_for
 from tests.support.result_entries import number, typed
 from tests.support.scenes import SCENE, data_uri, encoded, fresh, scene
 from tests.support.service_client import CONFIG, Service
@@ -167,8 +168,11 @@ def test_setup_and_every_prediction_carry_the_same_model_version(service: Servic
 
 
 def test_health_says_what_is_served_and_what_it_does_not_know(service: Service) -> None:
+    wait_for("the detectors are counted", lambda: service.get("/health").json()["detectors"])
     health = service.get("/health").json()
     assert health["status"] == "UP"
+    assert health["detectors"] == 1
+    assert health["predict_params"] == ["context", "prompt", "box_threshold", "text_threshold"]
     assert health["model"]["name"] == "demo"
     assert "drawings" in health["model"]["limits"]
     assert health["model"]["source"] == "embedded"

@@ -24,6 +24,8 @@ class ProjectLabelStudio(LabelStudio):
         unknown: Tasks that it lists and does not know when predictions are stored.
         is_silent: It hangs up on every request.
         loses_answers: Number of imports that it does, and hangs up instead of answering.
+        lists_predictions: Pages of tasks have the tasks' predictions, as those of 1.23 do.
+        keeps_results: False stores predictions without their regions.
         views: Filters of the Data Manager's tabs, each with a conjunction.
     """
 
@@ -34,12 +36,15 @@ class ProjectLabelStudio(LabelStudio):
     unknown: set[int] = field(default_factory=set)
     is_silent: bool = False
     loses_answers: int = 0
+    lists_predictions: bool = True
+    keeps_results: bool = True
     views: dict[int, Json] = field(default_factory=dict)
     stored: list[Json] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._lock = threading.Lock()
+        self._newest = 0
 
     def counts(self, version: str) -> Counter[int]:
         """Return the number of predictions of a version for each task that has one."""
@@ -58,6 +63,8 @@ class ProjectLabelStudio(LabelStudio):
                 return 200, self._page(query)
             if url.path == f"/api/projects/{self.project['id']}/import/predictions":
                 return self._import(json.loads(received.body))
+            if url.path == f"/api/projects/{self.project['id']}/model-versions/":
+                return 200, self._versions(received.method, json.loads(received.body or b"{}"))
             if url.path == "/api/predictions/":
                 return 200, [p for p in self.stored if p["task"] == int(query["task"][0])]
             if url.path.startswith("/api/predictions/"):
@@ -79,7 +86,16 @@ class ProjectLabelStudio(LabelStudio):
         for each in asked["filters"]["items"]:
             found = self._fitting(found, each)
         shown = found[: int(query["page_size"][0])]
-        tasks = [{"id": task, "data": {"image": self.images.get(task, "")}} for task in shown]
+        tasks: list[Json] = [
+            {"id": task, "data": {"image": self.images.get(task, "")}} for task in shown
+        ]
+        if self.lists_predictions:
+            listed: dict[int, list[Json]] = {task: [] for task in shown}
+            for prediction in self.stored:
+                if prediction["task"] in listed:
+                    listed[prediction["task"]].append(prediction)
+            for task in tasks:
+                task["predictions"] = listed[task["id"]]
         return {"tasks": tasks, "total": len(found), "total_annotations": 0}
 
     def _fitting(self, tasks: list[int], each: Json) -> list[int]:
@@ -89,15 +105,31 @@ class ProjectLabelStudio(LabelStudio):
             return tasks[bisect_right(tasks, each["value"]) :]
         if column == "total_annotations":
             return [task for task in tasks if task not in self.annotated]
-        assert (column, each["operator"]) == ("predictions_model_versions", "not_contains")
-        predicted = {p["task"] for p in self.stored if p["model_version"] in each["value"]}
-        return [task for task in tasks if task not in predicted]
+        assert column == "predictions_model_versions"
+        [version] = each["value"]
+        predicted = Counter(p["task"] for p in self.stored if version in p["model_version"])
+        if each["operator"] == "not_contains":
+            return [task for task in tasks if task not in predicted]
+        assert each["operator"] == "contains"
+        # The database joins both tables, and finds a task once for each of its predictions.
+        return [task for task in tasks for _ in range(predicted[task])]
+
+    def _versions(self, method: str, sent: Json) -> Json:
+        if method == "GET":
+            return Counter(p["model_version"] for p in self.stored)
+        assert method == "DELETE"
+        left = [p for p in self.stored if p["model_version"] != sent["model_version"]]
+        count, self.stored = len(self.stored) - len(left), left
+        return {"deleted_predictions": count}
 
     def _import(self, sent: list[Json]) -> tuple[int, Any]:
         if strangers := [p["task"] for p in sent if p["task"] in self.unknown]:
             raise RefusedError(400, f"task ID {strangers[0]} not found in project")
         taken = [p for p in sent if p["task"] not in self.leaves_out]
-        self.stored += [{"id": len(self.stored) + i, **p} for i, p in enumerate(taken, 1)]
+        for prediction in taken:
+            self._newest = max(self._newest, *(p["id"] for p in self.stored[-1:]), 0) + 1
+            kept = prediction if self.keeps_results else prediction | {"result": []}
+            self.stored.append({"id": self._newest, **kept})
         if self.loses_answers:
             self.loses_answers -= 1
             raise ConnectionResetError

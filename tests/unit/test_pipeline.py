@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from prelabel.detection.suppression import Suppression
 from prelabel.errors import ImageFetchError, PayloadTooLargeError, PromptMemoryError
@@ -35,13 +36,14 @@ def request(
     context: dict[str, Any] | None = None,
     project: int | str | None = None,
     config: str = CONFIG,
+    **params: Any,
 ) -> PredictRequest:
     return PredictRequest.model_validate(
         {
             "project": project,
             "tasks": [{"id": i, "data": {"image": image}} for i, image in enumerate(images)],
             "label_config": config,
-            "params": {"context": context},
+            "params": {"context": context, **params},
         }
     )
 
@@ -184,6 +186,23 @@ def test_what_is_late_is_an_error_that_can_be_asked_again() -> None:
     assert widths(entries) == [1, None]
     assert entries[1]["error_type"] == "DeadlineError"
     assert "result" not in entries[1]
+
+
+def test_a_prompt_for_all_tasks_of_a_bulk_request() -> None:
+    config = CONFIG.replace("<Label", '<Label value="dog"/><Label')
+    body = request(["0.01"] * 3, project=7, config=config, prompt="dog", box_threshold=0)
+    entries, world = predict(body)
+    assert ["error" in entry for entry in entries] == [False] * 3
+    assert {query.phrases for query in world.queries} == {("dog",)}
+    assert {query.thresholds.box for query in world.queries} == {0}
+    assert not any(query.urgent for query in world.queries)
+
+
+@pytest.mark.parametrize("name", ["box_threshold", "text_threshold"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, "high"])
+def test_thresholds_for_all_tasks_are_numbers_from_0_to_1(name: str, value: Any) -> None:
+    with pytest.raises(ValidationError, match=name):
+        request([], **{name: value})
 
 
 def test_an_empty_context_is_answered_at_once_with_empty_results() -> None:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from prelabel import __version__
-from prelabel.errors import ImageAddressError, ImageFetchError
+from prelabel.errors import ImageAddressError, ImageFetchError, ImageUnavailableError
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.net.public_addresses import is_public
 from tests.support.http_server import Exchange, LocalServer, Network, Received, serve, serve_raw
@@ -516,12 +516,13 @@ def test_refusals_name_host_and_status_and_nothing_secret(
     assert str(status) in text
     assert not any(word in text for word in ("SERVER", "PATH", "SIGNATURE", "TOKEN"))
     assert str(pickle.loads(pickle.dumps(caught.value))) == text
+    assert isinstance(caught.value, ImageUnavailableError) == ("later" in sentence)
 
 
 def test_unreachable_hosts_say_what_to_check(network: Network) -> None:
-    with pytest.raises(ImageFetchError, match="refuses the connection; check the picture's"):
+    with pytest.raises(ImageUnavailableError, match="refuses the connection; check the picture's"):
         fetcher(network).fetch("http://pictures.example/")
-    with pytest.raises(ImageFetchError, match="name is not known here; check the picture's"):
+    with pytest.raises(ImageUnavailableError, match="name is not known here; check the picture's"):
         fetcher(network).fetch("http://nowhere.example/")
     with pytest.raises(ImageFetchError, match="name is not known here"):
         fetcher(network).fetch(f"http://{'a' * 64}.example/")

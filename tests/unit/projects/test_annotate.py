@@ -128,6 +128,82 @@ def test_the_filters_of_a_tab_are_taken_as_they_are() -> None:
                 api.view_filters(project, view)
 
 
+def test_pictures_of_a_server_that_is_away_are_tried_again_at_the_end(
+    journal: RunJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = ProjectLabelStudio(task_ids=TASKS)
+    missing, away, broken = set(TASKS[3::50]), set(TASKS[5::20]), [True]
+    pauses: list[float] = []
+    seen: list[Progress] = []
+
+    def sleep(pause_s: float) -> None:
+        pauses.append(pause_s)
+        broken[0] = len(pauses) < 3
+
+    monkeypatch.setattr(time, "sleep", sleep)
+
+    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
+        return [
+            task_error("ImageFetchError")
+            if task.id in missing
+            else task_error("ImageUnavailableError")
+            if task.id in away and broken[0]
+            else predicted(task)
+            for task in tasks
+        ]
+
+    progress = finish(studio, journal, predict, patience_s=900, observe=seen.append)
+    assert progress == Progress(len(TASKS), len(TASKS) - len(missing), len(missing))
+    assert_each_once(studio, sorted(set(TASKS) - missing))
+    assert pauses == [5, 15, 45]
+    [waiting, *_] = [each for each in seen if each.waiting_for]
+    assert waiting.waiting_for == (
+        f"{len(away)} tasks have no picture now. This is a sentence about ImageUnavailableError."
+    )
+    assert waiting.failed == len(missing)
+    assert {failure.task for failure in failures_in(journal.path)} == missing
+
+
+def test_pictures_that_stay_away_fail_once_the_patience_is_over(
+    journal: RunJournal, pauses: list[float]
+) -> None:
+    studio = ProjectLabelStudio(task_ids=TASKS)
+    away = set(TASKS[5::20])
+
+    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
+        return [
+            task_error("ImageUnavailableError") if task.id in away else predicted(task)
+            for task in tasks
+        ]
+
+    progress = finish(studio, journal, predict, patience_s=200)
+    assert progress == Progress(len(TASKS), len(TASKS) - len(away), len(away))
+    assert pauses == [5, 15, 45, 120]
+    assert {failure.task for failure in failures_in(journal.path)} == away
+    assert finish(studio, journal) == Progress(len(away), len(away), 0)
+    assert_each_once(studio)
+    assert failures_in(journal.path) == []
+
+
+def test_ctrl_c_ends_the_wait_for_pictures(
+    journal: RunJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = ProjectLabelStudio(task_ids=TASKS)
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupt)
+
+    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
+        return [
+            task_error("ImageUnavailableError") if task.id == TASKS[0] else predicted(task)
+            for task in tasks
+        ]
+
+    assert finish(studio, journal, predict) == Progress(len(TASKS), len(TASKS) - 1, 1)
+
+
 def test_failed_tasks_are_listed_and_tried_again_on_request(journal: RunJournal) -> None:
     studio = ProjectLabelStudio(task_ids=TASKS)
     missing = set(TASKS[3::50])
@@ -256,7 +332,7 @@ def test_a_killed_run_continues(tmp_path: Path, stored: bool) -> None:
     studio = ProjectLabelStudio(task_ids=TASKS)
     first = RunJournal(tmp_path / "run.sqlite")
     batch = {task: predicted(StoredTask(task, {})) for task in TASKS[:50]}
-    first.note_sent(batch)
+    first.note_sent(batch, {})
     first.close()
     if stored:
         studio.stored = [{"id": i, "task": task, **p} for i, (task, p) in enumerate(batch.items())]

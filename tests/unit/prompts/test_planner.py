@@ -473,6 +473,43 @@ def test_a_remembered_prompt_is_echoed_in_bulk_where_that_does_not_hide_its_text
     assert echo(once) is None
 
 
+def planned_for_all_tasks(
+    request: PromptRequest, config: str = CONFIG, drafts: tuple[dict[str, Any], ...] = ()
+) -> TaskPlan:
+    """Return the plan of a task of a bulk request with a prompt of its own."""
+    parsed = parse_labeling_config(config, 100)
+    task = Task.model_validate({"data": {"image": "a.jpg", "ask": "dog"}, "drafts": list(drafts)})
+    remembered = ProjectPrompts(PromptRequest("truck", 0.9), PromptRequest("truck", 0.8, 0.7))
+    sources = PromptSources.of(task, None, remembered, parsed, request)
+    return plan_task(task, parsed, sources, AppSettings())
+
+
+def test_the_prompt_of_a_bulk_request_comes_before_all_older_ones() -> None:
+    drafts = ({"result": [typed("truck")]},)
+    for config in (CONFIG, CONFIG.replace('name="prompt"', 'name="prompt" value="$ask"')):
+        plan = planned_for_all_tasks(PromptRequest("cat", 0.0), config, drafts)
+        assert plan.looks[0].phrases == ("cat",)
+        assert plan.looks[0].thresholds == Thresholds(0.0, 0.7)
+        assert plan.echo == PromptEcho("prompt", "image", "cat")
+    once = CONFIG.replace('name="prompt"', 'name="prompt" maxSubmissions="1"')
+    assert planned_for_all_tasks(PromptRequest("cat"), once).echo is None
+    assert planned_for_all_tasks(PromptRequest(None, 0.5)).looks[0].phrases == ("truck",)
+
+
+def test_the_prompt_of_a_bulk_request_needs_no_tag_and_gives_no_boxes_without_a_label() -> None:
+    config = """<View><Image name="image" value="$image"/><RectangleLabels name="l" toName="image">
+      <Label value="cat"/><Label value="dog"/></RectangleLabels></View>"""
+    [look] = planned_for_all_tasks(PromptRequest("cat . ship"), config).looks
+    assert labels(look) == ["cat", None]
+    with pytest.raises(PromptError, match="'ship' is not a label of this project"):
+        planned_for_all_tasks(PromptRequest("ship"), config)
+    for name in ("ask", "prompt"):
+        one = f"""<View><Image name="image" value="$image"/><TextArea name="{name}" toName="image"/>
+          <RectangleLabels name="l" toName="image"><Label value="cat"/></RectangleLabels></View>"""
+        [look] = planned_for_all_tasks(PromptRequest("scratch"), one).looks
+        assert labels(look) == ["cat"]
+
+
 def test_a_task_s_own_prompt_is_nearer_than_the_project_s() -> None:
     config = CONFIG.replace('name="prompt"', 'name="prompt" value="$ask"')
     parsed = parse_labeling_config(config, 100)

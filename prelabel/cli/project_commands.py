@@ -114,14 +114,19 @@ def review(
         str | None,
         typer.Option(help="Predictions to order by. Default: those of the running service."),
     ] = None,
+    look_alikes: Annotated[
+        bool, typer.Option("--look-alikes", help="List the tasks whose pictures look alike.")
+    ] = False,
+    journal: Journal = None,
     url: ServiceUrl = SERVICE_URL,
     user: User = None,
     password: Password = None,
 ) -> None:
-    """Let annotators get the most doubtful tasks of a project first.
+    """Let annotators get the most doubtful tasks of a project first, and find look-alikes.
 
     Label Studio orders tasks by the scores of their predictions, the lowest first. With the setting
     review.prediction_score: uncertainty, these are the tasks that need the most corrections.
+    Look-alikes are known of the pictures that prelabel annotate sent from this machine.
     """
     from prelabel.cli.review import ReviewOptions
     from prelabel.cli.review import review as review_project
@@ -129,4 +134,5 @@ def review(
 
     environment = read_environment()
     client = service_client(url, user, password, environment)
-    review_project(ReviewOptions(project, model_version, apply), client, environment, Console())
+    options = ReviewOptions(project, model_version, apply, look_alikes, journal)
+    review_project(options, client, environment, Console())

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from prelabel.cli.annotate import journal_path
 from prelabel.cli.connect import label_studio_access
 from prelabel.cli.progress import print_line
 from prelabel.cli.service_client import ServiceClient
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.review_api import BY_SCORE, ReviewAPI
+from prelabel.projects.annotate import Target
+from prelabel.projects.duplicates import group_alike
+from prelabel.projects.journal import pictures_in
 from prelabel.settings import Environment
 
 _FIRST_TASKS = 10  # that are listed
@@ -24,18 +29,24 @@ class ReviewOptions:
     project: int
     version: str | None
     apply: bool
+    look_alikes: bool
+    journal: Path | None
 
 
 def review(
     options: ReviewOptions, client: ServiceClient, environment: Environment, console: Console
 ) -> None:
-    """Show in which order annotators get the tasks, or set it.
+    """Show in which order annotators get the tasks, or set it, or list look-alikes.
 
     Raises:
-        ServiceError, LabelStudioError, ConnectError: With the sentence to show.
+        ServiceError, LabelStudioError, ConnectError, RunJournalError: With the sentence to show.
     """
     studio = ReviewAPI(*label_studio_access(environment), client.egress)
     version = options.version or client.health().model_version
+    if options.look_alikes:
+        target = Target(options.project, version, [])
+        _show_look_alikes(options.journal or journal_path(studio.address, target), console)
+        return
     project = studio.project(options.project)
     predicted = studio.count_predicted(project.id, version)
     print_line(
@@ -65,3 +76,16 @@ def review(
         address = f"{studio.address}/projects/{project.id}/data?task={scored.task}"
         table.add_row(str(scored.task), f"{scored.score:.3f}", address)
     console.print(table)
+
+
+def _show_look_alikes(path: Path, console: Console) -> None:
+    pictures = pictures_in(path)
+    groups = group_alike(pictures.hashes)
+    for group in groups:
+        tasks = sorted(set(pictures.tasks[group].tolist()))
+        if len(tasks) == 1:
+            print_line(f"task {tasks[0]}: {len(group)} of its pictures look alike", console)
+        else:
+            print_line(f"tasks {', '.join(map(str, tasks))}", console)
+    noun = "group" if len(groups) == 1 else "groups"
+    print_line(f"{len(groups)} {noun} in {len(pictures.hashes)} pictures ({path}).", console)

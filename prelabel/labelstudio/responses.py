@@ -157,6 +157,11 @@ def count_masks(prediction: Prediction) -> int:
     )
 
 
+def picture_hashes(prediction: Prediction) -> list[int]:
+    """Return the perceptual hash of each picture, 64 bits; none if the prediction has none."""
+    return [int(value, 16) for value in prediction.get("picture_hashes", ())]
+
+
 def mask_bytes(prediction: Prediction) -> int:
     """Return about the bytes that the masks of a prediction take as JSON."""
     return sum(value_bytes(cast("RegionValue", each["value"])) for each in prediction["result"])

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from prelabel.errors import PrelabelError
 from prelabel.labelstudio.bulk import BulkAPI, Filters, TaskPage
 from prelabel.labelstudio.http import UnreachableError
-from prelabel.labelstudio.responses import Prediction, TaskError
+from prelabel.labelstudio.responses import Prediction, TaskError, picture_hashes
 from prelabel.labelstudio.rest import StoredTask
 from prelabel.projects.journal import RunJournal
 from prelabel.projects.older_predictions import OlderPredictions
@@ -303,6 +303,9 @@ class AnnotateRun:
                 f"The service answers with model version {changed.pop()} now, not with "
                 f"{self._target.version}. Run the command again to annotate with the new one."
             )
+        self._journal.note_pictures(
+            {task: picture_hashes(prediction) for task, prediction in predicted.items()}
+        )
         self._store.add(predicted, {task.id: self._outdated_by(task) for task in tasks})
         self._fail(refused)
         self._postpone(later)

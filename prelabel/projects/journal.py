@@ -5,13 +5,17 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from prelabel.errors import PrelabelError
+from prelabel.types import Ints
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS sent (task INTEGER PRIMARY KEY, at REAL NOT NULL);
@@ -19,11 +23,15 @@ CREATE TABLE IF NOT EXISTS failed (task INTEGER PRIMARY KEY, reason TEXT NOT NUL
 CREATE TABLE IF NOT EXISTS postponed (task INTEGER PRIMARY KEY, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS requests (run TEXT PRIMARY KEY, request TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS made (task INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS pictures (
+    task INTEGER, picture INTEGER, hash INTEGER NOT NULL, PRIMARY KEY (task, picture)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outdated (prediction INTEGER PRIMARY KEY, task INTEGER NOT NULL);
 """
 _FAILURES: Final = """
 SELECT task, reason FROM failed UNION ALL SELECT task, reason FROM postponed ORDER BY task
 """
+_PICTURES: Final = "SELECT task, picture, hash FROM pictures ORDER BY task, picture"
 _COUNT_MADE: Final = """
 SELECT COUNT(*) FROM made WHERE (SELECT request FROM requests WHERE run = 'made') = ?
 """
@@ -41,6 +49,21 @@ class Failure:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class PictureHashes:
+    """The perceptual hashes of N pictures.
+
+    Attributes:
+        tasks: int64 [N], the ids of their tasks.
+        pictures: int64 [N], the index of each in its task.
+        hashes: uint64 [N].
+    """
+
+    tasks: Ints
+    pictures: Ints
+    hashes: NDArray[np.uint64]
+
+
 class RunJournal:
     """Tasks whose predictions may be stored or not, and tasks that failed.
 
@@ -50,7 +73,8 @@ class RunJournal:
 
     Label Studio does not know from which prompt a prediction comes. Of the newest run with a prompt
     of its own, the journal therefore keeps the tasks that have their predictions, and those
-    predictions that these replace and that are not removed yet.
+    predictions that these replace and that are not removed yet. It also keeps the perceptual hashes
+    of all pictures.
 
     Args:
         path: The file; made with its folders where it is missing.
@@ -161,6 +185,16 @@ class RunJournal:
         """Return those of the tasks that failed before, without those that are postponed."""
         return self._found_among(tasks, "SELECT 1 FROM failed WHERE task = ?")
 
+    def note_pictures(self, hashes: Mapping[int, Sequence[int]]) -> None:
+        """Note the perceptual hashes, 64 bits each, of the pictures of tasks."""
+        rows = [
+            (task, picture, value - (value >> 63 << 64))  # SQLite's integers have a sign
+            for task, of_task in hashes.items()
+            for picture, value in enumerate(of_task)
+        ]
+        with self._transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)", rows)
+
     def forget_failures(self) -> None:
         """Let the tasks that failed be tried again."""
         with self._transaction() as connection:
@@ -201,6 +235,12 @@ def failures_in(path: Path) -> list[Failure]:
     Raises RunJournalError if the file cannot be read. Without a file, nothing failed.
     """
     return [Failure(task, reason) for task, reason in _rows_in(path, _FAILURES)]
+
+
+def pictures_in(path: Path) -> PictureHashes:
+    """Return the hashes of all pictures, by task, from a journal as in `failures_in`."""
+    rows = np.array(_rows_in(path, _PICTURES), dtype=np.int64).reshape(-1, 3)
+    return PictureHashes(rows[:, 0], rows[:, 1], rows[:, 2].astype(np.uint64))
 
 
 def count_made_in(path: Path, request: str) -> int:

@@ -22,6 +22,7 @@ from prelabel.checkpoints.cards import load_card
 from prelabel.detection.suppression import Suppression
 from prelabel.errors import PrelabelError
 from prelabel.images.decode import decode_image
+from prelabel.images.perceptual_hash import perceptual_hash
 from prelabel.labelstudio.prediction_builder import PredictionBuilder
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.responses import Prediction
@@ -137,12 +138,18 @@ class LocalService:
     async def _detect(self, query: DetectionQuery) -> Detections:
         if self.failure:
             raise self.failure
-        height, width, _ = decode_image(query.image, max_pixels=1_000_000).shape
+        pixels = decode_image(query.image, max_pixels=1_000_000)
+        height, width, _ = pixels.shape
         count = 0 if self.finds_nothing else len(query.phrases)
         boxes = np.tile(np.array([0, 0, width, height], np.float32), (count, 1))
         masks = None if query.look is None else tuple(_filled(box) for box in boxes.tolist())
         return Detections(
-            boxes, np.full(count, 0.9, np.float32), np.arange(count), (width, height), masks
+            boxes,
+            np.full(count, 0.9, np.float32),
+            np.arange(count),
+            (width, height),
+            masks,
+            picture_hash=None if query.urgent else perceptual_hash(pixels),
         )
 
     async def _segment(self, query: SegmentationQuery) -> Detections:

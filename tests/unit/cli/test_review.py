@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +18,7 @@ from prelabel.cli.review import ReviewOptions, review
 from prelabel.cli.service_client import ServiceClient, ServiceUnreachableError
 from prelabel.errors import LabelStudioError
 from prelabel.net.egress import Egress
+from prelabel.projects.journal import RunJournal
 from prelabel.settings import Environment
 from tests.support.fake_label_studio import LabelStudio, RefusedError, running
 from tests.support.http_server import Received
@@ -56,7 +59,12 @@ def output(studio: ScoredLabelStudio, *, apply: bool, version: str | None = VERS
             LABEL_STUDIO_HOST=server.url, LABEL_STUDIO_ACCESS_TOKEN=SecretStr(studio.token)
         )
         console = Console(file=written, width=120)
-        review(ReviewOptions(3, version, apply), CLIENT, environment, console)
+        review(
+            ReviewOptions(3, version, apply, look_alikes=False, journal=None),
+            CLIENT,
+            environment,
+            console,
+        )
     return written.getvalue()
 
 
@@ -88,3 +96,21 @@ def test_a_project_without_predictions_is_told_to_be_annotated() -> None:
 def test_the_model_version_is_the_service_s_unless_it_is_given() -> None:
     with pytest.raises(ServiceUnreachableError):
         output(ScoredLabelStudio(scores={1: 0.5}), apply=False, version=None)
+
+
+def test_look_alikes_are_listed_from_the_journal(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    with closing(RunJournal(path)) as journal:
+        one, two, other = 0xF0F0F0F0F0F0F0F0, 0x00FF00FF00FF00FF, 0x123456789ABCDEF0
+        journal.note_pictures({5: [one], 9: [one + 1], 7: [other], 8: [two, two - 1]})
+    written = io.StringIO()
+    environment = Environment(
+        LABEL_STUDIO_HOST="http://127.0.0.1:1", LABEL_STUDIO_ACCESS_TOKEN=SecretStr("0" * 40)
+    )
+    options = ReviewOptions(3, VERSION, apply=False, look_alikes=True, journal=path)
+    review(options, CLIENT, environment, Console(file=written, width=120))
+    assert written.getvalue().splitlines() == [
+        "tasks 5, 9",
+        "task 8: 2 of its pictures look alike",
+        f"2 groups in 5 pictures ({path}).",
+    ]

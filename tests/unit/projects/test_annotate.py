@@ -28,7 +28,7 @@ from prelabel.projects.annotate import (
     Target,
     TooManyTasksError,
 )
-from prelabel.projects.journal import Failure, RunJournal, RunJournalError, failures_in
+from prelabel.projects.journal import Failure, RunJournal, RunJournalError, failures_in, pictures_in
 from tests.support.fake_label_studio import running
 from tests.support.fake_projects import ProjectLabelStudio
 
@@ -417,3 +417,23 @@ def test_a_journal_that_is_none_is_refused(tmp_path: Path) -> None:
         with pytest.raises(RunJournalError, match="--journal"):
             read(path)
     assert failures_in(tmp_path / "missing.sqlite") == []
+
+
+def test_the_hashes_of_pictures_are_kept(journal: RunJournal) -> None:
+    studio = ProjectLabelStudio(task_ids=TASKS[:3])
+
+    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
+        hashes = {TASKS[0]: ["f" * 16], TASKS[1]: ["8" + "0" * 15, "0" * 15 + "1"]}
+        return [
+            {**predicted(task), "picture_hashes": hashes[task.id]}
+            if task.id in hashes
+            else predicted(task)
+            for task in tasks
+        ]
+
+    finish(studio, journal, predict)
+    kept = pictures_in(journal.path)
+    assert kept.tasks.tolist() == [TASKS[0], TASKS[1], TASKS[1]]
+    assert kept.pictures.tolist() == [0, 0, 1]
+    assert kept.hashes.tolist() == [2**64 - 1, 2**63, 1]
+    assert not any("picture_hashes" in stored for stored in studio.stored)

@@ -93,6 +93,7 @@ def _add_health_routes(api: FastAPI, service: Service) -> None:
         "service_version": __version__,
         # Of the body's "params"; a client finds out whether the service knows them.
         "predict_params": list(Params.model_fields),
+        "prediction_score": service.settings.review.prediction_score,
     }
 
     async def health() -> Answer:

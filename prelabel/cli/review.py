@@ -21,6 +21,12 @@ from prelabel.settings import Environment
 
 _FIRST_TASKS = 10  # that are listed
 
+_CONFIDENCES = (
+    "The service scores predictions by confidence, which says little about missed objects. For an "
+    "order by expected corrections, set review: {prediction_score: uncertainty} in its config, and "
+    "annotate again."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ReviewOptions:
@@ -42,7 +48,12 @@ def review(
         ServiceError, LabelStudioError, ConnectError, RunJournalError: With the sentence to show.
     """
     studio = ReviewAPI(*label_studio_access(environment), client.egress)
-    version = options.version or client.health().model_version
+    version = options.version
+    if version is None:
+        health = client.health()
+        version = health.model_version
+        if health.prediction_score == "confidence" and not options.look_alikes:
+            print_line(_CONFIDENCES, console)
     if options.look_alikes:
         target = Target(options.project, version, [])
         _show_look_alikes(options.journal or journal_path(studio.address, target), console)

@@ -85,6 +85,7 @@ class Health(_ResponsePart):
         detectors: Number of detector replicas that run; None while the service does not know it,
             and if it is of an older version.
         predict_params: Names of the parameters of a prediction that the service knows.
+        prediction_score: The setting of that name; None if the service is of an older version.
     """
 
     service_version: str
@@ -96,6 +97,7 @@ class Health(_ResponsePart):
     segmenter: ServedModel | None = None
     detectors: int | None = None
     predict_params: tuple[str, ...] = ()
+    prediction_score: str | None = None
 
 
 class _PromptsResponse(_ResponsePart):

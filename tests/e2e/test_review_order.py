@@ -43,6 +43,10 @@ def test_the_task_with_the_lowest_score_is_handed_out_first(
 
     assert f"Run prelabel annotate --project {project} first" in run("review")
     assert f"{TASKS} done, 0 failed" in run("annotate", "--journal", str(tmp_path / "run.sqlite"))
+    assert "in 12 pictures" in run(
+        "review", "--look-alikes", "--journal", str(tmp_path / "run.sqlite")
+    )
+    assert "scores predictions by confidence" in run("review")
     assert "With --apply it hands out the tasks with the lowest scores" in run("review")
 
     shown = run("review", "--apply")

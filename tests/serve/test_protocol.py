@@ -172,6 +172,7 @@ def test_health_says_what_is_served_and_what_it_does_not_know(service: Service) 
     health = service.get("/health").json()
     assert health["status"] == "UP"
     assert health["detectors"] == 1
+    assert health["prediction_score"] == "confidence"
     assert health["predict_params"] == ["context", "prompt", "box_threshold", "text_threshold"]
     assert health["model"]["name"] == "demo"
     assert "drawings" in health["model"]["limits"]

@@ -14,13 +14,16 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
-from tests.support.demo_cases import Demo, complaints
+from tests.support.demo_cases import Demo, boxes_of, complaints
 from tests.support.label_studio import LabelStudio
 from tests.support.paths import ROOT
 
 TASKS = 300
 KILLS = 2
+REPLACED_TASKS = 40
+OLDER, OTHERS = "demo-00000000", "yolo-00000000"
 LOG = logging.getLogger("e2e")
 
 
@@ -73,6 +76,56 @@ class Annotate:
         stored = self.stored()
         LOG.info("Killed with %d predictions stored.", stored)
         assert before < stored or stored == TASKS
+
+
+def versions(predictions: list[dict[str, Any]]) -> dict[str, Counter[int]]:
+    """Return the number of predictions by model version and task."""
+    found: dict[str, Counter[int]] = {}
+    for each in predictions:
+        found.setdefault(each["model_version"], Counter())[each["task"]] += 1
+    return found
+
+
+def test_older_predictions_are_replaced_and_others_stay(
+    label_studio: LabelStudio, service: str, pictures: str, demo: Demo, tmp_path: Path
+) -> None:
+    project = label_studio.create_project("Replaced", demo.config)
+    names = islice(cycle([case.image.name for case in demo.cases]), REPLACED_TASKS)
+    label_studio.import_tasks(project, [f"{pictures}/{name}?{i}" for i, name in enumerate(names)])
+    tasks = [int(task["id"]) for task in label_studio.tasks(project)]
+    each_once = dict.fromkeys(tasks, 1)
+    annotate = Annotate(project, service, label_studio, tmp_path)
+
+    def stored() -> dict[str, Counter[int]]:
+        return versions(label_studio.predictions(project))
+
+    label_studio.import_predictions(project, [*tasks, *tasks[:5]], OLDER)
+    label_studio.import_predictions(project, tasks, OTHERS)
+    label_studio.show_predictions_of(project, OLDER)
+    assert f"{len(tasks) + 5} older predictions removed." in annotate.run(0, "--replace")
+    newest = label_studio.shown_version(project)
+    assert stored() == {OTHERS: each_once, newest: each_once}
+
+    border = {"operator": "less", "type": "Number", "value": tasks[20]}
+    tab = label_studio.add_tab(project, "and", {"filter": "filter:tasks:id", **border})
+    label_studio.import_predictions(project, tasks, OLDER)
+    assert "20 older predictions removed." in annotate.run(0, "--replace", "--view", str(tab))
+    assert stored() == {OTHERS: each_once, newest: each_once, OLDER: dict.fromkeys(tasks[20:], 1)}
+
+    label = demo.cases[0].labels[0]
+    options = ("--prompt", label, "--replace")
+    before = {p["id"] for p in label_studio.predictions(project)}
+    with annotate.start(*options) as process:
+        while {p["id"] for p in label_studio.predictions(project)} <= before:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+    assert set(tasks) <= stored()[newest].keys()
+    annotate.run(0, *options)
+    assert stored() == {OTHERS: each_once, newest: each_once}
+    renewed = [p for p in label_studio.predictions(project) if p["model_version"] == newest]
+    assert not {p["id"] for p in renewed} & before
+    assert {found for p in renewed for found, *_ in boxes_of(p["result"])} == {label}
 
 
 def test_every_task_gets_one_prediction_however_often_it_is_killed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +154,21 @@ class LabelStudio:
     def predictions(self, project: int) -> list[Json]:
         answer: list[Json] = self._get("/api/predictions", {"project": project})
         return answer
+
+    def import_predictions(self, project: int, tasks: Iterable[int], version: str) -> None:
+        """Store an empty prediction of each task."""
+        sent = [{"task": task, "result": [], "model_version": version} for task in tasks]
+        answer = self._post(f"/api/projects/{project}/import/predictions", json=sent)
+        assert answer["created"] == len(sent), answer
+
+    def show_predictions_of(self, project: int, version: str) -> None:
+        """Choose the model version whose predictions annotators see."""
+        answer = self.api.patch(f"/api/projects/{project}/", json={"model_version": version})
+        assert answer.is_success, answer.text
+
+    def shown_version(self, project: int) -> str:
+        """The model version whose predictions annotators see."""
+        return str(self._get(f"/api/projects/{project}/", {})["model_version"])
 
     def annotations(self, task: int) -> list[Json]:
         answer: list[Json] = self._get(f"/api/tasks/{task}/annotations", {})

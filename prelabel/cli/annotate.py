@@ -7,7 +7,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -99,9 +100,7 @@ def annotate(
         title = f"Project {project.id} ({project.title}), model version {target.version}."
         with (
             DetectorWatch(client, health.detectors) as detectors,
-            shown(
-                title, console, json_output=options.json_output, detail=detectors.text
-            ) as observe,
+            _shown(title, console, detectors, options) as observe,
         ):
             run = AnnotateRun(
                 studio,
@@ -121,6 +120,27 @@ def annotate(
         os._exit(STOPPED)  # without the threads whose requests are open for up to two minutes
     finally:
         journal.close()
+
+
+@contextmanager
+def _shown(
+    title: str, console: Console, detectors: DetectorWatch, options: AnnotateOptions
+) -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows the progress, with detectors and removed predictions."""
+    removed = 0
+
+    def detail() -> str:
+        parts = [detectors.text(), f"{removed} older predictions removed" if removed else ""]
+        return ", ".join(filter(None, parts))
+
+    with shown(title, console, json_output=options.json_output, detail=detail) as show:
+
+        def observe(progress: Progress) -> None:
+            nonlocal removed
+            removed = progress.removed
+            show(progress)
+
+        yield observe
 
 
 def journal_path(label_studio: str, target: Target) -> Path:

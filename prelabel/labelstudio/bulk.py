@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from pydantic import Field, JsonValue, TypeAdapter
 
 from prelabel.errors import LabelStudioError
+from prelabel.labelstudio.http import TooLongAnswerError
 from prelabel.labelstudio.responses import Prediction
 from prelabel.labelstudio.rest import (
     Identified,
@@ -73,6 +74,8 @@ class _Removed(Resource):
 
 class BulkAPI(LabelStudioAPI):
     """The part of the API for whole projects. Its methods raise what `LabelStudioAPI` says."""
+
+    _largest_page = 1_000  # tasks; less once an answer was too long
 
     def view_filters(self, project: int, view: int) -> Filters:
         """Return the filters of a tab of the Data Manager, which all have to hold."""
@@ -151,6 +154,17 @@ class BulkAPI(LabelStudioAPI):
         return TaskPage(tasks, page.remaining)
 
     def _page(self, project: int, after: int, count: int, filters: Filters) -> TaskPage:
+        """Return a page; of fewer tasks if an answer with all their predictions is too long."""
+        count = min(count, self._largest_page)
+        try:
+            return self._whole_page(project, after, count, filters)
+        except TooLongAnswerError:
+            if count == 1:
+                raise
+            self._largest_page = count // 2
+            return self._page(project, after, count, filters)
+
+    def _whole_page(self, project: int, after: int, count: int, filters: Filters) -> TaskPage:
         items = [_filter("id", "greater", "Number", after), *filters]
         query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
         address = urlencode(

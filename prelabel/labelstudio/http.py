@@ -32,6 +32,10 @@ class UnreachableError(LabelStudioError):
     """Label Studio does not answer now. It may later."""
 
 
+class TooLongAnswerError(LabelStudioError):
+    """The answer has more than `MAX_BODY_BYTES`."""
+
+
 class _Refusal(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -146,7 +150,7 @@ class LabelStudioHttp:
                 "to the address that a browser shows in the end."
             )
         if len(response.body) > MAX_BODY_BYTES:
-            raise self.not_label_studio()
+            raise TooLongAnswerError(str(self.not_label_studio()))
         return response
 
     def _exchange(

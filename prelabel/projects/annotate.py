@@ -175,7 +175,7 @@ class AnnotateRun:
             self._patiently(self._store.flush)
         self._failed += self._postponed
         if not self._is_stopping:
-            self._patiently(self._older.remove)
+            self._patiently(lambda: self._older.remove(lambda: self._observe(self.progress)))
         self._observe(self.progress)
         return self.progress
 
@@ -231,7 +231,7 @@ class AnnotateRun:
         if not self._postponed or self._is_stopping or not is_patient:
             return False
         self._patiently(self._store.flush)  # else the tasks that wait in it would be read again
-        fault = f"{self._postponed} tasks have no picture now. {self._postponed_for}"
+        fault = f"Tasks whose pictures did not arrive: {self._postponed}. {self._postponed_for}"
         self._observe(replace(self.progress, waiting_for=fault))
         time.sleep(pause_s)
         self._picture_pauses_s.append(pause_s)

@@ -33,7 +33,11 @@ SELECT task, reason FROM failed UNION ALL SELECT task, reason FROM postponed ORD
 """
 _PICTURES: Final = "SELECT task, picture, hash FROM pictures ORDER BY task, picture"
 _COUNT_MADE: Final = """
-SELECT COUNT(*) FROM made WHERE (SELECT request FROM requests WHERE run = 'made') = ?
+SELECT COUNT(*) FROM (
+    SELECT task FROM made WHERE (SELECT request FROM requests WHERE run = 'made') = ?1
+    UNION
+    SELECT task FROM sent WHERE (SELECT request FROM requests WHERE run = 'newest') = ?1
+)
 """
 
 
@@ -151,7 +155,10 @@ class RunJournal:
         return self._found_among(tasks, "SELECT 1 FROM made WHERE task = ?")
 
     def count_made(self, request: str) -> int:
-        """Return the number of tasks whose predictions come from a run's own prompt."""
+        """Return the number of tasks whose predictions come from a run's own prompt.
+
+        Those in doubt count if the newest run had that prompt.
+        """
         [(count,)] = self._connection.execute(_COUNT_MADE, (request,))
         return int(count)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from prelabel.labelstudio.bulk import BulkAPI, Filters, TaskPage
@@ -33,8 +33,11 @@ class OlderPredictions:
         self._older, self._filters = older, filters
         self.removed = 0
 
-    def remove(self) -> None:
+    def remove(self, observe: Callable[[], None]) -> None:
         """Remove them. Those of tasks without a prediction of the newest version stay.
+
+        Args:
+            observe: Called after the predictions of some tasks were removed.
 
         Raises:
             LabelStudioError: Label Studio refuses, or does not answer. A further call continues.
@@ -46,7 +49,7 @@ class OlderPredictions:
                 # Annotators would see no predictions any more.
                 self._studio.show_predictions_of(self._project, self._version)
             if self._filters or self._is_needed(version):
-                self._remove_by_task(version)
+                self._remove_by_task(version, observe)
             else:
                 self.removed += self._studio.remove_version(self._project, version)
 
@@ -57,7 +60,7 @@ class OlderPredictions:
         )
         return bool(page.tasks)
 
-    def _remove_by_task(self, version: str) -> None:
+    def _remove_by_task(self, version: str, observe: Callable[[], None]) -> None:
         page = self._page(version, after=0, count=_PAGE)
         while page.tasks:
             for task in page.tasks:
@@ -67,6 +70,7 @@ class OlderPredictions:
                         if each.model_version == version:
                             self._studio.remove_prediction(each.id)
                             self.removed += 1
+            observe()
             page = self._page(version, after=page.tasks[-1].id, count=_PAGE)
 
     def _page(self, version: str, after: int, count: int) -> TaskPage:

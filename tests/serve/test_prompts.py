@@ -146,3 +146,21 @@ def test_negatives_keep_their_objects_from_being_taken_for_a_label(service: Serv
         SCENE, context=[*low, typed("red square . -red circle")], config=plain
     )
     assert labels_of(entry) == ["red square"]
+
+
+def test_a_prompt_for_all_tasks_of_a_request_gives_labelled_boxes_only(service: Service) -> None:
+    labels = config("red_circle", "cat")
+    body = {
+        "tasks": [{"id": i, "data": {"image": SCENE}} for i in range(3)],
+        "label_config": labels,
+        "params": {"context": None, "prompt": "red circle . blue square", "box_threshold": 0.3},
+    }
+    for entry in service.post("/predict", body).json()["results"]:
+        assert labels_of(entry) == ["red_circle"]
+        [echo] = [region for region in entry["result"] if region["type"] == "textarea"]
+        assert echo["value"] == {"text": ["red circle . blue square"]}
+        assert LabelInterface(labels).validate_prediction(entry, return_errors=True) == []  # type: ignore[no-untyped-call]
+    body["params"] = {"prompt": "zebra"}
+    for entry in service.post("/predict", body).json()["results"]:
+        assert entry["error_type"] == "PromptError"
+        assert "'zebra' is not a label" in entry["error"]

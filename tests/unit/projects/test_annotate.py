@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from prelabel.errors import LabelStudioError
+from prelabel.labelstudio import http
 from prelabel.labelstudio.bulk import BulkAPI, Filters, without_annotations
 from prelabel.labelstudio.http import UnreachableError
 from prelabel.labelstudio.responses import Prediction, TaskError
@@ -158,7 +159,8 @@ def test_pictures_of_a_server_that_is_away_are_tried_again_at_the_end(
     assert pauses == [5, 15, 45]
     [waiting, *_] = [each for each in seen if each.waiting_for]
     assert waiting.waiting_for == (
-        f"{len(away)} tasks have no picture now. This is a sentence about ImageUnavailableError."
+        f"Tasks whose pictures did not arrive: {len(away)}. "
+        "This is a sentence about ImageUnavailableError."
     )
     assert waiting.failed == len(missing)
     assert {failure.task for failure in failures_in(journal.path)} == missing
@@ -403,6 +405,29 @@ def test_a_restarted_label_studio_gives_a_new_access_token() -> None:
         for asked in (api, BulkAPI(server.url, SecretStr(studio.token))):
             with pytest.raises(UnreachableError):
                 asked.user()
+
+
+def test_pages_whose_predictions_are_too_long_are_made_smaller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    studio = ProjectLabelStudio(task_ids=TASKS)
+    studio.stored = [
+        {"id": task, "task": task, "model_version": "another", "result": ["x" * 1000]}
+        for task in TASKS
+    ]
+    monkeypatch.setattr(http, "MAX_BODY_BYTES", 30_000)
+    with running(studio) as server:
+        api = BulkAPI(server.url, SecretStr(studio.token))
+        page = api.tasks_without(3, VERSION, after=0, count=200, filters=[])
+        assert [task.id for task in page.tasks] == TASKS[: len(page.tasks)]
+        assert page.remaining == len(TASKS)
+        assert 10 < len(page.tasks) < 30
+        asked = len(server.received)
+        api.tasks_without(3, VERSION, after=page.tasks[-1].id, count=200, filters=[])
+        assert len(server.received) == asked + 1
+        monkeypatch.setattr(http, "MAX_BODY_BYTES", 900)
+        with pytest.raises(LabelStudioError):
+            api.tasks_without(3, VERSION, after=0, count=200, filters=[])
 
 
 def test_two_runs_do_not_share_a_journal(journal: RunJournal) -> None:

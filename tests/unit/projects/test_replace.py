@@ -177,6 +177,16 @@ def test_what_a_killed_run_stored_without_the_prompt_is_renewed(tmp_path: Path) 
     assert min(p["id"] for p in studio.stored) > 300
 
 
+def test_tasks_in_doubt_count_for_the_newest_prompt(journal: RunJournal) -> None:
+    journal.begin(CAT)
+    journal.note_sent([1, 2], {})
+    journal.note_settled([1])
+    assert journal.count_made(CAT) == count_made_in(journal.path, CAT) == 2
+    journal.begin("")
+    assert journal.count_made(CAT) == 1
+    assert count_made_in(journal.path.with_name("missing.sqlite"), CAT) == 0
+
+
 def test_lost_answers_do_not_cost_the_older_prediction(journal: RunJournal) -> None:
     studio = studio_with(VERSION)
     studio.loses_answers = 2

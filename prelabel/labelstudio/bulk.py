@@ -41,7 +41,7 @@ class TaskPage:
 
 class _Task(Identified):
     data: dict[str, JsonValue]
-    # Label Studio 1.23 always sends them.
+    # Only sent on request, and not by all versions of Label Studio.
     predictions: tuple[StoredPrediction, ...] | None = None
 
 
@@ -137,11 +137,14 @@ class BulkAPI(LabelStudioAPI):
             without: Only tasks that have no prediction of this version.
         """
         lacks = [] if without is None else [_has_not(without)]
-        return self._complete(self._page(project, after, count, [_has(version), *lacks, *filters]))
+        page = self._page(
+            project, after, count, [_has(version), *lacks, *filters], with_predictions=True
+        )
+        return self._complete(page)
 
     def tasks_of(self, project: int, *, after: int, count: int, filters: Filters) -> TaskPage:
         """Return the first tasks, each with its predictions; the arguments as in `tasks_with`."""
-        return self._complete(self._page(project, after, count, filters))
+        return self._complete(self._page(project, after, count, filters, with_predictions=True))
 
     def _complete(self, page: TaskPage) -> TaskPage:
         """Return the page's tasks with their predictions, asked for one by one where they lack."""
@@ -153,18 +156,28 @@ class BulkAPI(LabelStudioAPI):
         ]
         return TaskPage(tasks, page.remaining)
 
-    def _page(self, project: int, after: int, count: int, filters: Filters) -> TaskPage:
+    def _page(
+        self,
+        project: int,
+        after: int,
+        count: int,
+        filters: Filters,
+        *,
+        with_predictions: bool = False,
+    ) -> TaskPage:
         """Return a page; of fewer tasks if an answer with all their predictions is too long."""
         count = min(count, self._largest_page)
         try:
-            return self._whole_page(project, after, count, filters)
+            return self._whole_page(project, after, count, filters, with_predictions)
         except TooLongAnswerError:
             if count == 1:
                 raise
             self._largest_page = count // 2
-            return self._page(project, after, count, filters)
+            return self._page(project, after, count, filters, with_predictions=with_predictions)
 
-    def _whole_page(self, project: int, after: int, count: int, filters: Filters) -> TaskPage:
+    def _whole_page(
+        self, project: int, after: int, count: int, filters: Filters, with_predictions: bool
+    ) -> TaskPage:
         items = [_filter("id", "greater", "Number", after), *filters]
         query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
         address = urlencode(
@@ -175,6 +188,7 @@ class BulkAPI(LabelStudioAPI):
                 # Addresses of pictures as Label Studio sends them to backends.
                 "resolve_uri": "false",
                 "query": json.dumps(query),
+                **({"fields": "all"} if with_predictions else {}),
             }
         )
         response = self._request("GET", f"/api/tasks?{address}")

@@ -24,7 +24,7 @@ class ProjectLabelStudio(LabelStudio):
         unknown: Tasks that it lists and does not know when predictions are stored.
         is_silent: It hangs up on every request.
         loses_answers: Number of imports that it does, and hangs up instead of answering.
-        lists_predictions: Pages of tasks have the tasks' predictions, as those of 1.23 do.
+        lists_predictions: Pages of tasks have the tasks' predictions if all fields are asked for.
         keeps_results: False stores predictions without their regions.
         views: Filters of the Data Manager's tabs, each with a conjunction.
     """
@@ -89,7 +89,7 @@ class ProjectLabelStudio(LabelStudio):
         tasks: list[Json] = [
             {"id": task, "data": {"image": self.images.get(task, "")}} for task in shown
         ]
-        if self.lists_predictions:
+        if self.lists_predictions and query.get("fields") == ["all"]:
             listed: dict[int, list[Json]] = {task: [] for task in shown}
             for prediction in self.stored:
                 if prediction["task"] in listed:

@@ -418,16 +418,16 @@ def test_pages_whose_predictions_are_too_long_are_made_smaller(
     monkeypatch.setattr(http, "MAX_BODY_BYTES", 30_000)
     with running(studio) as server:
         api = BulkAPI(server.url, SecretStr(studio.token))
-        page = api.tasks_without(3, VERSION, after=0, count=200, filters=[])
+        page = api.tasks_of(3, after=0, count=200, filters=[])
         assert [task.id for task in page.tasks] == TASKS[: len(page.tasks)]
         assert page.remaining == len(TASKS)
         assert 10 < len(page.tasks) < 30
         asked = len(server.received)
-        api.tasks_without(3, VERSION, after=page.tasks[-1].id, count=200, filters=[])
+        api.tasks_of(3, after=page.tasks[-1].id, count=200, filters=[])
         assert len(server.received) == asked + 1
         monkeypatch.setattr(http, "MAX_BODY_BYTES", 900)
         with pytest.raises(LabelStudioError):
-            api.tasks_without(3, VERSION, after=0, count=200, filters=[])
+            api.tasks_of(3, after=0, count=200, filters=[])
 
 
 def test_two_runs_do_not_share_a_journal(journal: RunJournal) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from tests.support.paths import ROOT
 from tests.support.processes import end_leftovers, free_port, running
+from tests.support.ray_environment import beside_others
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def service_running(environment: Mapping[str, str], folder: Path, log: Path) -> 
         whole = {
             "PATH": f"{binaries}{os.pathsep}{os.defpath}",
             "HOME": str(folder),
-            "RAY_TMPDIR": ray_folder,
+            **beside_others(Path(ray_folder)),
             "RAY_ADDRESS": "local",  # never the Ray of a neighbour
             "RAY_USAGE_STATS_ENABLED": "0",
             **environment,

@@ -89,6 +89,7 @@ def _add_health_routes(api: FastAPI, service: Service) -> None:
             "https_proxy": variables.proxies.https is not None,
             "own_ca": bool(variables.trust.sources),
         },
+        "detection": {"box_threshold": service.settings.detection.box_threshold},
         "model_version": service.model.version,
         "service_version": __version__,
         # Of the body's "params"; a client finds out whether the service knows them.
@@ -179,7 +180,12 @@ def _add_prompt_routes(api: FastAPI, service: Service) -> None:
         stored_prompts = await service.prompts(project)
         return {
             "prompts": [
-                {"project": key, **asdict(stored.prompt), "submitted_at": stored.submitted_at}
+                {
+                    "project": key,
+                    **asdict(stored.prompt),
+                    "submitted_at": stored.submitted_at,
+                    "extra": asdict(stored.extra),
+                }
                 for key, stored in stored_prompts.items()
             ]
         }

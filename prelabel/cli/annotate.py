@@ -104,7 +104,7 @@ def annotate(
         ):
             run = AnnotateRun(
                 studio,
-                _predictor(client, project, options.request),
+                predictor(client, project, options.request),
                 journal,
                 target,
                 concurrency=options.concurrency,
@@ -194,7 +194,9 @@ def _filters(options: AnnotateOptions, studio: BulkAPI) -> Filters:
     return [*filters, *without_annotations()] if options.unannotated else filters
 
 
-def _predictor(client: ServiceClient, project: Project, request: PromptRequest) -> Predict:
+def predictor(client: ServiceClient, project: Project, request: PromptRequest) -> Predict:
+    """Return the function that asks a service for predictions as Label Studio does."""
+
     def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
         try:
             return client.predict_tasks(predict_request(project, tasks, request), len(tasks))

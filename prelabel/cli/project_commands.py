@@ -45,6 +45,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(two_modes(annotate, annotate_input, "input"))
     app.command()(review)
+    app.command()(evaluate)
 
 
 def annotate(
@@ -136,3 +137,63 @@ def review(
     client = service_client(url, user, password, environment)
     options = ReviewOptions(project, model_version, apply, look_alikes, journal)
     review_project(options, client, environment, Console())
+
+
+def evaluate(
+    project: Annotated[int, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")],
+    url: ServiceUrl = SERVICE_URL,
+    model_version: Annotated[
+        str | None,
+        typer.Option(
+            help="Evaluate the stored predictions of this version. Default: the service's."
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ask the service for the predictions; store none.")
+    ] = False,
+    page: Annotated[
+        Path | None, typer.Option(help="File of the page. Default: evaluation-project-N.html.")
+    ] = None,
+    no_page: Annotated[bool, typer.Option("--no-page", help="Write no page.")] = False,
+    json_output: Annotated[
+        str | None, typer.Option("--json", help="File of the figures as JSON; - prints them.")
+    ] = None,
+    advise: Annotated[
+        bool, typer.Option("--advise", help="Propose a threshold for each label.")
+    ] = False,
+    precision: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Precision that the thresholds should reach.")
+    ] = None,
+    recall: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Recall that the thresholds should keep.")
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the thresholds to the labeling config.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing.")] = False,
+    user: User = None,
+    password: Password = None,
+) -> None:
+    """Measure the model's predictions against the submitted annotations of a project.
+
+    Prints the figures and writes a page with plots and the worst pictures. --advise proposes
+    thresholds, chosen on one half of the pictures and checked on the other.
+    """
+    from prelabel.cli.evaluate import EvaluateOptions, wish_of
+    from prelabel.cli.evaluate import evaluate as evaluate_project
+    from prelabel.settings import read_environment
+
+    options = EvaluateOptions(
+        project=project,
+        model_version=model_version,
+        fresh=fresh,
+        page=page,
+        has_page=not no_page,
+        json_file=json_output,
+        wish=wish_of(advise, apply, precision, recall),
+        apply=apply,
+        yes=yes,
+    )
+    environment = read_environment()
+    client = service_client(url, user, password, environment)
+    raise typer.Exit(evaluate_project(options, client, environment, Console()))

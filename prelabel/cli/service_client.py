@@ -74,6 +74,12 @@ class LabelStudioVariables(_ResponsePart):
     access_token: bool
 
 
+class DetectionDefaults(_ResponsePart):
+    """The service's own thresholds."""
+
+    box_threshold: float
+
+
 class Health(_ResponsePart):
     """Response of GET /health.
 
@@ -86,6 +92,7 @@ class Health(_ResponsePart):
             and if it is of an older version.
         predict_params: Names of the parameters of a prediction that the service knows.
         prediction_score: The setting of that name; None if the service is of an older version.
+        detection: None if the service is of an older version.
     """
 
     service_version: str
@@ -98,10 +105,27 @@ class Health(_ResponsePart):
     detectors: int | None = None
     predict_params: tuple[str, ...] = ()
     prediction_score: str | None = None
+    detection: DetectionDefaults | None = None
+
+
+class _Remembered(_ResponsePart):
+    box_threshold: float | None = None
+
+
+class _RememberedPrompt(_Remembered):
+    project: str = ""
+    prompt: str | None = None
+    text_threshold: float | None = None
+    extra: _Remembered = _Remembered()
+
+    @property
+    def is_submitted(self) -> bool:
+        """False if only the extra parameters of the project's model are remembered."""
+        return (self.prompt, self.box_threshold, self.text_threshold) != (None, None, None)
 
 
 class _PromptsResponse(_ResponsePart):
-    prompts: list[JsonValue]
+    prompts: list[_RememberedPrompt]
 
 
 class _PredictResponse(_ResponsePart):
@@ -192,9 +216,27 @@ class ServiceClient:
 
         Raises ServiceError with the service's own message if the prompt store cannot be used.
         """
+        return sum(each.is_submitted for each in self._prompts(project))
+
+    def remembered_threshold(self, project: int, key: str) -> float | None:
+        """Return the box threshold that is remembered for a project, None without one.
+
+        It has precedence over those of the labeling config.
+
+        Args:
+            project: The project's number.
+            key: The project's key in Label Studio's requests.
+        """
+        for each in self._prompts(project):
+            if each.project == key:
+                typed, extra = each.box_threshold, each.extra.box_threshold
+                return extra if typed is None else typed
+        return None
+
+    def _prompts(self, project: int) -> list[_RememberedPrompt]:
         response = self._request("GET", f"/prompts?project={project}")
         try:
-            return len(_PromptsResponse.model_validate_json(response.content).prompts)
+            return _PromptsResponse.model_validate_json(response.content).prompts
         except ValidationError as error:
             raise self._not_this_service() from error
 

@@ -33,7 +33,7 @@ def present_regions(entries: Sequence[ResultEntry]) -> tuple[PresentRegion, ...]
     # A region and its labels are two entries with one id; the labels' entry has the form, too.
     labelled_ids = {entry.id for entry in entries if entry.type == "labels" and label_of(entry)}
     box_ids = {entry.id for entry in entries if entry.type in ("rectanglelabels", "rectangle")}
-    reader = _BoundsReader()
+    reader = BoundsReader()
     return tuple(
         PresentRegion(entry.to_name or "", entry.item_index, label_of(entry), box)
         for entry in entries
@@ -43,7 +43,7 @@ def present_regions(entries: Sequence[ResultEntry]) -> tuple[PresentRegion, ...]
     )
 
 
-class _BoundsReader:
+class BoundsReader:
     """Reads the boxes around the regions of one annotation, within limits of time."""
 
     def __init__(self) -> None:

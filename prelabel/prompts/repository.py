@@ -114,7 +114,7 @@ class PromptRepository:
                 self._storage.put(project, changed)
 
     def find(self, project: str | None = None) -> dict[str, StoredPrompt]:
-        """Return the remembered prompts by project key.
+        """Return what is remembered by project key: submitted prompts, and extra parameters.
 
         Args:
             project: A project's key, or its id for all keys with that id; None for all projects.
@@ -124,15 +124,17 @@ class PromptRepository:
         return {
             key: stored
             for key, stored in sorted(everything.items())
-            if stored.prompt != PromptRequest() and project in (None, key, key.partition(".")[0])
+            if {stored.prompt, stored.extra} != {PromptRequest()}
+            and project in (None, key, key.partition(".")[0])
         }
 
     def forget(self, project: str) -> int:
-        """Forget the prompts of a project, by its key or id. Return their number.
+        """Forget the submitted prompts of a project, by its key or id. Return their number.
 
-        The projects stay known, so that their next submit counts.
+        The projects stay known, so that their next submit counts, with their extra parameters.
         """
-        remembered = self.find(project)
+        found = self.find(project).items()
+        remembered = {key: stored for key, stored in found if stored.prompt != PromptRequest()}
         for key, stored in remembered.items():
             with self._lock:
                 empty = replace(stored, prompt=PromptRequest(), submitted_at=datetime.now(UTC))

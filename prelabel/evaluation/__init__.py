@@ -1,0 +1,1 @@
+"""Predicted boxes against the boxes of people: measures, their uncertainty, advice. Pure."""

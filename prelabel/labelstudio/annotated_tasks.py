@@ -1,0 +1,137 @@
+"""Label Studio's REST API for evaluations: annotated tasks by pages, and the labeling config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated
+from urllib.parse import urlencode
+
+from pydantic import AwareDatetime, BeforeValidator, JsonValue, TypeAdapter
+
+from prelabel.errors import LabelStudioError
+from prelabel.labelstudio.box_entries import ScoredEntries
+from prelabel.labelstudio.http import TooLongAnswerError
+from prelabel.labelstudio.rest import Identified, LabelStudioAPI, Project, Resource, StoredTask
+from prelabel.labelstudio.result_entries import null_as_empty
+
+_PAGE = 50  # tasks; annotations with masks are large
+
+
+class StoredAnnotation(Resource):
+    """An annotation. One that was skipped (`was_cancelled`) says nothing about the picture.
+
+    Attributes:
+        completed_by: The user's id.
+        parent_prediction: Id of the prediction that it was made from.
+    """
+
+    id: int
+    result: ScoredEntries = ()
+    was_cancelled: bool = False
+    completed_by: int | None = None
+    updated_at: AwareDatetime
+    parent_prediction: int | None = None
+
+
+class StoredResult(Resource):
+    """A stored prediction with its result."""
+
+    id: int
+    result: ScoredEntries = ()
+    model_version: str | None = None
+
+
+class AnnotatedTask(Identified):
+    """A task with its annotations and predictions."""
+
+    data: dict[str, JsonValue]
+    annotations: Annotated[tuple[StoredAnnotation, ...], BeforeValidator(null_as_empty)] = ()
+    predictions: Annotated[tuple[StoredResult, ...], BeforeValidator(null_as_empty)] = ()
+
+    @property
+    def submitted(self) -> tuple[StoredAnnotation, ...]:
+        """The submitted annotations, newest first; of each user the newest one."""
+        ordered = sorted(self.annotations, key=lambda each: (each.updated_at, each.id))
+        newest = {each.completed_by: each for each in ordered if not each.was_cancelled}
+        return tuple(
+            sorted(newest.values(), key=lambda each: (each.updated_at, each.id), reverse=True)
+        )
+
+    def prediction(self, version: str) -> StoredResult | None:
+        """Return the newest prediction of a model version."""
+        found = [each for each in self.predictions if each.model_version == version]
+        return max(found, key=lambda each: each.id, default=None)
+
+    @property
+    def stored_task(self) -> StoredTask:
+        """The task in the form in which Label Studio sends it to backends."""
+        return StoredTask(self.id, {"id": self.id, "data": self.data})
+
+
+class _Page(Resource):
+    tasks: list[AnnotatedTask]
+
+
+class EvaluationAPI(LabelStudioAPI):
+    """The part of the API for evaluations. Its methods raise what `LabelStudioAPI` says."""
+
+    def annotated_tasks(self, project: int) -> Iterator[list[AnnotatedTask]]:
+        """Yield the tasks with submitted annotations, page by page, in the order of their ids."""
+        after, count = 0, _PAGE
+        while True:
+            try:
+                page = self._page(project, after, count)
+            except TooLongAnswerError:
+                if count == 1:
+                    raise
+                count = max(1, count // 4)
+                continue
+            if not page:
+                return
+            yield page
+            after = page[-1].id
+
+    def set_label_config(self, project: Project, xml: str) -> Project:
+        """Change a project's labeling config. Return the project as it is then."""
+        response = self._request("PATCH", f"/api/projects/{project.id}/", {"label_config": xml})
+        if response.status == 400:
+            raise LabelStudioError(
+                f"Label Studio does not take the labeling config ({response.short_message}). "
+                "Nothing was changed."
+            )
+        response = self._require_success(response, "change the labeling config")
+        return self._parse(TypeAdapter(Project), response)
+
+    def task_address(self, project: int, task: int) -> str:
+        """Return the address of a task's page."""
+        return f"{self.address}/projects/{project}/data?task={task}"
+
+    def _page(self, project: int, after: int, count: int) -> list[AnnotatedTask]:
+        items: list[JsonValue] = [
+            _greater_than("id", after),
+            _greater_than("total_annotations", 0),
+        ]
+        query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
+        address = urlencode(
+            {
+                "project": project,
+                "page": 1,
+                "page_size": count,
+                "fields": "all",  # with annotations and predictions
+                "resolve_uri": "false",  # addresses of pictures as backends get them
+                "query": json.dumps(query),
+            }
+        )
+        response = self._request("GET", f"/api/tasks?{address}")
+        response = self._require_success(response, f"show the tasks of project {project}")
+        return self._parse(TypeAdapter(_Page), response).tasks
+
+
+def _greater_than(column: str, value: int) -> JsonValue:
+    return {
+        "filter": f"filter:tasks:{column}",
+        "operator": "greater",
+        "type": "Number",
+        "value": value,
+    }

@@ -69,7 +69,13 @@ class AnnotateOptions:
     retry_failed: bool
     json_output: bool
     replace: bool
+    renew: bool
     request: PromptRequest
+
+    @property
+    def removes(self) -> bool:
+        """True if the run removes older predictions."""
+        return self.replace or self.renew
 
 
 def annotate(
@@ -86,7 +92,7 @@ def annotate(
     health = client.health()
     project = studio.project(options.project)
     read_config(project)  # a config that cannot be served fails here, and not for each task
-    target = _target(options, studio, health)
+    target = _target(options, studio, health, project.label_config)
     path = options.journal or journal_path(studio.address, target)
     if options.dry_run:
         return _show_count(studio, target, path, options, console)
@@ -150,7 +156,7 @@ def journal_path(label_studio: str, target: Target) -> Path:
     return resolve_path("data/annotate") / f"{place}-project-{target.project}-{version}.sqlite"
 
 
-def _target(options: AnnotateOptions, studio: BulkAPI, health: Health) -> Target:
+def _target(options: AnnotateOptions, studio: BulkAPI, health: Health, label_config: str) -> Target:
     wanted = {name: each for name, each in asdict(options.request).items() if each is not None}
     if missing := wanted.keys() - set(health.predict_params):
         raise AnnotateError(
@@ -165,12 +171,14 @@ def _target(options: AnnotateOptions, studio: BulkAPI, health: Health) -> Target
             for version in studio.model_versions(options.project)
             if version != health.model_version and is_version_of(version, cards)
         ]
+    if options.renew:  # a run with the same labeling config continues
+        wanted["labeling_config"] = hashlib.sha256(label_config.encode()).hexdigest()
     return Target(
         options.project,
         health.model_version,
         _filters(options, studio),
         request=json.dumps(wanted, sort_keys=True) if wanted else "",
-        renews=bool(wanted) and options.replace,
+        renews=options.renew or (bool(wanted) and options.replace),
         older=tuple(older),
     )
 
@@ -222,7 +230,7 @@ def _show_count(
         replaced[target.version] = max(0, same.remaining - count_made_in(path, target.request))
     if options.json_output:
         found: dict[str, object] = {"left": page.remaining, "model_version": target.version}
-        print_json(found | {"replaced": replaced} if options.replace else found)
+        print_json(found | {"replaced": replaced} if options.removes else found)
         return FINISHED
     print_line(f"{page.remaining} tasks have no prediction of {target.version}.", console)
     for version, count in replaced.items():
@@ -245,10 +253,10 @@ def _show_end(
     left = max(0, progress.total - progress.done - progress.failed)
     if options.json_output:
         ended = {"done": progress.done, "failed": progress.failed, "left": left}
-        print_json(ended | {"removed": progress.removed} if options.replace else ended)
+        print_json(ended | {"removed": progress.removed} if options.removes else ended)
     else:
         print_line(f"{progress.done} done, {progress.failed} failed.", console)
-        if options.replace:
+        if options.removes:
             print_line(f"{progress.removed} older predictions removed.", console)
         if left:
             print_line(f"{left} left. Run the same command again to continue.", console)

@@ -38,6 +38,9 @@ TextThreshold = Annotated[
 Replace = Annotated[
     bool, typer.Option("--replace", help="Remove this backend's older predictions.")
 ]
+Renew = Annotated[
+    bool, typer.Option("--renew", help="Make predictions of the same model version again, too.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count the tasks that are left.")]
 
 
@@ -66,6 +69,7 @@ def annotate(
     box_threshold: BoxThreshold = None,
     text_threshold: TextThreshold = None,
     replace: Replace = False,
+    renew: Renew = False,
     dry_run: DryRun = False,
     failed: Annotated[bool, typer.Option("--failed", help="List the tasks that failed.")] = False,
     retry_failed: Annotated[
@@ -102,6 +106,7 @@ def annotate(
         retry_failed=retry_failed,
         json_output=json_output,
         replace=replace,
+        renew=renew,
         request=PromptRequest((prompt or "").strip() or None, box_threshold, text_threshold),
     )
     client = service_client(url, user, password, environment)

@@ -151,6 +151,26 @@ def test_a_prompt_for_one_run_and_predictions_that_it_replaces(shell: Shell) -> 
     assert labels() == {"cat"}
 
 
+def test_predictions_are_renewed_after_a_change_of_the_labeling_config(shell: Shell) -> None:
+    studio = shell.studio
+    studio.images = dict.fromkeys(TASKS, SCENE)
+    assert shell.annotate().returncode == 0
+    assert all(prediction["result"] for prediction in studio.stored)
+    studio.project["label_config"] = CONFIG.replace(
+        "<Label ", '<Label model_score_threshold="0.95" '
+    )
+    assert "0 done, 0 failed." in shell.annotate().stdout
+    counted = json.loads(shell.annotate("--renew", "--dry-run", "--json").stdout)
+    assert counted["replaced"] == {VERSION: 30}
+
+    renewed = json.loads(shell.annotate("--renew", "--json").stdout)
+    assert renewed == {"done": 30, "failed": 0, "left": 0, "removed": 30}
+    assert studio.counts(VERSION) == dict.fromkeys(TASKS, 1)
+    assert not any(prediction["result"] for prediction in studio.stored)
+    again = json.loads(shell.annotate("--renew", "--json").stdout)
+    assert again == {"done": 0, "failed": 0, "left": 0, "removed": 0}
+
+
 def test_an_older_service_would_ignore_the_prompt(shell: Shell) -> None:
     health = {
         "model_version": VERSION,

@@ -14,9 +14,12 @@ from prelabel.evaluation.findings import (
     advice_sentence,
     findings,
     short,
+    value_and_interval,
     with_interval,
 )
 from prelabel.evaluation.report import Report
+
+_LEAST_NAME = 8  # characters of a label, however narrow the terminal is
 
 
 def print_report(report: Report, title: str, notes: Sequence[str], console: Console) -> None:
@@ -38,39 +41,43 @@ def print_report(report: Report, title: str, notes: Sequence[str], console: Cons
 
 
 def _overall(report: Report) -> Table:
-    table = _table("AP", "AP50", "AP75", "precision", "recall", "F1", "AP small/medium/large")
+    table = _table("", "value", "95 % confidence", "boxes")
     point = report.point
-    estimates = (
-        report.ap,
-        report.ap50,
-        report.ap75,
-        point.precision,
-        point.recall,
-        point.f1,
+    rows = (
+        ("AP", report.ap, report.truth),
+        ("AP50", report.ap50, report.truth),
+        ("AP75", report.ap75, report.truth),
+        *((f"AP {each.size}", each.ap, each.truth) for each in report.sizes),
+        ("precision", point.precision, report.truth),
+        ("recall", point.recall, report.truth),
+        ("F1", point.f1, report.truth),
     )
-    sizes = "/".join(
-        "-" if each.ap.value is None else f"{each.ap.value:.2f}" for each in report.sizes
-    )
-    table.add_row(*map(with_interval, estimates), sizes)
+    for name, estimate, truth in rows:
+        value, interval = value_and_interval(estimate)
+        table.add_row(name, value, interval, str(truth))
     return table
 
 
 def _labels(report: Report) -> Table:
-    table = _table("label", "people", "model", "AP", "AP50", "precision", "recall", "F1")
+    table = _table("label", "people", "model", "AP", "precision", "recall", "F1")
+    table.columns[0].min_width, table.columns[0].no_wrap = _LEAST_NAME, True
     for each in report.labels:
         point = each.point
-        estimates = (each.ap, each.ap50, point.precision, point.recall, point.f1)
         table.add_row(
             escape(short(each.label)),
             str(each.truth),
             str(each.predicted),
-            *map(with_interval, estimates),
+            with_interval(each.ap),
+            value_and_interval(point.precision)[0],
+            value_and_interval(point.recall)[0],
+            with_interval(point.f1),
         )
     return table
 
 
 def _advice(advice: Advice) -> Table:
     table = _table("label", "now", "proposed", "on the pictures that were not used to choose")
+    table.columns[0].min_width = _LEAST_NAME
     table.columns[-1].justify = "left"
     table.columns[-1].no_wrap = False
     for each in advice.labels:

@@ -64,7 +64,8 @@ class ThresholdChange:
             console,
         )
         _say(
-            "New predictions obey the thresholds at once. Stored predictions stay as they are.",
+            "New predictions obey the thresholds at once. Stored predictions stay as they are "
+            f"until prelabel annotate --project {self.project.id} --renew makes them again.",
             console,
         )
 

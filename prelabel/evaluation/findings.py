@@ -22,11 +22,17 @@ def short(name: str, length: int = _LONGEST_NAME) -> str:
 
 def with_interval(estimate: Estimate) -> str:
     """Return a measure with its interval, such as "0.512 (0.45-0.58)"; "-" if not defined."""
+    value, interval = value_and_interval(estimate)
+    return f"{value} ({interval})" if interval else value
+
+
+def value_and_interval(estimate: Estimate) -> tuple[str, str]:
+    """Return a measure and its interval, such as "0.512" and "0.45-0.58"; "-" if not defined."""
     if estimate.value is None:
-        return "-"
+        return "-", ""
     if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f} ({estimate.low:.2f}-{estimate.high:.2f})"
+        return f"{estimate.value:.3f}", ""
+    return f"{estimate.value:.3f}", f"{estimate.low:.2f}-{estimate.high:.2f}"
 
 
 def findings(report: Report) -> list[str]:

@@ -35,7 +35,7 @@ class LabelReport:
         label: The label.
         truth: Number of boxes of people.
         predicted: Number of predicted boxes over the threshold.
-        threshold: The threshold that applies now.
+        threshold: The threshold that applies now; None if it is not known.
         ap: Average precision over IoU .5 to .95; `ap50` at .5.
         point: Precision, recall and F1 at the threshold.
         curve: Precision and recall over all thresholds.
@@ -44,7 +44,7 @@ class LabelReport:
     label: str
     truth: int
     predicted: int
-    threshold: float
+    threshold: float | None
     ap: Estimate
     ap50: Estimate
     point: OperatingPoint
@@ -122,7 +122,7 @@ def report_on(
         samples: The pictures.
         labels: The labels of the project, in their order.
         thresholds: Least score of the boxes of each label that count, except in curves and advice;
-            0 for labels that are left out.
+            0 for labels that are left out. None if all predicted boxes count.
         annotated: For each picture the boxes of each person.
         wish: The goal of proposed thresholds, if any are wanted.
         lowest: Least threshold that can be proposed.
@@ -144,7 +144,11 @@ def report_on(
         ap75=measures.overall("all", _IOU_75),
         point=measures.point(names),
         labels=tuple(
-            measures.label(name, applied[name], LabelCounter(matches[name]).curve())
+            measures.label(
+                name,
+                None if thresholds is None else applied[name],
+                LabelCounter(matches[name]).curve(),
+            )
             for name in names
         ),
         sizes=tuple(
@@ -189,7 +193,7 @@ class _Measures:
         ]
         return self._estimate(means, iou, self.truth(size))
 
-    def label(self, label: str, threshold: float, curve: Curve) -> LabelReport:
+    def label(self, label: str, threshold: float | None, curve: Curve) -> LabelReport:
         """Return the measures of one label."""
         found = self._labels[label]["all"]
         truth = int(found.truth.sum())

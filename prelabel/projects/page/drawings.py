@@ -19,7 +19,8 @@ from prelabel.images.decode import decode_reduced
 
 Fetch = Callable[[str, int | None], bytes]  # the picture at a task's address, for the task's id
 
-_LONGEST_SIDE: Final = 640  # pixels of a drawing
+_LONGEST_SIDE: Final = 640  # pixels of an embedded picture
+_WIDTH: Final = 480  # of every drawing, so that the texts of all have one size
 _QUALITY: Final = 80  # of JPEG
 _MAX_PIXELS: Final = 200_000_000
 _FETCHES: Final = 4  # at a time
@@ -87,13 +88,13 @@ def _draw(wrong: Wrong, fetch: Fetch, address_of: Callable[[int], str]) -> Drawi
         image, wh = _small(fetch(sample.uri, sample.task), sample.image_wh)
     except PrelabelError as error:
         problem = str(error)
-    scale = min(1.0, _LONGEST_SIDE / max(*wh, 1))
+    scale = _WIDTH / max(wh[0], 1)
     return Drawing(
         title=title,
         address=address_of(sample.task),
         faults=_faults(wrong),
         image=image,
-        width=max(1, round(wh[0] * scale)),
+        width=_WIDTH,
         height=max(1, round(wh[1] * scale)),
         boxes=_boxes(wrong, scale),
         problem=problem,

@@ -59,8 +59,8 @@ def _precision_recall(labels: Sequence[LabelReport]) -> Figure:
                     **_mark(number, each.label, "circle"),
                     "x": [point.recall.value],
                     "y": [point.precision.value],
-                    "hovertemplate": f"now: threshold {each.threshold:.2f}<br>recall %{{x:.3f}}"
-                    "<br>precision %{y:.3f}<extra>%{fullData.name}</extra>",
+                    "hovertemplate": "now<br>recall %{x:.3f}<br>precision %{y:.3f}"
+                    "<extra>%{fullData.name}</extra>",
                 }
             )
     return {"data": traces, "layout": _axes("Recall", "Precision")}
@@ -80,7 +80,7 @@ def _f1(labels: Sequence[LabelReport], advice: Advice | None) -> Figure:
                 "hovertemplate": "threshold %{x:.2f}<br>F1 %{y:.3f}<extra>%{fullData.name}</extra>",
             }
         )
-        marks = [(each.threshold, "circle", "now")]
+        marks = [] if each.threshold is None else [(each.threshold, "circle", "now")]
         if each.label in proposals:
             marks.append((proposals[each.label], "diamond", "proposed"))
         for threshold, symbol, word in marks:

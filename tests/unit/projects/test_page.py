@@ -116,11 +116,11 @@ def test_pictures_are_small_and_boxes_fit_them() -> None:
     truth = Boxes.of([(2000, 1000, 4000, 3000)], ["cat"])
     sample = Sample(7, 2, "a.jpg", (4000, 3000), truth, Boxes.of([], []))
     [drawing] = draw_all(report_on([sample]).worst, lambda *_: picture(4000, 3000), address)
-    assert (drawing.width, drawing.height) == (640, 480)
+    assert (drawing.width, drawing.height) == (480, 360)
     assert drawing.title == "Task 7, picture 3"
     assert drawing.faults == "1 missed"
     [box] = drawing.boxes
-    assert (box.x, box.y, box.width, box.height) == (320, 160, 320, 320)
+    assert (box.x, box.y, box.width, box.height) == (240, 120, 240, 240)
     assert (box.kind, box.source, box.text) == ("missed", "people", "cat")
     assert len(drawing.image) < 100_000
 

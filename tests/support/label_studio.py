@@ -170,6 +170,19 @@ class LabelStudio:
         """The model version whose predictions annotators see."""
         return str(self._get(f"/api/projects/{project}/", {})["model_version"])
 
+    def predict(self, task: int, result: Sequence[Json], version: str) -> int:
+        """Store a prediction; its id."""
+        body = {"task": task, "result": list(result), "score": 0.5, "model_version": version}
+        return int(self._post("/api/predictions/", json=body)["id"])
+
+    def annotate(self, task: int, result: Sequence[Json], **more: object) -> None:
+        """Submit an annotation of a task."""
+        self._post(f"/api/tasks/{task}/annotations/", json={"result": list(result), **more})
+
+    def config(self, project: int) -> str:
+        """The project's labeling config."""
+        return str(self._get(f"/api/projects/{project}/", {})["label_config"])
+
     def annotations(self, task: int) -> list[Json]:
         answer: list[Json] = self._get(f"/api/tasks/{task}/annotations", {})
         return answer

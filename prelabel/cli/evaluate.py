@@ -87,12 +87,14 @@ class _Source:
         words: The same, in words.
         thresholds: The threshold of each label now; empty if stored predictions tell it.
         lowest: Lowest threshold of the predictions.
+        is_stored: False if the service was asked.
     """
 
     read: ReadProject
     words: str
     thresholds: dict[str, float]
     lowest: float
+    is_stored: bool = False
 
 
 def evaluate(
@@ -112,7 +114,7 @@ def evaluate(
     config = read_config(project)
     source = _Evaluation(options, client, studio, project, config, console).source()
     read = source.read
-    check_samples(read, project.id, is_stored=not read.failures and not options.fresh)
+    check_samples(read, project.id, is_stored=source.is_stored)
     report = report_on(
         read.samples,
         labels=config.names.values,
@@ -190,7 +192,7 @@ class _Evaluation:
         if self.options.wish:  # stored predictions have the boxes over their thresholds only
             known = {} if default is None else current_thresholds(self.config, default)
             thresholds = _least_scores(read) | known
-        return _Source(read, "stored in Label Studio", thresholds, 0.0)
+        return _Source(read, "stored in Label Studio", thresholds, 0.0, is_stored=True)
 
     def _asked(self, request: PromptRequest) -> ReadProject:
         predict = predictor(self.client, self.project, request)
@@ -245,9 +247,7 @@ def _notes(read: ReadProject) -> list[str]:
         )
     if read.failures:
         task, reason = next(iter(read.failures.items()))
-        notes.append(
-            f"{len(read.failures)} tasks have no prediction and are left out. Task {task}: {reason}"
-        )
+        notes.append(f"{len(read.failures)} annotated tasks are left out. Task {task}: {reason}")
     if read.left_out:
         shapes = ", ".join(f"{count} {shape}" for shape, count in read.left_out.most_common())
         notes.append(f"Regions of people that are no boxes do not count: {shapes}.")

@@ -46,7 +46,7 @@ class ReadProject:
         other_versions: Number of annotated tasks by the other model versions that they have
             predictions of.
         unpredicted: Number of tasks without a prediction, which are left out.
-        failures: Why the service gave no prediction, by task.
+        failures: Why a task is left out: the service's reason, or a missing picture.
         left_out: Regions that are no boxes, by shape, in annotations.
         unsized: Number of pictures whose size is not known.
     """
@@ -116,6 +116,11 @@ class ProjectReader:
             uris = self._uris(task)
         except PrelabelError as error:
             self._read.failures[task.id] = str(error)
+            return
+        if not uris:
+            self._read.failures[task.id] = (
+                "It has no picture's address in the fields that the labeling config names."
+            )
             return
         newest = task.submitted[0]
         people = [self._boxes(each.result, uris, count=each is newest) for each in task.submitted]
@@ -204,7 +209,7 @@ def check_samples(read: ReadProject, project: int, *, is_stored: bool) -> None:
         )
     if read.samples:
         return
-    if is_stored:
+    if is_stored and not read.failures:
         found = ", ".join(
             f"{version} ({count} tasks)" for version, count in read.other_versions.most_common(5)
         )
@@ -216,8 +221,8 @@ def check_samples(read: ReadProject, project: int, *, is_stored: bool) -> None:
         )
     task, reason = next(iter(read.failures.items()))
     raise EvaluateError(
-        f"The service gave no prediction for {len(read.failures)} annotated tasks. Task {task}: "
-        f"{reason}"
+        f"None of the {read.tasks} annotated tasks of project {project} can be compared. Task "
+        f"{task}: {reason}"
     )
 
 

@@ -163,6 +163,10 @@ def test_what_is_missing_is_said(api: EvaluationAPI, studio: AnnotatedLabelStudi
     failed = ReadProject(tasks=2, failures={7: "No picture."})
     with pytest.raises(EvaluateError, match="Task 7: No picture"):
         check_samples(failed, 3, is_stored=False)
+    studio.images = {}
+    read = reader().read_stored(api.annotated_tasks(3), VERSION)
+    with pytest.raises(EvaluateError, match=r"None of the 5 annotated.*no picture's address"):
+        check_samples(read, 3, is_stored=True)
     studio.annotations = {}
     read = reader().read_stored(api.annotated_tasks(3), VERSION)
     with pytest.raises(EvaluateError, match="no submitted annotation"):

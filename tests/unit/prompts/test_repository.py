@@ -127,6 +127,13 @@ def test_prompts_are_shown_and_forgotten_by_id_or_key(book: PromptRepository) ->
     assert list(book.find()) == ["33.1"]
 
 
+def test_extra_parameters_are_shown_and_not_forgotten(book: PromptRepository) -> None:
+    book.register("3.1", PromptRequest(box_threshold=0.5))
+    assert book.find("3")["3.1"].extra.box_threshold == 0.5
+    assert book.forget("3") == 0
+    assert list(book.find("3")) == ["3.1"]
+
+
 def test_what_was_forgotten_does_not_come_back_with_a_late_webhook_but_with_a_new_submit(
     book: PromptRepository,
 ) -> None:

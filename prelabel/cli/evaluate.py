@@ -118,7 +118,7 @@ def evaluate(
     report = report_on(
         read.samples,
         labels=config.names.values,
-        thresholds=source.thresholds,
+        thresholds=source.thresholds or None,
         annotated=read.annotated,
         wish=options.wish,
         lowest=source.lowest,

@@ -106,6 +106,7 @@ def test_stored_predictions_are_measured(servers: Servers) -> None:
     assert figures["precision"]["value"] == pytest.approx(100 / 183)
     assert figures["confusion"]["people_by_model"] == [[100, 0, 0], [0, 0, 0], [50, 33, 0]]
     assert figures["corrections"]["deleted"] == 83
+    assert [each["threshold"] for each in figures["labels"]] == [None, None]
     assert not servers.service.requests
     html = page.read_text()
     assert html.count("<article>") == 20

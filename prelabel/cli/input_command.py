@@ -15,7 +15,10 @@ Input = Annotated[
         ".parquet file of tasks."
     ),
 ]
-Output = Annotated[Path | None, typer.Option(help="Folder of the results; run again to continue.")]
+Output = Annotated[
+    str | None,
+    typer.Option(help="Folder of the results, or a bucket with --ray; run again to continue."),
+]
 Formats = Annotated[
     str, typer.Option(help="Formats beside jsonl, comma-separated: parquet, coco, yolo.")
 ]
@@ -34,6 +37,12 @@ Prefix = Annotated[
 Config = Annotated[
     Path | None, typer.Option(help="Serve config file with the settings of the model.")
 ]
+OnRay = Annotated[bool, typer.Option("--ray", help="Run on a Ray cluster, past one machine.")]
+Address = Annotated[
+    str | None, typer.Option(help="The cluster's address, as in `auto`. Default: a Ray of its own.")
+]
+Engines = Annotated[int | None, typer.Option(min=1, help="Most engines at a time with --ray.")]
+Block = Annotated[int, typer.Option(min=1, help="Pictures that an engine gets at a time.")]
 
 
 def annotate_input(
@@ -48,14 +57,18 @@ def annotate_input(
     text_threshold: Share = None,
     address_prefix: Prefix = None,
     config: Config = None,
+    ray: OnRay = False,
+    address: Address = None,
+    engines: Engines = None,
+    block: Block = 500,
     dry_run: bool = False,
     failed: bool = False,
     retry_failed: bool = False,
     json_output: bool = False,
 ) -> None:
     """Predict pictures that are in no project, in this process."""
-    from prelabel.cli.annotate_input import InputOptions
     from prelabel.cli.annotate_input import annotate_input as annotate
+    from prelabel.cli.input_plan import InputOptions
     from prelabel.offline.exports import Format
     from prelabel.settings import read_environment
 
@@ -80,5 +93,9 @@ def annotate_input(
         failed=failed,
         retry_failed=retry_failed,
         json_output=json_output,
+        ray=ray,
+        address=address,
+        engines=engines,
+        block=block,
     )
     raise typer.Exit(annotate(options, read_environment(), Console()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,33 @@ def require_parquet() -> None:
 def write_parquet(shards: list[Path], folder: Path) -> None:
     """Write one Parquet file for each shard; shards that have one already are left out.
 
-    Columns: `input`, `data` and `prediction` as JSON, `score`, `model_version`, and `boxes` with
-    `picture`, `label`, `score`, `x0`, `y0`, `x1`, `y1` in pixels of the upright picture.
-
     Raises:
         OSError: A file cannot be written.
     """
-    pa: Any = importlib.import_module("pyarrow")
     parquet: Any = importlib.import_module("pyarrow.parquet")
+    folder.mkdir(exist_ok=True)
+    wanted = {shard.with_suffix(".parquet").name for shard in shards}
+    for path in folder.glob("tasks-*.parquet"):
+        if path.name not in wanted:
+            path.unlink()
+    for shard in shards:
+        path = folder / shard.with_suffix(".parquet").name
+        if path.exists() and path.stat().st_mtime >= shard.stat().st_mtime:
+            continue
+        with shard.open("rb") as lines:
+            table = to_table(lines)
+        part = path.with_name(f".{path.name}.part")
+        parquet.write_table(table, part)
+        part.replace(path)
+
+
+def to_table(lines: Iterable[bytes]) -> Any:
+    """Return the rows of a shard as an Arrow table.
+
+    Columns: `input`, `data` and `prediction` as JSON, `score`, `model_version`, and `boxes` with
+    `picture`, `label`, `score`, `x0`, `y0`, `x1`, `y1` in pixels of the upright picture.
+    """
+    pa: Any = importlib.import_module("pyarrow")
     box = [("picture", pa.int32()), ("label", pa.string()), ("score", pa.float64())]
     corners = [(name, pa.float64()) for name in ("x0", "y0", "x1", "y1")]
     schema = pa.schema(
@@ -39,20 +59,7 @@ def write_parquet(shards: list[Path], folder: Path) -> None:
             ("boxes", pa.list_(pa.struct([*box, *corners]))),
         ]
     )
-    folder.mkdir(exist_ok=True)
-    wanted = {shard.with_suffix(".parquet").name for shard in shards}
-    for path in folder.glob("tasks-*.parquet"):
-        if path.name not in wanted:
-            path.unlink()
-    for shard in shards:
-        path = folder / shard.with_suffix(".parquet").name
-        if path.exists() and path.stat().st_mtime >= shard.stat().st_mtime:
-            continue
-        with shard.open("rb") as lines:
-            rows = [_columns(read_line(line)) for line in lines]
-        part = path.with_name(f".{path.name}.part")
-        parquet.write_table(pa.Table.from_pylist(rows, schema=schema), part)
-        part.replace(path)
+    return pa.Table.from_pylist([_columns(read_line(line)) for line in lines], schema=schema)
 
 
 def _columns(row: TaskRow) -> dict[str, object]:

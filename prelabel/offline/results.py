@@ -59,6 +59,11 @@ class ResultFolder:
         """Return for each key whether it has a row or failed."""
         return self._index.known(keys)
 
+    @property
+    def lock(self) -> int:
+        """File descriptor of the lock; a process that inherits it keeps the folder locked."""
+        return self._lock.fileno()
+
     def counts(self) -> tuple[int, int]:
         """Return the numbers of rows and of failed items."""
         return self._index.count(failed=False), self._index.count(failed=True)

@@ -1,0 +1,1 @@
+"""Jobs on a Ray cluster that are no service: `prelabel annotate --input --ray`."""

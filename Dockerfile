@@ -47,14 +47,16 @@ RUN apt-get update -qq \
 # builds it, because pip's build isolation would download build requirements without hashes. The
 # image for CPUs omits the packages of CUDA, except for the small runtime library through which
 # PyTorch learns that there is no GPU.
+# EXTRA=jobs adds Ray Data, for `prelabel annotate --input`.
 FROM gpu AS packages
 ARG DEVICE
-COPY requirements/build.txt requirements/serve.txt deploy/docker/standins.py /build/
+ARG EXTRA=serve
+COPY requirements/build.txt requirements/serve.txt requirements/jobs.txt deploy/docker/standins.py /build/
 RUN if [ "$DEVICE" = cpu ]; then \
-        sed -i -E '/^nvidia-cuda-runtime==/!{/^(cuda-|nvidia-|triton==)/,/[^\\]$/d}' /build/serve.txt; \
+        sed -i -E '/^nvidia-cuda-runtime==/!{/^(cuda-|nvidia-|triton==)/,/[^\\]$/d}' /build/serve.txt /build/jobs.txt; \
     fi \
     && python3 -m venv /opt/venv \
-    && for lock in build serve; do \
+    && for lock in build serve "$EXTRA"; do \
         pip install --no-cache-dir --require-hashes --no-deps \
             --use-pep517 --no-build-isolation -r /build/$lock.txt || exit 1; \
     done \
@@ -71,6 +73,7 @@ ARG MODEL
 COPY requirements/serve.in requirements/
 COPY pyproject.toml README.md LICENSE serve_app.py serve_config.yaml serve_config.production.yaml ./
 COPY deployments deployments
+COPY jobs jobs
 COPY prelabel prelabel
 COPY deploy/healthcheck.py deploy/ray.env deploy/
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --no-warn-script-location \

@@ -122,7 +122,7 @@ run prelabel demo
 step "image after a change of the code"
 mkdir "$work/context"
 cp -a Dockerfile .dockerignore pyproject.toml README.md LICENSE serve_app.py serve_config*.yaml \
-    deploy deployments models prelabel requirements "$work/context"
+    deploy deployments jobs models prelabel requirements "$work/context"
 echo "# changed" >> "$work/context/prelabel/pipeline.py"
 build prelabel:changed "$work/context"
 

@@ -16,7 +16,7 @@ from prelabel.checkpoints.cards import sha256_of
 from prelabel.settings.paths import PROJECT_ROOT
 
 _CODE = (
-    *("serve_app.py", "deployments/**/*.py", "requirements/serve.txt"),
+    *("serve_app.py", "deployments/**/*.py", "jobs/**/*.py", "requirements/serve.txt"),
     *("prelabel/**/*.py", "prelabel/**/*.c", "prelabel/**/*.yaml"),
 )
 

@@ -8,18 +8,17 @@ from typing import Any, Literal
 
 import ray
 
+from prelabel.engines.openmp import SPIN
+
 # Variables that glibc and OpenMP read when a process starts.
 # One malloc arena: with an arena per thread, glibc unmaps freed memory in all but the main thread's
 # arena, and each forward pass would map hundreds of megabytes again.
 # Huge pages: with small pages, memory that grows with the picture cache took 135 page faults per
 # thread and pass, 5 % of its time.
-# Spin count: by default, OpenMP's threads spin for 14 ms after each parallel region, on cores that
-# the answer and other programs need. 4000 rounds take 0.2 ms: beside a busy program, a lone request
-# takes half the time that it takes with 40000 rounds; on an idle machine, the same time.
 CPU_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    "GOMP_SPINCOUNT": "4000",
+    **SPIN,
 }
 
 

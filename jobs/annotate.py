@@ -29,6 +29,9 @@ from prelabel.settings import read_environment
 
 _FILTER_BYTES = 64 * 1024**2
 _LEAST_CPUS = 2  # of a node
+# For reading items and writing parts, beside engines that reserve all cores of a node but one: rows
+# that wait for a write are lost with their node.
+_SMALL_CPUS = 0.25
 
 
 def annotate(folder: JobFolder, load: EngineLoader = load_engine) -> None:
@@ -48,7 +51,7 @@ def annotate(folder: JobFolder, load: EngineLoader = load_engine) -> None:
     context.checkpoint_config.checkpoint_actor_memory_bytes = _FILTER_BYTES
     files = folder.item_files()
     items = ray.data.read_datasource(
-        ItemBlocks(folder.address, files), override_num_blocks=len(files)
+        ItemBlocks(folder.address, files), override_num_blocks=len(files), num_cpus=_SMALL_CPUS
     )
     engines = items.map_batches(
         Engines,
@@ -63,7 +66,7 @@ def annotate(folder: JobFolder, load: EngineLoader = load_engine) -> None:
         compute=ActorPoolStrategy(min_size=1, max_size=_engines(spec, place, len(files))),
         **place.options,
     )
-    engines.write_parquet(folder.sub("parts"))
+    engines.write_parquet(folder.sub("parts"), ray_remote_args={"num_cpus": _SMALL_CPUS})
 
 
 def _engines(spec: JobSpec, place: DetectorPlace, blocks: int) -> int:

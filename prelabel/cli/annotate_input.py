@@ -42,6 +42,9 @@ def annotate_input(options: InputOptions, environment: Environment, console: Con
     plan = plan_input(options, environment)
     if options.dry_run:
         return _show_count(plan, options, console)
+    if not options.json_output:
+        for note in plan.notes:
+            print_line(note, console)
     logging.getLogger("prelabel").setLevel(logging.ERROR)  # failed.jsonl has the failures
     results = ResultFolder(options.folder, plan.manifest)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from prelabel.checkpoints.cards import load_card, model_folder, text_encoder_folder
 from prelabel.cli.application import config_or_default
 from prelabel.cli.connect import label_studio_access
 from prelabel.cli.preflight import settings_in
@@ -18,7 +19,9 @@ from prelabel.offline.items import InputError
 from prelabel.offline.manifest import Manifest
 from prelabel.offline.predictor import Search, version_of
 from prelabel.offline.sources import Input, open_input
+from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.prompts.parser import split_prompt
+from prelabel.prompts.resolver import check_known, check_readable, resolve_prompt
 from prelabel.settings import AppSettings, Environment
 from prelabel.types import PromptRequest
 
@@ -62,6 +65,7 @@ class InputPlan:
     config: LabelingConfig
     input: Input
     manifest: Manifest
+    notes: tuple[str, ...]
 
     @property
     def labels(self) -> list[str]:
@@ -83,7 +87,26 @@ def plan_input(options: InputOptions, environment: Environment) -> InputPlan:
     )
     found = open_input(options.input, config, options.address_prefix)
     manifest = Manifest.of(found.name, version_of(settings), search, found.prefix)
-    return InputPlan(settings, search, config, found, manifest)
+    return InputPlan(
+        settings, search, config, found, manifest, _check_prompt(search, config, settings)
+    )
+
+
+def _check_prompt(search: Search, config: LabelingConfig, settings: AppSettings) -> tuple[str, ...]:
+    """Return sentences about the phrases of the prompt that are left out.
+
+    Raises PromptError for a prompt that no task could be searched with.
+    """
+    text = search.prompt.prompt
+    if text is None or config.template is not None:  # the tasks' data has labels then
+        return ()
+    card = load_card(settings.model.name)
+    folder = text_encoder_folder(card, model_folder(card, settings.model.folder))
+    vocabulary = Vocabulary.from_folder(folder)
+    prompt = resolve_prompt(text, config, settings.prompts, vocabulary, typed=False, is_prompt=True)
+    check_readable(prompt)
+    check_known(prompt, config, settings.prompts)
+    return tuple(f"{name} is not a label, and is not searched for." for name in prompt.unknown)
 
 
 def _search(options: InputOptions, environment: Environment, settings: AppSettings) -> Search:

@@ -103,9 +103,10 @@ def enter_folder(folder: Path, manifest: Manifest) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / NAME
-        if check_manifest(file.read_text() if file.exists() else None, manifest, str(folder)):
+        if file.exists() and _has_results(folder):
+            check_manifest(file.read_text(), manifest, str(folder))
             return
-        if any(not each.name.startswith(".") for each in folder.iterdir()):
+        if not file.exists() and any(not each.name.startswith(".") for each in folder.iterdir()):
             raise OutputError(
                 f"{folder} has other files. Choose an empty or a new folder as --output."
             )
@@ -115,6 +116,15 @@ def enter_folder(folder: Path, manifest: Manifest) -> None:
         raise OutputError(
             f"{folder} cannot be written ({error.strerror}). Choose another --output."
         ) from error
+
+
+def _has_results(folder: Path) -> bool:
+    """Return False for the folder of a run that ended before its first result."""
+    return any(
+        path.is_dir() or path.stat().st_size
+        for pattern in ("tasks/*", "job", "failed.jsonl")
+        for path in folder.glob(pattern)
+    )
 
 
 def write_whole(path: Path, content: bytes) -> None:

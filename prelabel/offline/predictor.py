@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import count
 
 from prelabel.checkpoints.cards import (
@@ -21,6 +21,7 @@ from prelabel.checkpoints.cards import (
 from prelabel.checkpoints.version import model_version
 from prelabel.detection.suppression import Suppression
 from prelabel.engines import EngineLoader, load_engine
+from prelabel.engines.openmp import spin_briefly
 from prelabel.errors import ImageFetchError, PrelabelError
 from prelabel.images.source import ImageSource
 from prelabel.labelstudio.prediction_builder import PredictionBuilder
@@ -44,7 +45,6 @@ from prelabel.types import (
     TaskPlan,
 )
 
-_PROJECT = "offline"
 _NO_DEADLINE_S = 7 * 24 * 3600.0  # no client waits
 
 
@@ -54,7 +54,7 @@ class Search:
 
     Attributes:
         label_config: The labeling config.
-        prompt: Prompt and thresholds, with the rank of a project's extra parameters.
+        prompt: Prompt and thresholds of the run, as `annotate --project` sends them.
     """
 
     label_config: str
@@ -166,7 +166,7 @@ class LocalPredictor:
                 {
                     "tasks": [{"id": each, "data": item.data} for each, item in numbered.items()],
                     "label_config": self._search.label_config,
-                    "project": _PROJECT,
+                    "params": asdict(self._search.prompt),
                 }
             )
             entries = await self._predictor.predict(request)
@@ -191,7 +191,7 @@ class LocalPredictor:
         return self._read(place or address)
 
     async def _recall(self, _project: str) -> ProjectPrompts:
-        return ProjectPrompts(project=self._search.prompt)
+        return ProjectPrompts()
 
     async def _detect(self, query: DetectionQuery) -> Detections:
         return _value(await self._models.pictures.detect(query))
@@ -229,6 +229,7 @@ def local_resources(device: str) -> DeviceResources:
 
     Raises DeviceError if there is none.
     """
+    spin_briefly()
     # Imported late, because torch takes seconds to import.
     from prelabel.engines.device import resolve_placement
 

@@ -9,7 +9,11 @@ from pathlib import Path
 from tests.support.paths import ROOT, repository_files
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-MAPPED_IN_FULL = ("deployments", "prelabel")  # every module has a line; elsewhere the folder does
+MAPPED_IN_FULL = (
+    "deployments",
+    "jobs",
+    "prelabel",
+)  # every module has a line; elsewhere the folder does
 ENTRY = re.compile(r"(?P<indent> *)(?P<name>\S+) +(?P<description>\S.*)")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import click
 import kubernetes_validate
 import pytest
+import typer.main
 import yaml
 from pydantic import ValidationError
 from ray.autoscaler._private.kuberay.autoscaling_config import (
@@ -27,6 +28,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.placement import CPU_ENVIRONMENT
 from prelabel.checkpoints.cards import load_card
+from prelabel.cli import main
 from prelabel.settings import AppSettings, Environment
 from tests.support import kuberay
 from tests.support.paths import ROOT
@@ -34,7 +36,7 @@ from tests.support.paths import ROOT
 FOLDER = ROOT / "deploy/kubernetes"
 KUBECTL = Path(sys.executable).with_name("kubectl")
 OVERLAYS = ("cpu", "gpu")
-RENDERED = (*OVERLAYS, "models")
+RENDERED = (*OVERLAYS, "models", "job")
 OLDEST, NEWEST = "1.29", "1.37"  # of Kubernetes
 SECRETS = {
     "prelabel": {
@@ -107,6 +109,10 @@ def pod_templates(name: str) -> Iterator[Manifest]:
             spec = document["spec"]["rayClusterConfig"]
             yield spec["headGroupSpec"]["template"]
             yield from (group["template"] for group in spec["workerGroupSpecs"])
+        elif document["kind"] == "RayJob":
+            spec = document["spec"]["rayClusterSpec"]
+            yield spec["headGroupSpec"]["template"]
+            yield from (group["template"] for group in spec["workerGroupSpecs"])
         elif "template" in document.get("spec", {}):
             yield document["spec"]["template"]
 
@@ -125,13 +131,22 @@ def check(document: Manifest) -> None:
     if document["kind"] == "RayService":
         _check_ray_service(document)
         return
+    if document["kind"] == "RayJob":
+        _check_cluster(kuberay.RayJob.model_validate(document).spec.ray_cluster_spec)
+        return
     for version in (OLDEST, NEWEST):
         kubernetes_validate.validate(document, version, strict=True)
 
 
 def _check_ray_service(document: Manifest) -> None:
     spec = kuberay.RayService.model_validate(document).spec
-    config = spec.ray_cluster_config
+    _check_cluster(spec.ray_cluster_config)
+    check({"apiVersion": "v1", "kind": "Service", **(spec.serve_service or {})})
+    served = ServeDeploySchema.model_validate(yaml.safe_load(spec.serve_config_v2))
+    AppSettings.model_validate(served.applications[0].args)
+
+
+def _check_cluster(config: kuberay.RayClusterSpec) -> None:
     options = config.autoscaler_options or kuberay.AutoscalerOptions()
     given = options.model_dump(
         include={"resources", "security_context", "env", "env_from", "volume_mounts"},
@@ -142,9 +157,6 @@ def _check_ray_service(document: Manifest) -> None:
     templates = [group.template for group in config.worker_group_specs]
     for template in (config.head_group_spec.template, *templates, autoscaler):
         check({"apiVersion": "v1", "kind": "PodTemplate", "metadata": {}, "template": template})
-    check({"apiVersion": "v1", "kind": "Service", **(spec.serve_service or {})})
-    served = ServeDeploySchema.model_validate(yaml.safe_load(spec.serve_config_v2))
-    AppSettings.model_validate(served.applications[0].args)
 
 
 def changed(config: Manifest, path: str, value: object) -> Manifest:
@@ -197,6 +209,22 @@ class TestManifests:
         (chosen,) = yaml.safe_load((FOLDER / "image/kustomization.yaml").read_text())["images"]
         images = {each["image"] for each in containers(name) if "image" in each}
         assert images - {"redis:7.2-bookworm"} == {f"{chosen['newName']}:{chosen['newTag']}"}
+
+    def test_the_job_is_a_command_that_the_image_has(self) -> None:
+        (job,) = of_kind("RayJob", "job")
+        command, *arguments = shlex.split(job["spec"]["entrypoint"])
+        assert (command, arguments[0]) == ("prelabel", "annotate")
+        options = typer.main.get_command(main.app).commands["annotate"]  # type: ignore[attr-defined]
+        given = options.make_context("annotate", arguments[1:]).params
+        config = PRODUCTION["applications"][0]["args"]
+        assert given["config"] == Path("/app/serve_config.production.yaml")
+        workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+        assert given["engines"] == sum(group["replicas"] for group in workers)
+        assert given["ray"]
+        assert config["model"]["device"] == "cuda"  # the nodes may start after the command
+        assert AppSettings.model_validate(config).model.folder == "models"  # where the claim is
+        with pytest.raises(ValidationError):
+            check(put(job, "spec/backofLimit", 3))
 
     @pytest.mark.parametrize(
         ("kind", "path", "value"),

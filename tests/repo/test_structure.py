@@ -15,7 +15,15 @@ TOP_MODULES = {"__init__", "boxes", "errors", "pipeline", "service", "types"}
 
 def product_files() -> Iterator[Path]:
     yield ROOT / "serve_app.py"
-    for folder in ("prelabel", "deployments", "benchmarks", "deploy", "examples", "training"):
+    for folder in (
+        "prelabel",
+        "deployments",
+        "jobs",
+        "benchmarks",
+        "deploy",
+        "examples",
+        "training",
+    ):
         yield from sorted((ROOT / folder).rglob("*.py"))
 
 

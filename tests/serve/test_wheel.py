@@ -26,7 +26,7 @@ from tests.support.ray_environment import beside_others
 # Files of a checkout that a build needs.
 SOURCES = (
     *("pyproject.toml", "README.md", "LICENSE", "prelabel"),
-    *("serve_app.py", "serve_config.yaml", "deployments", "deploy/ray.env"),
+    *("serve_app.py", "serve_config.yaml", "deployments", "jobs", "deploy/ray.env"),
     "requirements/serve.in",
 )
 GENERATED = shutil.ignore_patterns("__pycache__", "*.so")
@@ -115,6 +115,7 @@ def test_the_wheel_holds_the_package_with_the_application_in_it_and_nothing_else
     application = {
         *("serve_app.py", "serve_config.yaml", "deploy/ray.env"),
         *files_in("deployments"),
+        *files_in("jobs"),
     }
     assert {name for name in names if ".dist-info/" not in name} == {
         *files_in("prelabel"),
@@ -129,7 +130,12 @@ def test_the_wheel_requires_what_the_service_s_requirements_say(wheel: Path) -> 
         fields = HeaderParser().parsestr(archive.read(metadata).decode())
     lines = (ROOT / "requirements" / "serve.in").read_text().splitlines()
     wanted = (re.sub(r"\s*#.*", "", line).replace(" ;", ";") for line in lines)
-    assert fields.get_all("Requires-Dist") == [line for line in wanted if line]
+    required = fields.get_all("Requires-Dist") or []
+    assert [line for line in required if "extra ==" not in line] == [
+        line for line in wanted if line
+    ]
+    extra = {line.partition(";")[0] for line in required if 'extra == "jobs"' in line}
+    assert extra == {"ray[data]==2.60.0", "pyarrow"}
 
 
 def test_an_installed_wheel_has_no_global_names_and_works_in_the_working_directory(
@@ -139,7 +145,7 @@ def test_an_installed_wheel_has_no_global_names_and_works_in_the_working_directo
 import importlib.util
 from prelabel.cli.application import config_or_default
 from prelabel.settings.paths import resolve_path
-print([name for name in ("serve_app", "deployments") if importlib.util.find_spec(name)])
+print([name for name in ("serve_app", "deployments", "jobs") if importlib.util.find_spec(name)])
 print(config_or_default(None))
 print(resolve_path("data/prompts.sqlite"))
 """

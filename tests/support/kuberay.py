@@ -1,4 +1,4 @@
-"""The fields of KubeRay's RayService, ray.io/v1, written after its API reference.
+"""The fields of KubeRay's RayService and RayJob, ray.io/v1, written after its API reference.
 
 The operator's own schema is in no package that this project installs. Fields that came after 1.5.1,
 the first release with token authentication, are left out, so that the manifests do without them.
@@ -109,3 +109,23 @@ class RayService(_Fields):
     kind: Literal["RayService"]
     metadata: Kubernetes
     spec: RayServiceSpec
+
+
+class RayJobSpec(_Fields):
+    entrypoint: str
+    ray_cluster_spec: RayClusterSpec
+    submission_mode: Literal["K8sJobMode", "HTTPMode", "SidecarMode", "InteractiveMode"] | None = (
+        None
+    )
+    backoff_limit: int | None = Field(None, ge=0)
+    shutdown_after_job_finishes: bool | None = None
+    ttl_seconds_after_finished: int | None = Field(None, ge=0)
+    active_deadline_seconds: int | None = Field(None, gt=0)
+    runtime_env_yaml: str | None = Field(None, alias="runtimeEnvYAML")
+
+
+class RayJob(_Fields):
+    api_version: Literal["ray.io/v1"]
+    kind: Literal["RayJob"]
+    metadata: Kubernetes
+    spec: RayJobSpec

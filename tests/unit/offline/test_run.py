@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from prelabel.labelstudio.task_rows import boxes_config
+from prelabel.labelstudio.predictions import to_prediction
+from prelabel.labelstudio.task_rows import boxes_config, to_line
 from prelabel.offline.folders import FolderSource
 from prelabel.offline.items import OutputError
 from prelabel.offline.predictor import LocalPredictor, Search
@@ -107,7 +108,7 @@ def test_tasks_keep_their_fields_and_equal_ones_are_annotated_once(
     ]
 
 
-def test_prompt_and_thresholds_rank_as_extra_parameters_of_a_project(tmp_path: Path) -> None:
+def test_prompt_and_thresholds_are_those_of_the_run(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded())
     asked = PromptRequest("cat . zebra", box_threshold=0.8)
     predictor = counting_predictor(search=Search(boxes_config(LABELS), asked))
@@ -123,7 +124,11 @@ def test_prompt_and_thresholds_rank_as_extra_parameters_of_a_project(tmp_path: P
 
 
 def test_another_run_is_not_mixed_in(tmp_path: Path) -> None:
-    ResultFolder(tmp_path / "out", manifest(tmp_path)).close()
+    ResultFolder(tmp_path / "out", manifest(tmp_path / "mistyped")).close()
+    ResultFolder(tmp_path / "out", manifest(tmp_path)).close()  # nothing was stored
+    (tmp_path / "out/tasks/tasks-000000.jsonl").write_bytes(
+        to_line("a.png", {}, {}, to_prediction([], "demo-1"), [])
+    )
     with pytest.raises(OutputError, match=r"the model version was another .demo-1, now demo-2"):
         ResultFolder(tmp_path / "out", manifest(tmp_path, "demo-2"))
     other = Search(boxes_config(["zebra"]))

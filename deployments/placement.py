@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import ray
 
-from prelabel.engines.openmp import SPIN
+from prelabel.settings.openmp import SPIN
 
 # Variables that glibc and OpenMP read when a process starts.
 # One malloc arena: with an arena per thread, glibc unmaps freed memory in all but the main thread's

@@ -2,8 +2,8 @@
 
     python -m jobs.annotate FOLDER [ADDRESS]
 
-FOLDER is a `JobFolder`. ADDRESS is that of a Ray cluster, RAY_ADDRESS by default; without both, a
-Ray of its own is started on this machine.
+FOLDER is a `JobFolder`. ADDRESS is that of a Ray cluster; without it, a Ray of its own is started
+on this machine.
 
 A part and its checkpoint appear together or not at all: Ray Data writes the checkpoint as pending,
 then the part, then renames the checkpoint. The next run removes the parts of pending checkpoints.
@@ -26,6 +26,7 @@ from jobs.item_blocks import ItemBlocks
 from prelabel.engines import EngineLoader, load_engine
 from prelabel.offline.job import ID, JobFolder, JobSpec
 from prelabel.settings import read_environment
+from prelabel.settings.paths import application_folder
 
 _FILTER_BYTES = 64 * 1024**2
 _LEAST_CPUS = 2  # of a node
@@ -82,7 +83,7 @@ def _engines(spec: JobSpec, place: DetectorPlace, blocks: int) -> int:
 def main(arguments: list[str]) -> None:
     """Run the job from the command line."""
     folder, *address = arguments
-    connect(address[0] if address else os.environ.get("RAY_ADDRESS"))
+    connect(address[0] if address else None)
     annotate(JobFolder(folder))
 
 
@@ -90,7 +91,7 @@ def connect(address: str | None) -> None:
     """Connect this process to a cluster, or start a Ray of its own."""
     common: dict[str, Any] = {
         # Nodes have the application at the same path, as in one image.
-        "runtime_env": {"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}},
+        "runtime_env": {"env_vars": {"PYTHONPATH": str(application_folder())}},
         "logging_level": logging.WARNING,
     }
     if address is None:

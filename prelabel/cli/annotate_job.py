@@ -7,7 +7,6 @@ that imports Ray.
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import subprocess
 import sys
@@ -190,7 +189,7 @@ def _run_child(
     It inherits the lock of the results: if this process is killed, the job keeps the folder locked.
     """
     prepare_ray_environment()
-    command = [sys.executable, "-m", *module]
+    command = [sys.executable, "-u", "-m", *module]
     with log.open("wb") as output:
         child = subprocess.Popen(  # noqa: S603 - our own module
             command,
@@ -198,7 +197,6 @@ def _run_child(
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=() if lock is None else (lock,),
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         try:
             counted_at = time.monotonic()

@@ -39,7 +39,10 @@ Config = Annotated[
 ]
 OnRay = Annotated[bool, typer.Option("--ray", help="Run on a Ray cluster, past one machine.")]
 Address = Annotated[
-    str | None, typer.Option(help="The cluster's address, as in `auto`. Default: a Ray of its own.")
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS", help="The cluster, as in `auto`. Default: a Ray of its own."
+    ),
 ]
 Engines = Annotated[int | None, typer.Option(min=1, help="Most engines at a time with --ray.")]
 Block = Annotated[int, typer.Option(min=1, help="Pictures that an engine gets at a time.")]

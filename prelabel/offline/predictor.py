@@ -21,7 +21,6 @@ from prelabel.checkpoints.cards import (
 from prelabel.checkpoints.version import model_version
 from prelabel.detection.suppression import Suppression
 from prelabel.engines import EngineLoader, load_engine
-from prelabel.engines.openmp import spin_briefly
 from prelabel.errors import ImageFetchError, PrelabelError
 from prelabel.images.source import ImageSource
 from prelabel.labelstudio.prediction_builder import PredictionBuilder
@@ -35,6 +34,7 @@ from prelabel.pipeline import Entry, PipelinePorts, Predictor
 from prelabel.segmentation.device_models import DeviceModels, DeviceResources
 from prelabel.segmentation.grounded import DetectionOutcome
 from prelabel.settings import AppSettings
+from prelabel.settings.openmp import spin_briefly
 from prelabel.types import (
     DetectionQuery,
     Detections,

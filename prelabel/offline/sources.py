@@ -8,7 +8,7 @@ from pathlib import Path
 from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.task_rows import picture_field
 from prelabel.offline import task_files
-from prelabel.offline.buckets import BucketSource, is_bucket
+from prelabel.offline.buckets import BucketSource, is_bucket, require_pyarrow
 from prelabel.offline.folders import FolderSource, PictureAddress, local_files_prefix
 from prelabel.offline.items import InputError, Source
 from prelabel.offline.task_files import TaskFileSource
@@ -46,6 +46,7 @@ def open_input(text: str, config: LabelingConfig, prefix: str | None) -> Input:
         LabelingConfigError: The config has not one picture, which pictures without tasks need.
     """
     if is_bucket(text):
+        require_pyarrow("Reading from buckets")
         name = text.rstrip("/")
         prefix = f"{name}/" if prefix is None else prefix
         return Input(name, BucketSource(name, _address(config, prefix)), Path.cwd(), None, prefix)

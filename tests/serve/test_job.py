@@ -14,10 +14,9 @@ import numpy as np
 from rich.console import Console
 
 from prelabel.cli.annotate_input import annotate_input
-from prelabel.labelstudio.task_rows import boxes_config
 from prelabel.settings import Environment
-from tests.support.counted_job import CONFIG, LABELS, options_for
-from tests.support.demo_cases import DEMO, boxes_of, complaints
+from tests.support.counted_job import CONFIG, options_for
+from tests.support.demo_cases import DEMO, Demo, boxes_of, complaints, load_cases
 from tests.support.job_trial import NODES, interrupted_job
 from tests.support.offline import rows_in
 from tests.support.paths import ROOT
@@ -32,15 +31,16 @@ TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 def test_boxes_and_version_are_those_of_the_service(service: Service, tmp_path: Path) -> None:
     """The command reads the shipped settings, as the service does."""
     command: list[str | Path] = [Path(sys.executable).with_name("prelabel"), "annotate"]
-    command += ["--input", DEMO]
-    command += ["--output", tmp_path / "out", "--labels", LABELS, "--format", "coco,yolo,parquet"]
+    config = Demo(load_cases()).config
+    (tmp_path / "config.xml").write_text(config)
+    command += ["--input", DEMO, "--label-config", tmp_path / "config.xml"]
+    command += ["--output", tmp_path / "out", "--format", "coco,yolo,parquet"]
     environment = {"PATH": os.defpath, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr + done.stdout
     rows = rows_in(tmp_path / "out")
-    config = boxes_config(LABELS.split(","))
     version = service.get("/health").json()["model_version"]
     found = 0
     for row in rows:
@@ -52,7 +52,7 @@ def test_boxes_and_version_are_those_of_the_service(service: Service, tmp_path: 
         assert_same_boxes(prediction["result"], entry["result"])
         assert abs(prediction["score"] - entry["score"]) < 1e-3
         found += len(entry["result"])
-    assert found > 3
+    assert found > 30
     coco = json.loads((tmp_path / "out/coco/instances.json").read_text())
     assert len(coco["annotations"]) == found
 

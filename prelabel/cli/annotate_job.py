@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -132,20 +132,31 @@ def _predict(
     lock: int | None = None,
     module: str = JOB_MODULE,
 ) -> Progress:
-    """Run the job over the items that are left."""
+    """Run the job over the items that are left.
+
+    Items whose parts an earlier job has stored are left out here. Ray Data would leave them out as
+    well, but a job without any row in a block never ends (Ray 2.60).
+    """
     listed = 0
 
-    def left() -> Iterator[Item]:
+    def left(finished: KeyIndex) -> Iterator[Item]:
         nonlocal listed
-        for item, is_left in _unique(plan.input.source, known):
+
+        def is_known(keys: Sequence[str]) -> list[bool]:
+            pairs = zip(known(keys), finished.known(keys), strict=True)
+            return [any(pair) for pair in pairs]
+
+        for item, is_left in _unique(plan.input.source, is_known):
             listed += 1
             if is_left:
                 yield item
 
     title = f"{plan.input.name}, model version {plan.manifest.model_version}, on Ray."
     with shown(title, console, json_output=options.json_output, unit="pictures") as observe:
-        total = job.write_items(left(), options.block)
-        if total:
+        with _finished_items(job) as finished:
+            count_left = job.write_items(left(finished), options.block)
+            total = count_left + finished.count(failed=False)
+        if count_left:
             spec = JobSpec(
                 plan.settings,
                 plan.search,
@@ -164,6 +175,19 @@ def _predict(
             _run_child([module, job.address, *address], log, lock, count)
             count()
     return Progress(total=total, listed=listed)
+
+
+@contextmanager
+def _finished_items(job: JobFolder) -> Iterator[KeyIndex]:
+    """Yield an index of the items whose parts an earlier job has stored."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = KeyIndex(Path(folder) / "finished.sqlite")
+        try:
+            for keys in job.finished():
+                index.add(keys, 0)
+            yield index
+        finally:
+            index.close()
 
 
 def _unique(source: Source, known: Known) -> Iterator[tuple[Item, bool]]:

@@ -174,6 +174,15 @@ class JobFolder:
                     continue  # renamed or removed meanwhile
         return sum(counted.values())
 
+    def finished(self) -> Iterator[list[str]]:
+        """Yield the keys of the items whose parts are whole, by file."""
+        for path in self._listed("checkpoint"):
+            if ".pending." not in path:
+                table = self._checked(
+                    self._parquet.read_table, path, columns=[ID], filesystem=self._files
+                )
+                yield table.column(ID).to_pylist()
+
     def read_part(self, path: str) -> list[Row | Failure]:
         """Return the rows and failures of a part."""
         table = self._checked(self._parquet.read_table, path, filesystem=self._files)

@@ -22,7 +22,6 @@ OWN = {"prelabel", "deployments"}
 # Declared, but not imported by the product itself.
 NOT_IMPORTED = {
     "torchvision": "groundingdino-py imports it, and requires no version that fits torch's",
-    "label-studio-sdk": "stands in for label-studio-ml, see docs/adr/0003 and 0008",
     "setuptools": "torch compiles with it, and a source distribution among the locked is built",
 }
 # Import paths with a private component, and why there is no public one.
@@ -83,5 +82,5 @@ def test_the_wheel_lists_every_package() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     folders = (path.parent for path in (ROOT / "prelabel").rglob("__init__.py"))
     packages = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    packages |= {"prelabel.application", "prelabel.application.deployments"}
+    packages |= {f"prelabel.application{part}" for part in ("", ".deployments", ".jobs")}
     assert sorted(settings["packages"]) == sorted(packages)

@@ -24,7 +24,7 @@ from tests.support.ray_cluster import cluster
 from tests.support.scenes import data_uri
 from tests.support.service_client import Service
 
-PICTURES = 300
+PICTURES = 150
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 

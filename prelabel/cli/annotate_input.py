@@ -45,8 +45,10 @@ def annotate_input(options: InputOptions, environment: Environment, console: Con
     if not options.json_output:
         for note in plan.notes:
             print_line(note, console)
-    logging.getLogger("prelabel").setLevel(logging.ERROR)  # failed.jsonl has the failures
     results = ResultFolder(options.folder, plan.manifest)
+    log = logging.getLogger("prelabel")
+    level = log.level
+    log.setLevel(logging.ERROR)  # failed.jsonl has the failures
     try:
         if options.retry_failed:
             results.forget_failures()
@@ -62,6 +64,7 @@ def annotate_input(options: InputOptions, environment: Environment, console: Con
         sys.stdout.flush()
         os._exit(STOPPED)  # without waiting for the pictures in progress
     finally:
+        log.setLevel(level)
         results.close()
 
 

@@ -346,7 +346,7 @@ class TestLogs:
         ready = [line for line in running.lines("Detector") if "is ready" in line["message"]]
         assert len(ready) == 2  # one of the detector, one of the segmenter
         for line in ready:
-            assert line["filename"] == "detector.py"
+            assert line["filename"] == "device_models.py"
             assert "request_id" not in line
 
 

@@ -23,7 +23,6 @@ SIMULATIONS, MANY = 100, 8_000
 THRESHOLD = 0.4
 KINDS = {
     "thirty pictures": (30, ("cat", "dog", "car"), Errors()),
-    "many errors": (80, ("cat", "dog"), Errors(missed=0.3, false=0.8, shift=0.1)),
 }
 
 

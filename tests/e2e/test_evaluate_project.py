@@ -115,7 +115,7 @@ def planted(task: int) -> tuple[list[Json], list[Json]]:
     return predicted, truth
 
 
-@pytest.mark.parametrize("from_predictions", [True, False])
+@pytest.mark.parametrize("from_predictions", [True])
 def test_planted_errors_appear_in_the_page(
     label_studio: LabelStudio, service: str, artifacts: Path, tmp_path: Path, from_predictions: bool
 ) -> None:

@@ -35,7 +35,8 @@ from prelabel.cli.service_client import (
     ServiceTimeoutError,
     ServiceUnreachableError,
 )
-from prelabel.labelstudio.bulk import BulkAPI, Filters, without_annotations
+from prelabel.labelstudio.bulk import BulkAPI
+from prelabel.labelstudio.data_manager import Filters, without_annotations
 from prelabel.labelstudio.import_check import ImportCheck
 from prelabel.labelstudio.rest import Project, StoredTask, predict_request
 from prelabel.projects.annotate import (

@@ -16,6 +16,7 @@ from rich.console import Console
 from prelabel.cli.annotate import predictor
 from prelabel.cli.connect import label_studio_access, read_config
 from prelabel.cli.evaluation_tables import print_report
+from prelabel.cli.progress import print_line
 from prelabel.cli.service_client import ServiceClient, ServiceError
 from prelabel.cli.threshold_changes import ThresholdChange
 from prelabel.evaluation.advice import Wish
@@ -128,7 +129,7 @@ def evaluate(
     if options.json_file is not None:
         _write_json(report, project, read, notes, options.json_file)
     if options.has_page:
-        _write_page(report, project, source, studio, options, environment, console)
+        _write_page(report, project, source, notes, studio, options, environment, console)
     if options.apply and report.advice is not None:
         ThresholdChange(studio, project, report.advice.proposals).offer(console, yes=options.yes)
     return 0
@@ -279,6 +280,7 @@ def _write_page(
     report: Report,
     project: Project,
     source: _Source,
+    notes: list[str],
     studio: EvaluationAPI,
     options: EvaluateOptions,
     environment: Environment,
@@ -294,13 +296,8 @@ def _write_page(
         version=source.read.version,
         source=f"predictions {source.words}",
         made_at=datetime.now().astimezone(),
-        notes=_notes(source.read),
+        notes=notes,
     )
     path = options.page or Path(f"evaluation-project-{project.id}.html")
     path.write_text(render_page(report, heading, drawings), encoding="utf-8")
-    console.print(
-        f"The page with plots and the worst pictures: {path}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    print_line(f"The page with plots and the worst pictures: {path}", console)

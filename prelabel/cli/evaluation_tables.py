@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from prelabel.cli.progress import print_line
 from prelabel.evaluation.advice import Advice
 from prelabel.evaluation.findings import (
     advice_row,
@@ -24,8 +25,8 @@ _LEAST_NAME = 8  # characters of a label, however narrow the terminal is
 
 def print_report(report: Report, title: str, notes: Sequence[str], console: Console) -> None:
     """Print a report: its figures, those of each label, and what they mean."""
-    _say(title, console)
-    _say(
+    print_line(title, console)
+    print_line(
         f"{report.pictures} pictures, {report.negatives} of them without objects; {report.truth} "
         f"boxes of people, {report.predicted} of the model.",
         console,
@@ -34,10 +35,10 @@ def print_report(report: Report, title: str, notes: Sequence[str], console: Cons
     if report.labels:
         console.print(_labels(report))
     for sentence in (*findings(report), *notes):
-        _say(sentence, console)
+        print_line(sentence, console)
     if report.advice is not None:
         console.print(_advice(report.advice))
-        _say(advice_sentence(report.advice), console)
+        print_line(advice_sentence(report.advice), console)
 
 
 def _overall(report: Report) -> Table:
@@ -90,7 +91,3 @@ def _table(first: str, *others: str) -> Table:
     for name in others:
         table.add_column(name, justify="right", no_wrap=True)
     return table
-
-
-def _say(sentence: str, console: Console) -> None:
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -23,14 +23,9 @@ Formats = Annotated[
     str, typer.Option(help="Formats beside jsonl, comma-separated: parquet, coco, yolo.")
 ]
 Labels = Annotated[str | None, typer.Option(help="Labels to search for, comma-separated.")]
-Prompt = Annotated[str | None, typer.Option(help='A prompt, as in "cat . red star".')]
 LabelConfig = Annotated[
     Path | None, typer.Option(help="File with a labeling config, in place of --labels.")
 ]
-Project = Annotated[
-    int | None, typer.Option(min=1, help="Take the labeling config of this project.")
-]
-Share = Annotated[float | None, typer.Option(min=0, max=1, help="For this run.")]
 Prefix = Annotated[
     str | None, typer.Option(help="Start of the pictures' addresses in the written tasks.")
 ]
@@ -53,11 +48,11 @@ def annotate_input(
     output: Output = None,
     format: Formats = "jsonl",  # noqa: A002 - the name of the option
     labels: Labels = None,
-    prompt: Prompt = None,
+    prompt: str | None = None,
     label_config: LabelConfig = None,
-    project: Project = None,
-    box_threshold: Share = None,
-    text_threshold: Share = None,
+    project: int | None = None,
+    box_threshold: float | None = None,
+    text_threshold: float | None = None,
     address_prefix: Prefix = None,
     config: Config = None,
     ray: OnRay = False,
@@ -69,7 +64,10 @@ def annotate_input(
     retry_failed: bool = False,
     json_output: bool = False,
 ) -> None:
-    """Predict pictures that are in no project, in this process."""
+    """Predict pictures that are in no project, in this process.
+
+    Options without a declaration here are those of the other mode (`two_modes`).
+    """
     from prelabel.cli.annotate_input import annotate_input as annotate
     from prelabel.cli.input_plan import InputOptions
     from prelabel.offline.exports import Format

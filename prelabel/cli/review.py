@@ -68,11 +68,11 @@ def review(
         raise LabelStudioError(f"Run prelabel annotate --project {project.id} first.")
     if options.apply:
         studio.hand_out_by_score(project.id, version)
-    order = studio.task_order(project.id)
-    if (order.sampling, order.model_version) != (BY_SCORE, version):
+        project = studio.project(project.id)
+    if (project.sampling, project.model_version) != (BY_SCORE, version):
         print_line(
-            f"Label Studio hands out tasks by {order.sampling or 'their ids'}, and shows the "
-            f"predictions of {order.model_version or 'no model'}. With --apply it hands out the "
+            f"Label Studio hands out tasks by {project.sampling or 'their ids'}, and shows the "
+            f"predictions of {project.model_version or 'no model'}. With --apply it hands out the "
             f"tasks with the lowest scores of {version} first.",
             console,
         )
@@ -84,7 +84,7 @@ def review(
     )
     table = Table("task", "score", "address")
     for scored in studio.lowest_scores(project.id, version, _FIRST_TASKS):
-        address = f"{studio.address}/projects/{project.id}/data?task={scored.task}"
+        address = studio.task_address(project.id, scored.task)
         table.add_row(str(scored.task), f"{scored.score:.3f}", address)
     console.print(table)
 

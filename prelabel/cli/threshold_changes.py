@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from prelabel.cli.progress import print_line
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.annotated_tasks import EvaluationAPI
 from prelabel.labelstudio.rest import Project
@@ -42,11 +43,11 @@ class ThresholdChange:
         old = self.project.label_config
         new = set_thresholds(old, self.thresholds)
         if new == old:
-            _say("There is nothing to change in the labeling config.", console)
+            print_line("There is nothing to change in the labeling config.", console)
             return
         _show(old, new, console)
         if not yes and not typer.confirm("Write these thresholds to Label Studio?", err=True):
-            _say("Nothing was changed.", console)
+            print_line("Nothing was changed.", console)
             return
         self._write(new, console)
 
@@ -58,12 +59,12 @@ class ThresholdChange:
             )
         backup = _backup(self.project)
         self.studio.set_label_config(self.project, new)
-        _say(
+        print_line(
             f"Written. The old labeling config is in {backup}: to restore it, paste the file under "
             "Settings, Labeling Interface, Code.",
             console,
         )
-        _say(
+        print_line(
             "New predictions obey the thresholds at once. Stored predictions stay as they are "
             f"until prelabel annotate --project {self.project.id} --renew makes them again.",
             console,
@@ -85,7 +86,3 @@ def _show(old: str, new: str, console: Console) -> None:
     ):
         style = {"+": "green", "-": "red"}.get(line[:1])
         console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
-
-
-def _say(sentence: str, console: Console) -> None:
-    console.print(sentence, highlight=False, markup=False, soft_wrap=True)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Annotated
-from urllib.parse import urlencode
 
 from pydantic import AwareDatetime, BeforeValidator, JsonValue, TypeAdapter
 
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.box_entries import ScoredEntries
+from prelabel.labelstudio.data_manager import DataManagerAPI, greater_than
 from prelabel.labelstudio.http import TooLongAnswerError
-from prelabel.labelstudio.rest import Identified, LabelStudioAPI, Project, Resource, StoredTask
+from prelabel.labelstudio.rest import Identified, Project, Resource, StoredTask
 from prelabel.labelstudio.result_entries import null_as_empty
 
 _PAGE = 50  # tasks; annotations with masks are large
@@ -73,7 +72,7 @@ class _Page(Resource):
     tasks: list[AnnotatedTask]
 
 
-class EvaluationAPI(LabelStudioAPI):
+class EvaluationAPI(DataManagerAPI):
     """The part of the API for evaluations. Its methods raise what `LabelStudioAPI` says."""
 
     def annotated_tasks(self, project: int) -> Iterator[list[AnnotatedTask]]:
@@ -103,35 +102,7 @@ class EvaluationAPI(LabelStudioAPI):
         response = self._require_success(response, "change the labeling config")
         return self._parse(TypeAdapter(Project), response)
 
-    def task_address(self, project: int, task: int) -> str:
-        """Return the address of a task's page."""
-        return f"{self.address}/projects/{project}/data?task={task}"
-
     def _page(self, project: int, after: int, count: int) -> list[AnnotatedTask]:
-        items: list[JsonValue] = [
-            _greater_than("id", after),
-            _greater_than("total_annotations", 0),
-        ]
-        query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
-        address = urlencode(
-            {
-                "project": project,
-                "page": 1,
-                "page_size": count,
-                "fields": "all",  # with annotations and predictions
-                "resolve_uri": "false",  # addresses of pictures as backends get them
-                "query": json.dumps(query),
-            }
-        )
-        response = self._request("GET", f"/api/tasks?{address}")
-        response = self._require_success(response, f"show the tasks of project {project}")
-        return self._parse(TypeAdapter(_Page), response).tasks
-
-
-def _greater_than(column: str, value: int) -> JsonValue:
-    return {
-        "filter": f"filter:tasks:{column}",
-        "operator": "greater",
-        "type": "Number",
-        "value": value,
-    }
+        filters = [greater_than("id", after), greater_than("total_annotations", 0)]
+        page = self._task_page(TypeAdapter(_Page), project, filters, count=count, whole=True)
+        return page.tasks

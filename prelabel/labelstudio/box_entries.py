@@ -17,9 +17,8 @@ from prelabel.labelstudio.result_entries import (
     box_pct,
     label_of,
 )
-from prelabel.labelstudio.shapes import DRAWING_TAGS, LABEL_TAGS
+from prelabel.labelstudio.shapes import BOX_TYPES, DRAWING_TAGS, LABEL_TAGS
 
-_BOX_TYPES: Final = ("rectanglelabels", "rectangle")
 # Regions of other shapes, by the types of their entries.
 _SHAPES: Final[Mapping[str, str]] = {
     **{tag.lower(): shape for tag, shape in LABEL_TAGS.items() if shape not in (None, "rectangle")},
@@ -97,12 +96,12 @@ def read_boxes(entries: Sequence[ScoredEntry], *, masks: bool = False) -> BoxEnt
         masks: Take the boxes around masks as boxes, for configs that draw masks only.
     """
     labels = {entry.id: label_of(entry) for entry in entries if entry.type == "labels"}
-    box_ids = {entry.id for entry in entries if entry.type in _BOX_TYPES}
+    box_ids = {entry.id for entry in entries if entry.type in BOX_TYPES}
     reader = BoundsReader()
     read = BoxEntries()
     for entry in entries:
         shape = _SHAPES.get(entry.type or "")
-        if entry.type in _BOX_TYPES:
+        if entry.type in BOX_TYPES:
             shape, pct = "rectangle", box_pct(entry)
         elif shape is None or (entry.parent_id is not None and entry.parent_id in box_ids):
             continue

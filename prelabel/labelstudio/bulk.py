@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import cast
-from urllib.parse import urlencode
 
 from pydantic import Field, JsonValue, TypeAdapter
 
 from prelabel.errors import LabelStudioError
+from prelabel.labelstudio.data_manager import (
+    DataManagerAPI,
+    Filters,
+    greater_than,
+    has_version,
+    lacks_version,
+)
 from prelabel.labelstudio.http import TooLongAnswerError
 from prelabel.labelstudio.responses import Prediction
 from prelabel.labelstudio.rest import (
     Identified,
-    LabelStudioAPI,
     Resource,
     StoredPrediction,
     StoredTask,
 )
-
-Filters = list[dict[str, JsonValue]]
 
 
 class RefusedPredictionsError(LabelStudioError):
@@ -72,7 +74,7 @@ class _Removed(Resource):
     deleted_predictions: int
 
 
-class BulkAPI(LabelStudioAPI):
+class BulkAPI(DataManagerAPI):
     """The part of the API for whole projects. Its methods raise what `LabelStudioAPI` says."""
 
     _largest_page = 1_000  # tasks; less once an answer was too long
@@ -114,7 +116,7 @@ class BulkAPI(LabelStudioAPI):
             count: Greatest number of tasks.
             filters: Further filters of the Data Manager.
         """
-        return self._page(project, after, count, [_has_not(version), *filters])
+        return self._page(project, after, count, [lacks_version(version), *filters])
 
     def tasks_with(
         self,
@@ -136,9 +138,9 @@ class BulkAPI(LabelStudioAPI):
             filters: Further filters of the Data Manager.
             without: Only tasks that have no prediction of this version.
         """
-        lacks = [] if without is None else [_has_not(without)]
+        lacks = [] if without is None else [lacks_version(without)]
         page = self._page(
-            project, after, count, [_has(version), *lacks, *filters], with_predictions=True
+            project, after, count, [has_version(version), *lacks, *filters], with_predictions=True
         )
         return self._complete(page)
 
@@ -178,22 +180,13 @@ class BulkAPI(LabelStudioAPI):
     def _whole_page(
         self, project: int, after: int, count: int, filters: Filters, with_predictions: bool
     ) -> TaskPage:
-        items = [_filter("id", "greater", "Number", after), *filters]
-        query = {"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]}
-        address = urlencode(
-            {
-                "project": project,
-                "page": 1,
-                "page_size": count,
-                # Addresses of pictures as Label Studio sends them to backends.
-                "resolve_uri": "false",
-                "query": json.dumps(query),
-                **({"fields": "all"} if with_predictions else {}),
-            }
+        page = self._task_page(
+            TypeAdapter(_Page),
+            project,
+            [greater_than("id", after), *filters],
+            count=count,
+            whole=with_predictions,
         )
-        response = self._request("GET", f"/api/tasks?{address}")
-        response = self._require_success(response, f"show the tasks of project {project}")
-        page = self._parse(TypeAdapter(_Page), response)
         # By id, because a filter for predictions may find a task once for each of them.
         tasks = {
             task.id: StoredTask(task.id, {"id": task.id, "data": task.data}, task.predictions)
@@ -250,28 +243,3 @@ class BulkAPI(LabelStudioAPI):
         response = self._request("DELETE", f"/api/predictions/{prediction}/")
         if response.status != 404:
             self._require_success(response, f"remove the prediction {prediction}")
-
-
-def without_annotations() -> Filters:
-    """Return the filter for tasks without annotations."""
-    return [_filter("total_annotations", "equal", "Number", 0)]
-
-
-def _has(version: str) -> dict[str, JsonValue]:
-    # Label Studio looks for the text within the versions. Ours end with a checksum.
-    return _filter("predictions_model_versions", "contains", "List", [version])
-
-
-def _has_not(version: str) -> dict[str, JsonValue]:
-    return _filter("predictions_model_versions", "not_contains", "List", [version])
-
-
-def _filter(
-    column: str, operator: str, kind: str, value: int | Sequence[str]
-) -> dict[str, JsonValue]:
-    return {
-        "filter": f"filter:tasks:{column}",
-        "operator": operator,
-        "type": kind,
-        "value": value if isinstance(value, int) else list(value),
-    }

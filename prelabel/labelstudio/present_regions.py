@@ -13,7 +13,7 @@ from prelabel.errors import PrelabelError
 from prelabel.images.decode import PILLOW_ERRORS
 from prelabel.labelstudio.data_urls import decode_data_url
 from prelabel.labelstudio.result_entries import BoxPct, ResultEntry, box_pct, is_pct, label_of
-from prelabel.labelstudio.shapes import DRAWING_TAGS, LABEL_TAGS
+from prelabel.labelstudio.shapes import BOX_TYPES, DRAWING_TAGS, LABEL_TAGS
 from prelabel.masks.rle import rle_bounds
 from prelabel.types import PresentRegion
 
@@ -32,7 +32,7 @@ def present_regions(entries: Sequence[ResultEntry]) -> tuple[PresentRegion, ...]
     """
     # A region and its labels are two entries with one id; the labels' entry has the form, too.
     labelled_ids = {entry.id for entry in entries if entry.type == "labels" and label_of(entry)}
-    box_ids = {entry.id for entry in entries if entry.type in ("rectanglelabels", "rectangle")}
+    box_ids = {entry.id for entry in entries if entry.type in BOX_TYPES}
     reader = BoundsReader()
     return tuple(
         PresentRegion(entry.to_name or "", entry.item_index, label_of(entry), box)

@@ -6,10 +6,11 @@ from typing import Literal, NotRequired, cast, final
 
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
+from prelabel.labelstudio.shapes import BOX_TYPES
+
 _RLE_JSON_BYTES = 4  # "255," for each byte of a run-length encoding
 _POINT_JSON_BYTES = 20  # "[12.3456,12.3456],"
 _VERTEX_JSON_BYTES = 110  # a vertex also has its own id and that of the vertex before
-_BOX_TYPES = ("rectanglelabels", "rectangle")  # without "labels", which repeats its rectangle's box
 
 
 RegionType = Literal[
@@ -179,4 +180,4 @@ def value_bytes(value: RegionValue) -> int:
 
 def count_boxes(prediction: Prediction) -> int:
     """Return the number of boxes. A `rectangle` and its `labels` count as one."""
-    return sum(region["type"] in _BOX_TYPES for region in prediction["result"])
+    return sum(region["type"] in BOX_TYPES for region in prediction["result"])

@@ -42,7 +42,8 @@ class Project(Resource):
 
     Attributes:
         show_collab_predictions: True if annotators see predictions.
-        model_version: Title of the backend whose predictions annotators see.
+        model_version: Title of the backend, or model version, whose predictions annotators see.
+        sampling: Name of the order in which annotators get the tasks.
     """
 
     id: int
@@ -51,6 +52,7 @@ class Project(Resource):
     created_at: AwareDatetime
     show_collab_predictions: bool = True
     model_version: str | None = None
+    sampling: str | None = None
 
     @property
     def key(self) -> str:

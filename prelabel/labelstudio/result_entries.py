@@ -10,11 +10,12 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, JsonValue
 
 from prelabel.errors import RequestError
+from prelabel.labelstudio.shapes import BOX_TYPES
 from prelabel.types import MaskPrompt, PromptRequest
 
 _MOST_ENTRIES = 100_000
 _MOST_PIXELS = 1_000_000  # of a picture's width or height
-_POINTING_TYPES = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle")
+_POINTING_TYPES = ("keypointlabels", "keypoint", *BOX_TYPES)
 _MOST_PCT = 10_000  # of the picture's size; a region beyond that is outside of every picture
 
 

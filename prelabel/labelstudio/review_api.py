@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlencode
 
 from pydantic import JsonValue, TypeAdapter
 
 from prelabel.errors import LabelStudioError
-from prelabel.labelstudio.rest import LabelStudioAPI, Resource
+from prelabel.labelstudio.data_manager import DataManagerAPI, has_version
+from prelabel.labelstudio.rest import Identified, Resource
 
 # Label Studio's name for: the lowest score of a prediction first.
 BY_SCORE: Final = "Uncertainty sampling"
@@ -24,20 +23,7 @@ class ScoredTask:
     score: float
 
 
-class TaskOrder(Resource):
-    """The order in which Label Studio hands out the tasks of a project.
-
-    Attributes:
-        sampling: Name of the order.
-        model_version: The predictions whose scores count, and which annotators see.
-    """
-
-    sampling: str = ""
-    model_version: str | None = None
-
-
-class _Task(Resource):
-    id: int
+class _Task(Identified):
     predictions_score: float | None = None
 
 
@@ -46,14 +32,8 @@ class _Page(Resource):
     total: int = 0
 
 
-class ReviewAPI(LabelStudioAPI):
+class ReviewAPI(DataManagerAPI):
     """The part of the API for the order of tasks. Its methods raise what `LabelStudioAPI` says."""
-
-    def task_order(self, project: int) -> TaskOrder:
-        """Return the order of a project."""
-        response = self._request("GET", f"/api/projects/{project}/")
-        response = self._require_success(response, f"show project {project}")
-        return self._parse(TypeAdapter(TaskOrder), response)
 
     def hand_out_by_score(self, project: int, version: str) -> None:
         """Let Label Studio hand out the tasks with the lowest scores of a model version first.
@@ -86,25 +66,11 @@ class ReviewAPI(LabelStudioAPI):
         ]
 
     def _page(self, project: int, version: str, *, count: int) -> _Page:
-        of_version: dict[str, JsonValue] = {
-            "filter": "filter:tasks:predictions_model_versions",
-            "operator": "contains",
-            "type": "List",
-            "value": [version],
-        }
-        query: dict[str, JsonValue] = {
-            "filters": {"conjunction": "and", "items": [of_version]},
-            "ordering": ["tasks:predictions_score"],
-        }
-        address = urlencode(
-            {
-                "project": project,
-                "page": 1,
-                "page_size": count,
-                "fields": "all",
-                "query": json.dumps(query),
-            }
+        return self._task_page(
+            TypeAdapter(_Page),
+            project,
+            [has_version(version)],
+            count=count,
+            ordering="predictions_score",
+            whole=True,
         )
-        response = self._request("GET", f"/api/tasks?{address}")
-        response = self._require_success(response, f"show the tasks of project {project}")
-        return self._parse(TypeAdapter(_Page), response)

@@ -9,6 +9,8 @@ from prelabel.types import MaskShape
 
 Shape = Literal["rectangle"] | MaskShape
 
+# Types of the entries that have a box; "labels" repeats the box of its rectangle.
+BOX_TYPES: Final = ("rectanglelabels", "rectangle")
 # Tags that have labels, with the shape of their regions.
 LABEL_TAGS: Final[Mapping[str, Shape | None]] = {
     "RectangleLabels": "rectangle",

@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from prelabel.errors import LabelingConfigError
 from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.responses import Prediction
+from prelabel.labelstudio.shapes import BOX_TYPES
 from prelabel.types import LookPlan
 
 _META: Final = "prelabel"
@@ -149,7 +150,7 @@ def _boxes(result: Sequence[Mapping[str, Any]], pictures: Sequence[RowPicture]) 
     labelled = {entry["id"]: entry for entry in result if entry["type"] == "labels"}
     places = {(each.to_name, each.item_index): i for i, each in enumerate(pictures)}
     for entry in result:
-        if entry["type"] not in ("rectanglelabels", "rectangle"):
+        if entry["type"] not in BOX_TYPES:
             continue
         picture = places[entry["to_name"], entry.get("item_index")]
         value = entry["value"]

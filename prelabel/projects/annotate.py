@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from prelabel.errors import PrelabelError
-from prelabel.labelstudio.bulk import BulkAPI, Filters, TaskPage
+from prelabel.labelstudio.bulk import BulkAPI, TaskPage
+from prelabel.labelstudio.data_manager import Filters
 from prelabel.labelstudio.http import UnreachableError
 from prelabel.labelstudio.responses import Prediction, TaskError, picture_hashes
 from prelabel.labelstudio.rest import StoredTask

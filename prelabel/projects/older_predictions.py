@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from prelabel.labelstudio.bulk import BulkAPI, Filters, TaskPage
+from prelabel.labelstudio.bulk import BulkAPI, TaskPage
+from prelabel.labelstudio.data_manager import Filters
 
 _PAGE: Final = 100  # tasks; the answer has the results of all their predictions
 

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio import http
-from prelabel.labelstudio.bulk import BulkAPI, Filters, without_annotations
+from prelabel.labelstudio.bulk import BulkAPI
+from prelabel.labelstudio.data_manager import Filters, without_annotations
 from prelabel.labelstudio.http import UnreachableError
 from prelabel.labelstudio.responses import Prediction, TaskError
 from prelabel.labelstudio.rest import StoredTask

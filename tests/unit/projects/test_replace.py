@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from prelabel.labelstudio.bulk import BulkAPI, without_annotations
+from prelabel.labelstudio.bulk import BulkAPI
+from prelabel.labelstudio.data_manager import without_annotations
 from prelabel.labelstudio.responses import Prediction
 from prelabel.labelstudio.rest import StoredTask
 from prelabel.projects.annotate import AnnotateError, AnnotateRun, Answer, Predict, Progress, Target

@@ -1,4 +1,4 @@
-# The service's image: for CPUs, or with DEVICE=gpu for NVIDIA GPUs. See docs/docker.md.
+# The service's image: for CPUs, or with DEVICE=gpu for NVIDIA GPUs. See docs/operator/docker.md.
 # Any Debian-based image with Python 3.11 and its venv module; a digest works, too.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 ARG DEVICE=cpu

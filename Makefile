@@ -94,7 +94,7 @@ cluster-down: .venv/cluster.stamp  ## End the cluster with all its nodes
 $(HOME)/.ray/auth_token: | .venv/serve.stamp
 	RAY_AUTH_MODE=token $(BIN)/ray get-auth-token --generate > /dev/null
 
-docs: .venv/serve.stamp  ## Generate docs/settings.md
+docs: .venv/serve.stamp  ## Generate docs/operator/settings.md
 	$(BIN)/python docs/settings_table.py
 
 image-test:  ## Build the container image with buildah and test it (DEVICE=gpu: the GPU image)

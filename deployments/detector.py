@@ -31,8 +31,9 @@ _STUCK_AFTER_S = 300  # a batch takes half a second by design, and minutes on a 
 class Detector:
     """Runs one detector, and one segmenter beside it, on one device.
 
-    Both share the device's thread and the decoded picture; docs/adr/0009 has the reasons. They are
-    loaded in the constructor, and an exception there keeps the replica from starting.
+    Both share the device's thread and the decoded picture; docs/developer/adr/0009 has the
+    reasons. They are loaded in the constructor, and an exception there keeps the replica from
+    starting.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Metrics of the replicas for Prometheus, read from Ray's metrics ports beside Ray's own.
 
-docs/operations.md lists them.
+docs/operator/operations.md lists them.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from prelabel.observability.request_context import (
 from prelabel.observability.spans import Tracer
 from prelabel.settings import MIB, Environment
 
-# Label Studio sends no credentials with webhooks; see docs/architecture.md.
+# Label Studio sends no credentials with webhooks; see docs/developer/architecture.md.
 _PATHS_WITHOUT_AUTH = {"/webhook"}
 _MAX_BYTES_WITHOUT_AUTH = 8 * MIB
 _MAX_REQUEST_ID_CHARS = 64

@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the settings' declarations; `--check` only compares."""
+"""Write docs/operator/settings.md from the settings' declarations; `--check` only compares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from prelabel.settings import AppSettings, Environment
 from prelabel.settings.fields import Setting, iterate_settings
 
-PAGE = Path(__file__).resolve().with_name("settings.md")
+PAGE = Path(__file__).resolve().with_name("operator") / "settings.md"
 HEAD = """<!-- Written by `make docs` from prelabel/settings. -->
 # Settings
 
@@ -85,7 +85,7 @@ def main() -> None:
     if "--check" not in sys.argv:
         PAGE.write_text(written, encoding="utf-8")
     elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != written:
-        sys.exit("docs/settings.md is out of date. Run `make docs`.")
+        sys.exit("docs/operator/settings.md is out of date. Run `make docs`.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """HTTP to Label Studio's REST API: one exchange at a time, with a token and with limits.
 
 The token goes to Label Studio's own address only, and never along a redirect.
-docs/adr/0008 says why this is not the client of label-studio-sdk.
+docs/developer/adr/0008 says why this is not the client of label-studio-sdk.
 """
 
 from __future__ import annotations

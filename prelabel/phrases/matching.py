@@ -30,9 +30,9 @@ _LONGEST_COMPARED = 60
 
 
 class Step(StrEnum):
-    """The steps by which phrases find labels, closest first. docs/prompts.md explains them."""
+    """The steps by which phrases find labels, closest first. docs/user/prompts.md explains them."""
 
-    # The steps by the spelling of a name. The values occur in answers and in docs/prompts.md.
+    # The steps by the spelling of a name. The values occur in answers and in docs/user/prompts.md.
     SPELLED = "as spelled"
     ALIAS = "alias"
     PREDICTED_VALUE = "predicted_values"

@@ -3,7 +3,7 @@
 In: the text that an annotator typed, and the names of the project's labels, because a label such
 as "St. Bernard" contains a separator. Out: `ParsedPhrase` values in the order of the prompt, each
 with the label that the prompt names for it, or marked as a negative. `resolver` finds their labels.
-docs/prompts.md describes the syntax for users.
+docs/user/prompts.md describes the syntax for users.
 """
 
 from __future__ import annotations

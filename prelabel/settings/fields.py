@@ -45,7 +45,7 @@ def setting(
     Args:
         changes_predictions: True if another value can change a prediction. The value is then part
             of the model version, so that Label Studio requests the predictions again.
-        description: Text for docs/settings.md.
+        description: Text for docs/operator/settings.md.
         ge, gt, le, max_length: Bounds, as for pydantic's Field.
     """
     return Field(

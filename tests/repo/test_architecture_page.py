@@ -1,4 +1,4 @@
-"""docs/architecture.md agrees with the tree and with the import contracts."""
+"""docs/developer/architecture.md agrees with the tree and with the import contracts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.paths import ROOT, repository_files
 
-PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "developer" / "architecture.md").read_text(encoding="utf-8")
 MAPPED_IN_FULL = (
     "deployments",
     "jobs",
@@ -21,7 +21,7 @@ def block_under(heading: str) -> list[str]:
     """Lines of the first fenced block under a heading."""
     _, _, section = PAGE.partition(f"\n## {heading}\n")
     block = re.search(r"```text\n(.*?)```", section, re.DOTALL)
-    assert block, f"docs/architecture.md has no text block under {heading!r}"
+    assert block, f"docs/developer/architecture.md has no text block under {heading!r}"
     return block[1].splitlines()
 
 
@@ -59,7 +59,7 @@ def test_parents_follow_from_the_indentation() -> None:
 
 def test_every_module_has_a_line() -> None:
     missing = {path for path in repository_files() if must_be_mapped(path)} - set(MAPPED)
-    assert not missing, f"add to the map in docs/architecture.md: {sorted(missing)}"
+    assert not missing, f"add to the map in docs/developer/architecture.md: {sorted(missing)}"
 
 
 def test_every_package_and_every_folder_at_the_top_has_a_line() -> None:
@@ -71,12 +71,12 @@ def test_every_package_and_every_folder_at_the_top_has_a_line() -> None:
     }
     top = {f"{path.split('/')[0]}/" for path in files if "/" in path and path[0] != "."}
     missing = (packages | top) - set(MAPPED)
-    assert not missing, f"add to the map in docs/architecture.md: {sorted(missing)}"
+    assert not missing, f"add to the map in docs/developer/architecture.md: {sorted(missing)}"
 
 
 def test_every_line_of_the_map_is_a_file_or_a_folder_and_no_line_stands_twice() -> None:
     gone = [path for path in MAPPED if not (ROOT / path).exists()]
-    assert not gone, f"remove from the map in docs/architecture.md: {gone}"
+    assert not gone, f"remove from the map in docs/developer/architecture.md: {gone}"
     assert len(set(MAPPED)) == len(MAPPED)
 
 

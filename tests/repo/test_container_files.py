@@ -434,7 +434,7 @@ class TestCompose:
         for name in BACKENDS:
             (alias,) = COMPOSE["services"][name]["networks"]["default"]["aliases"]
             assert "." in alias
-            told = (ROOT / "docs/docker.md").read_text()
+            told = (ROOT / "docs/operator/docker.md").read_text()
             assert set(re.findall(r"http://prelabel[^\s`]*", told)) == {f"http://{alias}:9090"}
 
     def test_without_profiles_it_is_the_backend_for_cpus_and_label_studio(self) -> None:
@@ -511,7 +511,7 @@ class TestCompose:
         values["LOG_LEVEL"] = "INFO"
         monkeypatch.setattr(os, "environ", {})
         chosen = Environment.model_validate(values).model_dump()
-        # Paths of the machine mean nothing in a container; docs/docker.md mounts a file.
+        # Paths of the machine mean nothing in a container; docs/operator/docker.md mounts a file.
         files = ["ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle", "curl_ca_bundle"]
         left = [name for name, value in chosen.items() if value is None]
         # HumanSignal's switches of masks; `model.segmenter` is this service's own.

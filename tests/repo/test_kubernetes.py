@@ -484,7 +484,7 @@ class TestSecurity:
                 in_the_config = {"box_threshold", "text_threshold", "log_level"}
                 in_the_config |= {"use_sam", "use_mobile_sam", "sam_checkpoint"}
                 own_patch = {"otlp_endpoint", "otlp_headers"}  # with a rule that lets them out
-                # Of a company's network: docs/kubernetes.md has the patch.
+                # Of a company's network: docs/operator/kubernetes.md has the patch.
                 own_patch |= {"http_proxy", "https_proxy", "all_proxy", "no_proxy", "verify_ssl"}
                 own_patch |= {"ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle"}
                 own_patch |= {"curl_ca_bundle"}
@@ -492,7 +492,7 @@ class TestSecurity:
                 assert left == in_the_config | own_patch
 
     def test_the_documented_commands_make_exactly_these_secrets(self) -> None:
-        told = (ROOT / "docs/kubernetes.md").read_text().replace("\\\n", " ")
+        told = (ROOT / "docs/operator/kubernetes.md").read_text().replace("\\\n", " ")
         made = {
             name: set(re.findall(r"--from-literal=(\w+)=", rest))
             for name, rest in re.findall(r"create secret generic (\S+)(.*)", told)

@@ -1,4 +1,4 @@
-"""docs/models.md agrees with the model cards."""
+"""docs/user/models.md agrees with the model cards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prelabel.checkpoints.cards import (
 )
 from prelabel.settings.paths import PROJECT_ROOT
 
-PAGE = (PROJECT_ROOT / "docs" / "models.md").read_text()
+PAGE = (PROJECT_ROOT / "docs" / "user" / "models.md").read_text()
 DETECTORS, SEGMENTERS = PAGE.split("## Segmenters")
 ROWS, SEGMENTER_ROWS = (
     dict(re.findall(r"^\| `([\w.-]+)` \| (.*) \|$", part, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The examples of docs/prompts.md, run."""
+"""The examples of docs/user/prompts.md, run."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from prelabel.phrases.matching import Step
 from tests.support.paths import ROOT
 from tests.support.plans import looked_for, plan_of
 
-PAGE = (ROOT / "docs" / "prompts.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "user" / "prompts.md").read_text(encoding="utf-8")
 EXAMPLES = [
     [cell.strip() for cell in line.strip("|").split(" | ")]
     for line in PAGE.partition("## Examples")[2].partition("\n## ")[0].splitlines()

@@ -154,6 +154,6 @@ def test_alerts_are_understood_and_ask_for_what_there_is(prometheus: Prometheus)
 
 
 def test_every_alert_is_explained() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
+    text = (ROOT / "docs" / "operator" / "operations.md").read_text()
     for name in re.findall(r"alert: (\w+)", ALERTS):
         assert f"### {name}" in text

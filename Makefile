@@ -97,7 +97,7 @@ $(HOME)/.ray/auth_token: | .venv/serve.stamp
 docs: .venv/serve.stamp  ## Generate docs/operator/settings.md
 	$(BIN)/python docs/settings_table.py
 
-image-test:  ## Build the container image with buildah and test it (DEVICE=gpu: the GPU image)
+image-test:  ## Build the container image with buildah and test it (DEVICE=gpu, EXTRA=jobs: other images)
 	deploy/image_test.sh
 
 lock:  ## Resolve the requirements again (needs uv)

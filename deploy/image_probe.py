@@ -25,6 +25,7 @@ LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
 SERVICE_PORT = 9090
 DASHBOARD_PORT = 8265
 DEMO = "demo"
+JOB_PICTURES = 8
 SBOM = Path("/usr/share/doc/prelabel/sbom.cdx.json")
 BUILD_TOOLS = ("gcc", "cc", "make", "cyclonedx-py")
 GPU_TOOLS = ("gcc", "cc")  # Triton compiles its launchers with them
@@ -57,6 +58,8 @@ def main(model: str, command: list[str]) -> None:
     finally:
         service.send_signal(signal.SIGINT)
     say(f"stopped with status {service.wait(STOP_LIMIT_S)}")
+    if model == DEMO and find_spec("pyarrow"):
+        check_job()
 
 
 def check_rights() -> None:
@@ -121,14 +124,7 @@ def wait_until_healthy(service: subprocess.Popen[bytes]) -> float:
 
 def check_prediction(model: str) -> None:
     """Check the prediction for a drawing of a red circle and a blue square."""
-    from PIL import Image, ImageDraw
-
-    drawing = Image.new("RGB", (224, 224), "grey")
-    ImageDraw.Draw(drawing).ellipse((20, 30, 90, 100), fill="red")
-    ImageDraw.Draw(drawing).rectangle((120, 110, 200, 190), fill="blue")
-    png = io.BytesIO()
-    drawing.save(png, "PNG")
-    address = f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"
+    address = f"data:image/png;base64,{base64.b64encode(drawing()).decode()}"
     body = {"tasks": [{"id": 1, "data": {"image": address}}], "label_config": LABEL_CONFIG}
     status, answer = request("127.0.0.1", SERVICE_PORT, "/predict", json.dumps(body))
     check(status == 200, f"/predict answers {status}: {answer!r}")
@@ -146,6 +142,32 @@ def check_prediction(model: str) -> None:
         for label, expected in (("red circle", (25, 29)), ("blue square", (71, 67))):
             near = max(abs(a - b) for a, b in zip(centres[label], expected, strict=True)) < 5
             check(near, f"The {label} is at {centres[label]} percent, expected {expected}.")
+
+
+def check_job() -> None:
+    """Check that a job on Ray Data writes tasks with both shapes. Its image has EXTRA=jobs."""
+    pictures, output = Path("/data/pictures"), Path("/data/predictions")
+    pictures.mkdir()
+    for index in range(JOB_PICTURES):
+        (pictures / f"{index}.png").write_bytes(drawing())
+    command = ["prelabel", "annotate", "--input", str(pictures), "--output", str(output)]
+    command += ["--labels", "red circle,blue square", "--format", "jsonl,parquet"]
+    command += ["--config", "/app/serve_config.docker.yaml", "--ray"]
+    done = subprocess.run(command, check=False)  # noqa: S603
+    check(done.returncode == 0, f"The job ended with status {done.returncode}.")
+    tasks = [
+        json.loads(line)
+        for part in output.rglob("*.jsonl")
+        if part.name != "failures.jsonl"
+        for line in part.read_text().splitlines()
+    ]
+    check(len(tasks) == JOB_PICTURES, f"The job wrote {len(tasks)} of {JOB_PICTURES} tasks.")
+    for task in tasks:
+        (prediction,) = task["predictions"]
+        found = sorted(each["value"]["rectanglelabels"][0] for each in prediction["result"])
+        check(found == ["blue square", "red circle"], f"Expected two shapes: {found}.")
+    check(bool(list(output.rglob("*.parquet"))), "The job wrote no Parquet file.")
+    say(f"a job on Ray Data wrote {len(tasks)} tasks")
 
 
 def check_ports() -> None:
@@ -252,6 +274,18 @@ def request(host: str, port: int, path: str, body: str | None = None) -> tuple[i
         return response.status, response.read()
     finally:
         connection.close()
+
+
+def drawing() -> bytes:
+    """Return a red circle and a blue square as a PNG file."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", (224, 224), "grey")
+    ImageDraw.Draw(picture).ellipse((20, 30, 90, 100), fill="red")
+    ImageDraw.Draw(picture).rectangle((120, 110, 200, 190), fill="blue")
+    png = io.BytesIO()
+    picture.save(png, "PNG")
+    return png.getvalue()
 
 
 def check(condition: bool, message: str) -> None:

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Build the image with buildah instead of Docker, and run it: `sudo make image-test`.
 # Needs Debian or Ubuntu, and 25 GB in $TMPDIR (default /var/tmp). Removes everything at the end.
-# DEVICE=gpu tests the GPU image, as far as that is possible without a GPU.
+# DEVICE=gpu tests the GPU image, as far as that is possible without a GPU. EXTRA=jobs tests the
+# image for jobs; the probe then also runs a job.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 device=${DEVICE:-cpu}
+extra=${EXTRA:-serve}
 
 if [ "$(id -u)" != 0 ]; then
     echo "Building an image without Docker needs root: sudo make image-test" >&2
@@ -49,7 +51,7 @@ build() { # TAG CONTEXT ARGUMENTS...
     local tag=$1 context=$2 started=$SECONDS
     shift 2
     image build --pull-never --format docker --layers --build-arg BASE_IMAGE=localhost/prelabel-base \
-        --build-arg "DEVICE=$device" "${mounts[@]}" "$@" --tag "$tag" "$context" \
+        --build-arg "DEVICE=$device" --build-arg "EXTRA=$extra" "${mounts[@]}" "$@" --tag "$tag" "$context" \
         > "$work/build.log" 2>&1 || { tail -n 50 "$work/build.log"; exit 1; }
     step "$tag was built in $((SECONDS - started)) s; its layers, without those of the previous image:"
     image inspect --type image "$tag" | python3 deploy/docker/layers.py "$work/storage" "$work/layers"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
@@ -86,6 +88,12 @@ class Card(_Frozen):
         if self.weights not in {file.path for file in self.files}:
             raise ValueError("weights must be one of the files")
         return self
+
+    @property
+    def bytes(self) -> int | None:
+        """Size of all files; None if one has no size on record."""
+        sizes = [file.size for file in self.files if file.size is not None]
+        return sum(sizes) if len(sizes) == len(self.files) else None
 
     @property
     def downloadable(self) -> bool:
@@ -189,8 +197,7 @@ def load_any_card(name: str) -> ModelCard | SegmenterCard:
         return load_segmenter_card(name)
     if name in _names(ModelCard) or _is_path(name):
         return load_card(name)
-    known = ", ".join(_names(ModelCard) + _names(SegmenterCard))
-    raise _unknown("model", name, known)
+    raise _unknown("model", name, _names(ModelCard) + _names(SegmenterCard))
 
 
 def model_folder(card: Card, models_dir: str | Path) -> Path:
@@ -320,7 +327,7 @@ def _load(kind: type[CardT], noun: str, name: str) -> CardT:
     if _is_path(name):
         path = resolve_path(name).resolve()
         return _read_card(kind, path).model_copy(update={"folder": path.parent})
-    raise _unknown(noun, name, ", ".join(_names(kind)))
+    raise _unknown(noun, name, _names(kind))
 
 
 def _is_path(name: str) -> bool:
@@ -332,10 +339,12 @@ def _is_segmenters(path: str) -> bool:
     return isinstance(content, dict) and content.get("engine") == "segment_anything"
 
 
-def _unknown(noun: str, name: str, known: str) -> ModelError:
+def _unknown(noun: str, name: str, known: Sequence[str]) -> ModelError:
+    near = get_close_matches(name, known, 1)
+    meant = f" Did you mean {near[0]}?" if near else ""
     return ModelError(
-        f"There is no {noun} named {name!r}. Known are {known}; the path of another card (.yaml) "
-        "works, too."
+        f"There is no {noun} named {name!r}.{meant} Known are {', '.join(known)}; the path of "
+        "another card (.yaml) works, too."
     )
 
 

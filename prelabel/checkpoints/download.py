@@ -8,8 +8,11 @@ variables of huggingface-hub (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, proxies) ap
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -28,6 +31,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers, disable_progress_bars
+from typing_extensions import Buffer
 
 from prelabel.checkpoints.cards import (
     LOCK_NAME,
@@ -46,12 +50,24 @@ from prelabel.settings.paths import resolve_path
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
 
+# Receives the name of a file, the number of its bytes that are here, and their number in all.
+Observe = Callable[[str, int, int | None], None]
 
-def download(card: Card, models_dir: str | Path, *, progress: bool = True) -> Path:
+
+def _observe_nothing(_file: str, _here: int, _total: int | None) -> None:
+    pass
+
+
+def download(card: Card, models_dir: str | Path, *, observe: Observe = _observe_nothing) -> Path:
     """Install the card's files in a folder below `models_dir`; return that folder.
 
     A complete checkpoint is left as it is. Raises ModelError, whose sentence says what to do; the
     bytes that arrived are kept for the next run, unless they are wrong.
+
+    Args:
+        card: The model.
+        models_dir: Folder of all models.
+        observe: Called as the bytes of a file arrive.
     """
     folder = model_folder(card, models_dir)
     if not card.downloadable:
@@ -64,10 +80,9 @@ def download(card: Card, models_dir: str | Path, *, progress: bool = True) -> Pa
             f"HF_HUB_OFFLINE forbids downloading {card.name}. Unset it, or copy the files to "
             f"{card.name} in the models folder."
         )
-    if not progress:
-        disable_progress_bars()
+    disable_progress_bars()  # `observe` has its own
     staging = resolve_path(models_dir) / f".{card.name}.part"
-    lock = _fetch_all(card, staging)
+    lock = _fetch_all(card, staging, observe)
     (staging / LOCK_NAME).write_text(lock.model_dump_json(indent=2) + "\n")
     _replace_folder(staging, folder)
     return folder
@@ -89,7 +104,7 @@ def _is_complete(card: Card, folder: Path) -> bool:
     return True
 
 
-def _fetch_all(card: Card, staging: Path) -> CheckpointLock:
+def _fetch_all(card: Card, staging: Path, observe: Observe) -> CheckpointLock:
     """Download and verify every file, all of the same commit."""
     revision = card.revision
     locked: dict[str, LockedFile] = {}
@@ -106,7 +121,7 @@ def _fetch_all(card: Card, staging: Path) -> CheckpointLock:
         part.parent.mkdir(parents=True, exist_ok=True)
         complete = staging / file.path
         if not complete.is_file():
-            _transfer(card, url, remote, part)
+            _transfer(card, url, remote, part, partial(observe, file.path))
             locked[file.path] = _verify_file(card, file, remote.etag, part)
             part.replace(complete)
         else:
@@ -137,10 +152,31 @@ def _fetch_metadata(card: Card, file: ModelFile, revision: str | None) -> HfFile
         raise _unreachable(card) from error
 
 
-def _transfer(card: Card, url: str, remote: HfFileMetadata, part: Path) -> None:
+class _ObservedFile(io.BufferedWriter):
+    """A file that tells how long it is after each chunk."""
+
+    def __init__(self, path: Path, observe: Callable[[int], None]) -> None:
+        super().__init__(io.FileIO(path, "ab"))
+        self._observe = observe
+        observe(self.tell())
+
+    def write(self, chunk: Buffer, /) -> int:
+        """Append a chunk."""
+        written = super().write(chunk)
+        self._observe(self.tell())
+        return written
+
+
+def _transfer(
+    card: Card,
+    url: str,
+    remote: HfFileMetadata,
+    part: Path,
+    observe: Callable[[int, int | None], None],
+) -> None:
     """Append the missing bytes to the partial file."""
     try:
-        with part.open("ab") as file:
+        with _ObservedFile(part, lambda here: observe(here, remote.size)) as file:
             http_get(
                 url,
                 file,

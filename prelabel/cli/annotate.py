@@ -18,14 +18,8 @@ from prelabel.checkpoints.cards import list_cards
 from prelabel.checkpoints.version import is_version_of
 from prelabel.cli.connect import label_studio_access, read_config
 from prelabel.cli.detector_watch import DetectorWatch
-from prelabel.cli.progress import (
-    FINISHED,
-    SOME_FAILED,
-    STOPPED,
-    print_json,
-    print_line,
-    shown,
-)
+from prelabel.cli.exit_status import FINISHED, SOME_FAILED, STOPPED
+from prelabel.cli.progress import shown
 from prelabel.cli.service_client import (
     Health,
     RequestTooLargeError,
@@ -35,6 +29,7 @@ from prelabel.cli.service_client import (
     ServiceTimeoutError,
     ServiceUnreachableError,
 )
+from prelabel.cli.terminal import print_json, print_line
 from prelabel.labelstudio.bulk import BulkAPI
 from prelabel.labelstudio.data_manager import Filters, without_annotations
 from prelabel.labelstudio.import_check import ImportCheck

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from prelabel.cli.annotate_job import annotate_into_bucket, run_job
+from prelabel.cli.exit_status import FINISHED, SOME_FAILED, STOPPED
 from prelabel.cli.input_plan import InputOptions, InputPlan, plan_input
-from prelabel.cli.progress import FINISHED, SOME_FAILED, STOPPED, print_json, print_line, shown
+from prelabel.cli.progress import shown
+from prelabel.cli.terminal import print_json, print_line
 from prelabel.offline.buckets import is_bucket
 from prelabel.offline.exports import export, require_formats
 from prelabel.offline.folders import SUFFIXES

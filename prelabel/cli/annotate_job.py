@@ -20,8 +20,10 @@ from typing import Final
 
 from rich.console import Console
 
+from prelabel.cli.exit_status import FINISHED, SOME_FAILED
 from prelabel.cli.input_plan import InputOptions, InputPlan, plan_input
-from prelabel.cli.progress import FINISHED, SOME_FAILED, print_json, print_line, shown
+from prelabel.cli.progress import shown
+from prelabel.cli.terminal import print_json, print_line
 from prelabel.offline.bucket_results import BucketResults
 from prelabel.offline.buckets import NEEDS_JOBS
 from prelabel.offline.exports import Format

@@ -6,7 +6,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,13 @@ _MAX_ROUNDS = 5
 _THROUGHPUT_SHARE = 0.9  # of the throughput that no batch size exceeds
 _BATCHES_PER_REPLICA = 1.5  # one batch runs while the next is collected
 _ROUNDING = 1e-9  # keeps exact quotients from being rounded to the next integer
+
+
+Observe = Callable[[str], None]  # receives what is being measured, in a few words
+
+
+def _observe_nothing(_step: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +90,56 @@ class Proposal:
     target_ongoing_requests: int
 
 
-def report(engine: AnyEngine) -> Iterator[str]:
-    """Measure an engine and yield the report's paragraphs as they become known."""
-    buckets = []
-    for bucket in measure(engine):
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A part of a report.
+
+    Attributes:
+        paragraph: The part in words.
+        facts: The same for a program, to be merged with those of the other parts.
+    """
+
+    paragraph: str
+    facts: Mapping[str, object]
+
+
+def report(engine: AnyEngine, observe: Observe = _observe_nothing) -> Iterator[Measured]:
+    """Measure an engine and yield the parts of the report as they become known."""
+    buckets: list[Bucket] = []
+    for bucket in measure(engine, observe=observe):
         buckets.append(bucket)
         largest, cost = max(bucket.seconds), bucket.cost
-        yield (
+        yield Measured(
             f"{_wh(bucket.picture_hw)} as {_wh(bucket.resized_hw)}: a batch of n takes "
             f"{cost.base_s * 1000:.0f} + {cost.item_s * 1000:.0f} n ms: {cost.per_s(1):.1f} "
-            f"pictures/s one by one, {cost.per_s(largest):.1f} in batches of {largest}."
+            f"pictures/s one by one, {cost.per_s(largest):.1f} in batches of {largest}.",
+            {"pictures": [_facts(each) for each in buckets]},
         )
     proposal = propose(buckets, MAX_BATCH_S)
-    yield (
+    yield Measured(
         "For serve_config.yaml, if nothing else ran on this machine during the measurement:\n"
         f"  args: detection: {{max_batch_size: {proposal.max_batch_size}}}\n"
         "  Detector, autoscaling_config: "
-        f"target_ongoing_requests: {proposal.target_ongoing_requests}"
+        f"target_ongoing_requests: {proposal.target_ongoing_requests}",
+        {"proposal": asdict(proposal)},
     )
 
 
-def measure(engine: AnyEngine, sizes: Sequence[int] = BATCH_SIZES) -> Iterator[Bucket]:
+def _facts(bucket: Bucket) -> dict[str, object]:
+    return {
+        "picture_wh": bucket.picture_hw[::-1],
+        "resized_wh": bucket.resized_hw[::-1],
+        "seconds_by_batch_size": bucket.seconds,
+        "base_s": bucket.cost.base_s,
+        "item_s": bucket.cost.item_s,
+    }
+
+
+def measure(
+    engine: AnyEngine,
+    sizes: Sequence[int] = BATCH_SIZES,
+    observe: Observe = _observe_nothing,
+) -> Iterator[Bucket]:
     """Measure batches of every usual picture size.
 
     Batch sizes that do not fit the device's memory or would take many seconds are left out.
@@ -114,37 +150,48 @@ def measure(engine: AnyEngine, sizes: Sequence[int] = BATCH_SIZES) -> Iterator[B
         [item] = engine.prepare(picture, _PHRASES)
         if item.bucket not in seen:
             seen.add(item.bucket)
-            yield Bucket(hw, item.bucket, _measure_batches(engine, item, sizes))
+            yield Bucket(hw, item.bucket, _measure_batches(engine, item, sizes, observe))
 
 
-def report_segmenter(engine: SegmenterEngine) -> Iterator[str]:
-    """Measure a segmenter and yield the report's paragraphs as they become known."""
+def report_segmenter(
+    engine: SegmenterEngine, observe: Observe = _observe_nothing
+) -> Iterator[Measured]:
+    """Measure a segmenter and yield the parts of the report as they become known."""
+    observe("the encoder")
     height, width = USUAL_PICTURES_HW[0]
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     item = engine.prepare(picture)
     [encoding] = engine.encode([item])  # the first pass is slower
     seconds = _median_s(partial(engine.encode, [item]))
-    yield (
+    yield Measured(
         f"A picture takes {seconds * 1000:.0f} ms to encode, and {encoding.nbytes / 1e6:.1f} MB in "
-        "the cache of encodings."
+        "the cache of encodings.",
+        {"encode_s": seconds, "encoding_bytes": encoding.nbytes},
     )
     box = MaskPrompt(
         box_xyxy=(0.3 * width, 0.3 * height, 0.6 * width, 0.7 * height),
         clip_xyxy=(0.28 * width, 0.28 * height, 0.62 * width, 0.72 * height),
     )
     click = MaskPrompt(None, ((0.5 * width, 0.5 * height),), (True,))
-    for title, prompts in (("A box", [box]), ("Twenty boxes", [box] * 20), ("A click", [click])):
+    for title, key, prompts in (
+        ("A box takes", "box_s", [box]),
+        ("Twenty boxes take", "twenty_boxes_s", [box] * 20),
+        ("A click takes", "click_s", [click]),
+    ):
+        observe("the decoder")
         seconds = _median_s(partial(engine.decode, [(encoding, prompts)]))
-        verb = "take" if len(prompts) > 1 else "takes"
-        yield f"{title} {verb} {seconds * 1000:.0f} ms."
+        yield Measured(f"{title} {seconds * 1000:.0f} ms.", {key: seconds})
 
 
-def _measure_batches(engine: AnyEngine, item: Any, sizes: Sequence[int]) -> dict[int, float]:
+def _measure_batches(
+    engine: AnyEngine, item: Any, sizes: Sequence[int], observe: Observe
+) -> dict[int, float]:
     engine.detect([item])  # the first pass of a size is slower
     seconds: dict[int, float] = {}
     for size in sizes:
         if len(seconds) > 1 and max(seconds.values()) * size / max(seconds) > _MAX_EXPECTED_S:
             break
+        observe(f"{_wh(item.bucket)}, batches of {size}")
         try:
             seconds[size] = _median_s(partial(engine.detect, [item] * size))
         except DetectionError:  # out of memory

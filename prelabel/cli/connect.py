@@ -54,6 +54,20 @@ class ConnectResult:
             f"To check the whole way: {self._doctor_command()}",
         ]
 
+    def facts(self) -> dict[str, object]:
+        """Return the same for a program."""
+        return {
+            "project": self.project.id,
+            "title": self.project.title,
+            "backend": self.backend.id,
+            "url": self.backend.url,
+            "name": self.backend.title,
+            "model_version": self.backend.model_version,
+            "interactive": self.backend.is_interactive,
+            "added": self.is_new,
+            "warnings": list(self._warnings()),
+        }
+
     def _summary(self) -> str:
         verb = "Connected to" if self.is_new else "Updated in"
         interactive = "on" if self.backend.is_interactive else "off"

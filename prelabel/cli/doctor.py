@@ -9,12 +9,12 @@ from enum import Enum
 from functools import partial
 
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
 from prelabel.cli import doctor_checks as checks
 from prelabel.cli.doctor_checks import CheckResult, DoctorContext, ValueT
 from prelabel.cli.service_client import Health
+from prelabel.cli.terminal import print_json, print_line, print_paragraph
 from prelabel.errors import PrelabelError
 from prelabel.labelstudio.rest import LabelStudioAPI, Project
 from prelabel.net.proxies import DIRECT
@@ -44,6 +44,10 @@ _STYLES = {
     Status.FAULT: "bold red",
     Status.SKIPPED: "dim",
 }
+
+_STATUS_WIDTH, _CHECK_WIDTH = 7, 17
+_LEAST_ROOM = 30  # of a sentence beside its check
+_INDENT = "  "
 
 # A group of checks yields its findings and returns the value that later checks need; None if the
 # value could not be had.
@@ -122,27 +126,50 @@ def _project_checks(
     return project
 
 
-def print_report(context: DoctorContext, console: Console) -> bool:
-    """Run all checks and print each finding as it comes. Returns False if there are faults."""
-    counts = Counter[Status]()
+def print_report(context: DoctorContext, console: Console, *, json_output: bool = False) -> bool:
+    """Run all checks and print each finding as it comes. Returns False if there are faults.
+
+    Args:
+        context: Input of all checks.
+        console: Receives the findings.
+        json_output: Print one JSON object at the end in place of it.
+    """
+    findings = []
     for finding in examine(context):
-        counts[finding.status] += 1
-        _print_finding(finding, console)
+        findings.append(finding)
+        if not json_output:
+            _print_finding(finding, console)
+    counts = Counter(finding.status for finding in findings)
+    faults, warnings = counts[Status.FAULT], counts[Status.WARNING]
+    if json_output:
+        listed = [
+            {"check": each.check, "status": each.status.value, "sentence": each.sentence}
+            for each in findings
+        ]
+        print_json({"faults": faults, "warnings": warnings, "findings": listed})
+        return not faults
     if context.project is None:
-        console.print("With --project N, a project and one of its pictures are checked, too.")
-    faults = _counted(counts[Status.FAULT], "fault")
-    warnings = _counted(counts[Status.WARNING], "warning")
-    console.print(f"{faults}, {warnings}.", highlight=False)
-    return not counts[Status.FAULT]
+        print_paragraph(
+            "With --project N, a project and one of its pictures are checked, too.", console
+        )
+    print_line(f"{_counted(faults, 'fault')}, {_counted(warnings, 'warning')}.", console)
+    return not faults
 
 
 def _print_finding(finding: Finding, console: Console) -> None:
-    # A table of one row with fixed column widths, because rows are printed one by one.
-    row = Table.grid(Column(width=7), Column(width=17), Column(ratio=1), padding=(0, 1))
-    row.add_row(
-        Text(finding.status.value, _STYLES[finding.status]), finding.check, Text(finding.sentence)
-    )
-    console.print(row)
+    status = Text(f"{finding.status.value:<{_STATUS_WIDTH}}", _STYLES[finding.status])
+    start = Text.assemble(status, f" {finding.check:<{_CHECK_WIDTH}} ")
+    if not console.is_terminal:
+        console.print(start + Text(finding.sentence), soft_wrap=True)
+        return
+    room = console.width - start.cell_len
+    if room >= _LEAST_ROOM:
+        indent = start.cell_len
+    else:  # the sentence stands below
+        console.print(Text.assemble(status, f" {finding.check}"))
+        start, indent, room = Text(_INDENT), len(_INDENT), console.width - len(_INDENT)
+    for index, line in enumerate(Text(finding.sentence).wrap(console, room)):
+        console.print((start if index == 0 else Text(" " * indent)) + line)
 
 
 def _counted(number: int, name: str) -> str:

@@ -16,8 +16,8 @@ from rich.console import Console
 from prelabel.cli.annotate import predictor
 from prelabel.cli.connect import label_studio_access, read_config
 from prelabel.cli.evaluation_tables import print_report
-from prelabel.cli.progress import print_line
 from prelabel.cli.service_client import ServiceClient, ServiceError
+from prelabel.cli.terminal import open_terminal, print_line
 from prelabel.cli.threshold_changes import ThresholdChange
 from prelabel.evaluation.advice import Wish
 from prelabel.evaluation.report import Report, report_on
@@ -109,7 +109,7 @@ def evaluate(
         LabelingConfigError: The labeling config cannot be served, or not be edited.
     """
     # Results for programs go to the standard output, and everything else away from it.
-    console = Console(stderr=True) if options.json_file == "-" else console
+    console = open_terminal(json_output=True) if options.json_file == "-" else console
     studio = EvaluationAPI(*label_studio_access(environment), client.egress)
     project = studio.project(options.project)
     config = read_config(project)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from prelabel.cli.progress import print_line
+from prelabel.cli.tables import Column, print_table
+from prelabel.cli.terminal import print_line, print_paragraph
 from prelabel.evaluation.advice import Advice
 from prelabel.evaluation.findings import (
     advice_row,
@@ -20,8 +19,6 @@ from prelabel.evaluation.findings import (
 )
 from prelabel.evaluation.report import Report
 
-_LEAST_NAME = 8  # characters of a label, however narrow the terminal is
-
 
 def print_report(report: Report, title: str, notes: Sequence[str], console: Console) -> None:
     """Print a report: its figures, those of each label, and what they mean."""
@@ -31,18 +28,18 @@ def print_report(report: Report, title: str, notes: Sequence[str], console: Cons
         f"boxes of people, {report.predicted} of the model.",
         console,
     )
-    console.print(_overall(report))
+    _print_overall(report, console)
     if report.labels:
-        console.print(_labels(report))
+        print_line("", console)
+        _print_labels(report, console)
     for sentence in (*findings(report), *notes):
-        print_line(sentence, console)
+        print_paragraph(sentence, console)
     if report.advice is not None:
-        console.print(_advice(report.advice))
-        print_line(advice_sentence(report.advice), console)
+        _print_advice(report.advice, console)
+        print_paragraph(advice_sentence(report.advice), console)
 
 
-def _overall(report: Report) -> Table:
-    table = _table("", "value", "95 % confidence", "boxes")
+def _print_overall(report: Report, console: Console) -> None:
     point = report.point
     rows = (
         ("AP", report.ap, report.truth),
@@ -53,41 +50,34 @@ def _overall(report: Report) -> Table:
         ("recall", point.recall, report.truth),
         ("F1", point.f1, report.truth),
     )
-    for name, estimate, truth in rows:
-        value, interval = value_and_interval(estimate)
-        table.add_row(name, value, interval, str(truth))
-    return table
+    columns = [Column("measure"), *_numbers("value", "95 % confidence", "boxes")]
+    figures = [(name, *value_and_interval(each), str(truth)) for name, each, truth in rows]
+    print_table(columns, figures, console)
 
 
-def _labels(report: Report) -> Table:
-    table = _table("label", "people", "model", "AP", "precision", "recall", "F1")
-    table.columns[0].min_width, table.columns[0].no_wrap = _LEAST_NAME, True
-    for each in report.labels:
-        point = each.point
-        table.add_row(
-            escape(short(each.label)),
+def _print_labels(report: Report, console: Console) -> None:
+    columns = _numbers("people", "model", "AP", "precision", "recall", "F1")
+    rows = [
+        (
+            short(each.label),
             str(each.truth),
             str(each.predicted),
             with_interval(each.ap),
-            value_and_interval(point.precision)[0],
-            value_and_interval(point.recall)[0],
-            with_interval(point.f1),
+            value_and_interval(each.point.precision)[0],
+            value_and_interval(each.point.recall)[0],
+            with_interval(each.point.f1),
         )
-    return table
+        for each in report.labels
+    ]
+    print_table([Column("label"), *columns], rows, console)
 
 
-def _advice(advice: Advice) -> Table:
-    table = _table("label", "now", "proposed", "on the pictures that were not used to choose")
-    table.columns[0].min_width = _LEAST_NAME
-    table.columns[-1].justify = "left"
-    table.columns[-1].no_wrap = False
-    for each in advice.labels:
-        table.add_row(escape(short(each.label)), *advice_row(each))
-    return table
+def _print_advice(advice: Advice, console: Console) -> None:
+    reason = Column("on the pictures that were not used to choose", wraps=True)
+    columns = (Column("label"), *_numbers("now", "proposed"), reason)
+    rows = [(short(each.label), *advice_row(each)) for each in advice.labels]
+    print_table(columns, rows, console)
 
 
-def _table(first: str, *others: str) -> Table:
-    table = Table(first, box=None, pad_edge=False)
-    for name in others:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
+def _numbers(*titles: str) -> list[Column]:
+    return [Column(title, is_number=True) for title in titles]

@@ -6,41 +6,68 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from prelabel.cli.terminal import open_terminal
+
+_PANEL = "Pictures that are in no project"
 
 Input = Annotated[
     str | None,
     typer.Option(
         help="Pictures that are in no project: a folder, s3://BUCKET/PREFIX, or a .jsonl, .json or "
-        ".parquet file of tasks."
+        ".parquet file of tasks.",
+        rich_help_panel=_PANEL,
     ),
 ]
 Output = Annotated[
     str | None,
-    typer.Option(help="Folder of the results, or a bucket with --ray; run again to continue."),
+    typer.Option(
+        help="Folder of the results, or a bucket with --ray; run again to continue.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 Formats = Annotated[
-    str, typer.Option(help="Formats beside jsonl, comma-separated: parquet, coco, yolo.")
+    str,
+    typer.Option(
+        help="Formats beside jsonl, comma-separated: parquet, coco, yolo.", rich_help_panel=_PANEL
+    ),
 ]
-Labels = Annotated[str | None, typer.Option(help="Labels to search for, comma-separated.")]
+Labels = Annotated[
+    str | None, typer.Option(help="Labels to search for, comma-separated.", rich_help_panel=_PANEL)
+]
 LabelConfig = Annotated[
-    Path | None, typer.Option(help="File with a labeling config, in place of --labels.")
+    Path | None,
+    typer.Option(help="File with a labeling config, in place of --labels.", rich_help_panel=_PANEL),
 ]
 Prefix = Annotated[
-    str | None, typer.Option(help="Start of the pictures' addresses in the written tasks.")
+    str | None,
+    typer.Option(
+        help="Start of the pictures' addresses in the written tasks.", rich_help_panel=_PANEL
+    ),
 ]
 Config = Annotated[
-    Path | None, typer.Option(help="Serve config file with the settings of the model.")
+    Path | None,
+    typer.Option(help="Serve config file with the settings of the model.", rich_help_panel=_PANEL),
 ]
-OnRay = Annotated[bool, typer.Option("--ray", help="Run on a Ray cluster, past one machine.")]
+OnRay = Annotated[
+    bool,
+    typer.Option("--ray", help="Run on a Ray cluster, past one machine.", rich_help_panel=_PANEL),
+]
 Address = Annotated[
     str | None,
     typer.Option(
-        envvar="RAY_ADDRESS", help="The cluster, as in `auto`. Default: a Ray of its own."
+        envvar="RAY_ADDRESS",
+        help="The cluster, as in `auto`. Default: a Ray of its own.",
+        rich_help_panel=_PANEL,
     ),
 ]
-Engines = Annotated[int | None, typer.Option(min=1, help="Most engines at a time with --ray.")]
-Block = Annotated[int, typer.Option(min=1, help="Pictures that an engine gets at a time.")]
+Engines = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most engines at a time with --ray.", rich_help_panel=_PANEL),
+]
+Block = Annotated[
+    int, typer.Option(min=1, help="Pictures that an engine gets at a time.", rich_help_panel=_PANEL)
+]
 
 
 def annotate_input(
@@ -99,4 +126,4 @@ def annotate_input(
         engines=engines,
         block=block,
     )
-    raise typer.Exit(annotate(options, read_environment(), Console()))
+    raise typer.Exit(annotate(options, read_environment(), open_terminal()))

@@ -7,57 +7,92 @@ Pillow or torch.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
 
 from prelabel import __version__
-from prelabel.cli import project_commands
-from prelabel.cli.options import Password, ServiceUrl, User, service_client
-from prelabel.errors import ModelError, PrelabelError
+from prelabel.cli import model_commands, project_commands
+from prelabel.cli.completion import completion, prepare_completion
+from prelabel.cli.exit_status import FAILED
+from prelabel.cli.options import (
+    CONNECTION,
+    PROJECTS_PANEL,
+    SERVICE_PANEL,
+    SHELL_PANEL,
+    AsJson,
+    Password,
+    ServiceUrl,
+    User,
+    service_client,
+)
+from prelabel.cli.terminal import (
+    end_for_closed_output,
+    open_terminal,
+    print_json,
+    print_line,
+    print_paragraph,
+)
+from prelabel.errors import PrelabelError
 from prelabel.net.origin import SERVICE_URL
 
+_FIRST_STEPS = """\
+Labelled boxes in Label Studio from a text prompt.
+
+First steps:
+  prelabel serve                                 start the service; leave it running
+  prelabel predict PICTURE --prompt "cat . dog"  see boxes on a picture
+  prelabel connect --project 1                   connect a project of Label Studio
+  prelabel doctor --project 1                    find out why there are no boxes
+
+prelabel --help lists all commands."""
+
 app = typer.Typer(
-    help="Labelled boxes in Label Studio from a text prompt.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # paragraphs of the help are broken anew for the terminal
+    epilog="Exit status: 0 done, 1 error, 2 wrong usage, 3 some failed, 130 stopped.",
 )
-_console = Console()
 
 ServeConfig = Annotated[
     Path | None,
     typer.Argument(help="Serve config file; ./serve_config.yaml if unset, or the shipped one."),
 ]
-ModelsDir = Annotated[Path, typer.Option(help="Folder of the downloaded models.")]
 
 
 def main() -> None:
     """Run the command. A PrelabelError is printed without a traceback, with exit status 1."""
+    prepare_completion()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        end_for_closed_output()
     except PrelabelError as error:
         print(f"prelabel: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        sys.exit(FAILED)
 
 
 def _show_version(requested: bool) -> None:
     if requested:
-        _console.print(__version__, highlight=False)
+        print_line(__version__, open_terminal())
         raise typer.Exit
 
 
 @app.callback()
 def _options(
+    context: typer.Context,
     _: Annotated[
         bool, typer.Option("--version", callback=_show_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Labelled boxes in Label Studio from a text prompt."""
+    if context.invoked_subcommand is None:
+        print_line(_FIRST_STEPS, open_terminal())
 
 
 @app.command()
@@ -104,72 +139,24 @@ def predict(
     options = PredictOptions(
         image, prompt, labels, output, json_output, box_threshold, text_threshold, masks, wait
     )
-    predict_image(options, service_client(url, user, password, read_environment()), _console)
+    predict_image(options, service_client(url, user, password, read_environment()), open_terminal())
 
 
-@app.command()
-def models(models_dir: ModelsDir = Path("models")) -> None:
-    """List the available detectors and segmenters, and which of them are installed."""
-    from prelabel.checkpoints.cards import (
-        Card,
-        check_installed,
-        list_cards,
-        list_segmenter_cards,
-        model_folder,
-    )
-
-    def table(kind: str, cards: Sequence[Card]) -> Table:
-        columns = Table(Column(kind, no_wrap=True), "model", "engine", "licence", "installed")
-        for card in cards:
-            try:
-                check_installed(card, model_folder(card, models_dir))
-                installed = "yes"
-            except ModelError:
-                installed = "no"
-            columns.add_row(card.name, card.title, card.engine, card.licence, installed)
-        return columns
-
-    _console.print(table("detector", list_cards()))
-    _console.print(table("segmenter", list_segmenter_cards()))
-
-
-@app.command()
-def download(
-    name: Annotated[str, typer.Argument(help="Name of a model, as `prelabel models` lists it.")],
-    models_dir: ModelsDir = Path("models"),
-) -> None:
-    """Download a detector or a segmenter and verify its checksums.
-
-    Run the command again to resume an interrupted download.
-    """
-    from prelabel.checkpoints.cards import SegmenterCard, load_any_card
-    from prelabel.checkpoints.download import download as fetch
-
-    card = load_any_card(name)
-    folder = fetch(card, models_dir)
-    key = "segmenter" if isinstance(card, SegmenterCard) else "name"
-    setting = f"model: {{{key}: {name}}}"
-    _console.print(
-        f"{name} is in {folder}. In serve_config.yaml, under args, set `{setting}`.",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-@app.command()
-def preflight(
-    config: ServeConfig = None,
-) -> None:
+@app.command(rich_help_panel=SERVICE_PANEL, epilog="Example: prelabel preflight my_config.yaml")
+def preflight(config: ServeConfig = None, json_output: AsJson = False) -> None:
     """Check settings, model, prompt store and ports without starting the service."""
     from prelabel.cli.application import checked_config
+    from prelabel.cli.preflight import summary_of
 
-    checked_config(config)
+    summary = summary_of(checked_config(config))
+    if json_output:
+        print_json(summary.facts())
+    else:
+        print_line(summary.sentence(), open_terminal())
 
 
-@app.command()
-def serve(
-    config: ServeConfig = None,
-) -> None:
+@app.command(rich_help_panel=SERVICE_PANEL, epilog="Example: prelabel serve my_config.yaml")
+def serve(config: ServeConfig = None) -> None:
     """Run the service.
 
     Runs the checks of `preflight`, then `serve run`. Ctrl-C or SIGTERM ends the service with all
@@ -180,34 +167,43 @@ def serve(
     raise typer.Exit(run_application(checked_config(config)))
 
 
-@app.command()
-def calibrate(
-    model: Annotated[str, typer.Argument(help="Name of an installed model.")] = "demo",
-    device: Annotated[str, typer.Option(help="Device: auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Precision: auto, float32 or bfloat16.")] = "auto",
-    models_dir: ModelsDir = Path("models"),
+@app.command(
+    rich_help_panel=SERVICE_PANEL,
+    epilog="Example: prelabel doctor --project 1 --backend-url http://prelabel:9090",
+)
+def doctor(
+    url: ServiceUrl = SERVICE_URL,
+    project: Annotated[
+        int | None, typer.Option(min=1, help="Number of a project to check as well.")
+    ] = None,
+    backend_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of the service as Label Studio reaches it. Default: --url.",
+            rich_help_panel=CONNECTION,
+        ),
+    ] = None,
+    json_output: AsJson = False,
 ) -> None:
-    """Measure a detector on this machine and propose a batch size, or measure a segmenter.
+    """Diagnose the connection between Label Studio and the service.
 
-    Stop the service first: the measurement needs the machine for itself.
+    Checks the service, this machine, Label Studio and the token; with --project also a project and
+    one of its pictures. Prints how to repair each fault. Exits with status 1 if there are faults.
     """
-    from prelabel.checkpoints.cards import ModelCard, load_any_card, model_folder
-    from prelabel.cli.calibrate import report, report_segmenter
-    from prelabel.engines import load_engine, load_segmenter
+    from prelabel.cli.doctor import print_report
+    from prelabel.cli.doctor_checks import DoctorContext
+    from prelabel.settings import read_environment
 
-    card = load_any_card(model)
-    folder = model_folder(card, models_dir)
-    if isinstance(card, ModelCard):
-        paragraphs = report(load_engine(card, folder, device=device, precision=precision))
-    else:
-        paragraphs = report_segmenter(
-            load_segmenter(card, folder, device=device, precision=precision)
-        )
-    for paragraph in paragraphs:
-        _console.print(paragraph, highlight=False, soft_wrap=True)
+    url = url.rstrip("/")
+    context = DoctorContext(url, (backend_url or url).rstrip("/"), project, read_environment())
+    if not print_report(context, open_terminal(), json_output=json_output):
+        raise typer.Exit(FAILED)
 
 
-@app.command()
+model_commands.add_to(app)  # here, because --help lists the commands in this order
+
+
+@app.command(rich_help_panel=PROJECTS_PANEL, epilog="Example: prelabel connect --project 1")
 def connect(
     project: Annotated[int, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")],
     url: Annotated[
@@ -220,6 +216,7 @@ def connect(
     interactive: Annotated[
         bool, typer.Option(help="Interactive preannotations: boxes for typed prompts.")
     ] = True,
+    json_output: AsJson = False,
 ) -> None:
     """Connect the service to a Label Studio project.
 
@@ -232,34 +229,15 @@ def connect(
     environment = read_environment()
     form = backend_form(url, environment, title=title, interactive=interactive)
     connected = connect_backend(open_label_studio(environment), project, form)
+    if json_output:
+        print_json(connected.facts())
+        return
     for paragraph in connected.report():
-        _console.print(paragraph, highlight=False, markup=False)
+        print_paragraph(paragraph, open_terminal())
 
 
-project_commands.add_to(app)  # here, because --help lists the commands in this order
-
-
-@app.command()
-def doctor(
-    url: ServiceUrl = SERVICE_URL,
-    project: Annotated[
-        int | None, typer.Option(min=1, help="Number of a project to check as well.")
-    ] = None,
-    backend_url: Annotated[
-        str | None,
-        typer.Option(help="Address of the service as Label Studio reaches it. Default: --url."),
-    ] = None,
-) -> None:
-    """Diagnose the connection between Label Studio and the service.
-
-    Checks the service, Label Studio and the token; with --project also a project and one of its
-    pictures. Prints how to repair each fault. Exits with status 1 if there are faults.
-    """
-    from prelabel.cli.doctor import print_report
-    from prelabel.cli.doctor_checks import DoctorContext
-    from prelabel.settings import read_environment
-
-    url = url.rstrip("/")
-    context = DoctorContext(url, (backend_url or url).rstrip("/"), project, read_environment())
-    if not print_report(context, _console):
-        raise typer.Exit(1)
+project_commands.add_to(app)
+app.command(
+    rich_help_panel=SHELL_PANEL,
+    epilog="Example, for the present shell: source <(prelabel completion bash)",
+)(completion)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
@@ -47,6 +48,56 @@ class _Application(_Part):
 class _ServeConfig(_Part):
     http_options: _Http = _Http()
     applications: tuple[_Application, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The service that a Serve config file starts.
+
+    Attributes:
+        config: The file.
+        model: Name of the detector.
+        segmenter: Name of the segmenter; empty without masks.
+        device: The setting.
+        host: Where the service listens.
+        port: The port.
+    """
+
+    config: Path
+    model: str
+    segmenter: str
+    device: str
+    host: str
+    port: int
+
+    def facts(self) -> dict[str, object]:
+        """Return the values for a program."""
+        return {**asdict(self), "config": str(self.config)}
+
+    def sentence(self) -> str:
+        """Return the values for people."""
+        masks = f"masks by {self.segmenter}" if self.segmenter else "no masks"
+        return (
+            f"{self.config} can be served: model {self.model} (device {self.device}), {masks}, at "
+            f"http://{self.host}:{self.port}."
+        )
+
+
+def summary_of(config: Path) -> Summary:
+    """Return the service that a Serve config file starts, with the environment's values.
+
+    Raises PreflightError if the file cannot be read or is wrong.
+    """
+    parsed = _read(config)
+    settings = read_environment().override(parsed.applications[0].args)
+    return Summary(
+        config,
+        settings.model.name,
+        settings.segmenter_name,
+        settings.model.device,
+        parsed.http_options.host,
+        parsed.http_options.port,
+    )
 
 
 def preflight(config: Path) -> None:

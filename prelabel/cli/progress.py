@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,7 +17,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-FINISHED, STOPPED, SOME_FAILED = 0, 130, 3  # exit statuses of a run
+from prelabel.cli.terminal import print_line
+
 _LINE_EVERY_S = 10.0
 
 
@@ -139,11 +139,13 @@ def _after_comma(detail: str) -> str:
     return f", {detail}" if detail else ""
 
 
-def print_line(line: str, console: Console) -> None:
-    """Print a line as it is: no colours of numbers, no markup, no breaks."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+@contextmanager
+def step_shown(verb: str, console: Console) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows the current step of a short work, in a terminal only.
 
-
-def print_json(value: Mapping[str, object]) -> None:
-    """Print a line of JSON for a program."""
-    sys.stdout.write(json.dumps(value) + "\n")
+    Args:
+        verb: Stands before each step, as in "Measuring".
+        console: Receives the steps. Not the one that results go to.
+    """
+    with console.status(f"{verb} ...") as status:
+        yield lambda step: status.update(f"{verb} {escape(step)} ...")

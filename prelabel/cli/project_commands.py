@@ -5,62 +5,81 @@ Each imports its work when it runs, as those of main.py do.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from prelabel.cli.input_command import annotate_input
 from prelabel.cli.modes import two_modes
-from prelabel.cli.options import Password, ServiceUrl, User, service_client
+from prelabel.cli.options import (
+    PROJECTS_PANEL,
+    AsJson,
+    Password,
+    ServiceUrl,
+    User,
+    service_client,
+)
+from prelabel.cli.project_options import (
+    Advise,
+    ApplyOrder,
+    ApplyThresholds,
+    BoxThreshold,
+    Concurrency,
+    DryRun,
+    Failed,
+    Fresh,
+    Journal,
+    JsonFile,
+    JsonLines,
+    LookAlikes,
+    NoPage,
+    OrderVersion,
+    PageFile,
+    Patience,
+    Precision,
+    ProjectNumber,
+    Prompt,
+    Recall,
+    Renew,
+    Replace,
+    RetryFailed,
+    StoredVersion,
+    TextThreshold,
+    Unannotated,
+    View,
+    Yes,
+)
+from prelabel.cli.terminal import open_terminal
 from prelabel.net.origin import SERVICE_URL
 
-Concurrency = Annotated[
-    int, typer.Option(min=1, max=64, help="Greatest number of requests at a time.")
-]
-Patience = Annotated[
-    float, typer.Option(min=0, help="Minutes to wait for a server that does not answer.")
-]
-Journal = Annotated[
-    Path | None,
-    typer.Option(help="File of the run's journal. Default: one a project and model version."),
-]
-Prompt = Annotated[
-    str | None, typer.Option(help="Prompt for all tasks of this run, instead of the project's own.")
-]
-BoxThreshold = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Least score of a box, for this run.")
-]
-TextThreshold = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Least score of a word, for this run.")
-]
-Replace = Annotated[
-    bool, typer.Option("--replace", help="Remove this backend's older predictions.")
-]
-Renew = Annotated[
-    bool, typer.Option("--renew", help="Make predictions of the same model version again, too.")
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Count the tasks that are left.")]
+_ANNOTATE_EXAMPLES = """\
+Examples:
+
+prelabel annotate --project 1 --unannotated
+
+prelabel annotate --input photos --output results --prompt "cat . dog" --format coco"""
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command()(two_modes(annotate, annotate_input, "input"))
-    app.command()(review)
-    app.command()(evaluate)
+    app.command(rich_help_panel=PROJECTS_PANEL, epilog=_ANNOTATE_EXAMPLES)(
+        two_modes(annotate, annotate_input, "input")
+    )
+    app.command(
+        rich_help_panel=PROJECTS_PANEL,
+        epilog="Example: prelabel evaluate --project 1 --advise --precision 0.9",
+    )(evaluate)
+    app.command(
+        rich_help_panel=PROJECTS_PANEL, epilog="Example: prelabel review --project 1 --apply"
+    )(review)
 
 
 def annotate(
     project: Annotated[
         int | None, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")
     ] = None,
-    view: Annotated[
-        int | None, typer.Option(min=1, help="Only the tasks of this tab: ?tab=NUMBER.")
-    ] = None,
-    unannotated: Annotated[
-        bool, typer.Option("--unannotated", help="Only tasks without annotations.")
-    ] = False,
+    view: View = None,
+    unannotated: Unannotated = False,
     url: ServiceUrl = SERVICE_URL,
     concurrency: Concurrency = 4,
     patience: Patience = 15,
@@ -71,11 +90,9 @@ def annotate(
     replace: Replace = False,
     renew: Renew = False,
     dry_run: DryRun = False,
-    failed: Annotated[bool, typer.Option("--failed", help="List the tasks that failed.")] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try the tasks that failed again.")
-    ] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    failed: Failed = False,
+    retry_failed: RetryFailed = False,
+    json_output: JsonLines = False,
     user: User = None,
     password: Password = None,
 ) -> None:
@@ -110,20 +127,16 @@ def annotate(
         request=PromptRequest((prompt or "").strip() or None, box_threshold, text_threshold),
     )
     client = service_client(url, user, password, environment)
-    raise typer.Exit(annotate_project(options, client, environment, Console()))
+    raise typer.Exit(annotate_project(options, client, environment, open_terminal()))
 
 
 def review(
-    project: Annotated[int, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")],
-    apply: Annotated[bool, typer.Option("--apply", help="Set the order in Label Studio.")] = False,
-    model_version: Annotated[
-        str | None,
-        typer.Option(help="Predictions to order by. Default: those of the running service."),
-    ] = None,
-    look_alikes: Annotated[
-        bool, typer.Option("--look-alikes", help="List the tasks whose pictures look alike.")
-    ] = False,
+    project: ProjectNumber,
+    apply: ApplyOrder = False,
+    model_version: OrderVersion = None,
+    look_alikes: LookAlikes = False,
     journal: Journal = None,
+    json_output: AsJson = False,
     url: ServiceUrl = SERVICE_URL,
     user: User = None,
     password: Password = None,
@@ -140,42 +153,23 @@ def review(
 
     environment = read_environment()
     client = service_client(url, user, password, environment)
-    options = ReviewOptions(project, model_version, apply, look_alikes, journal)
-    review_project(options, client, environment, Console())
+    options = ReviewOptions(project, model_version, apply, look_alikes, journal, json_output)
+    review_project(options, client, environment, open_terminal(json_output=json_output))
 
 
 def evaluate(
-    project: Annotated[int, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")],
+    project: ProjectNumber,
     url: ServiceUrl = SERVICE_URL,
-    model_version: Annotated[
-        str | None,
-        typer.Option(
-            help="Evaluate the stored predictions of this version. Default: the service's."
-        ),
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Ask the service for the predictions; store none.")
-    ] = False,
-    page: Annotated[
-        Path | None, typer.Option(help="File of the page. Default: evaluation-project-N.html.")
-    ] = None,
-    no_page: Annotated[bool, typer.Option("--no-page", help="Write no page.")] = False,
-    json_output: Annotated[
-        str | None, typer.Option("--json", help="File of the figures as JSON; - prints them.")
-    ] = None,
-    advise: Annotated[
-        bool, typer.Option("--advise", help="Propose a threshold for each label.")
-    ] = False,
-    precision: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Precision that the thresholds should reach.")
-    ] = None,
-    recall: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Recall that the thresholds should keep.")
-    ] = None,
-    apply: Annotated[
-        bool, typer.Option("--apply", help="Write the thresholds to the labeling config.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing.")] = False,
+    model_version: StoredVersion = None,
+    fresh: Fresh = False,
+    page: PageFile = None,
+    no_page: NoPage = False,
+    json_output: JsonFile = None,
+    advise: Advise = False,
+    precision: Precision = None,
+    recall: Recall = None,
+    apply: ApplyThresholds = False,
+    yes: Yes = False,
     user: User = None,
     password: Password = None,
 ) -> None:
@@ -201,4 +195,4 @@ def evaluate(
     )
     environment = read_environment()
     client = service_client(url, user, password, environment)
-    raise typer.Exit(evaluate_project(options, client, environment, Console()))
+    raise typer.Exit(evaluate_project(options, client, environment, open_terminal()))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from rich.console import Console
-from rich.table import Table
 
 from prelabel.cli.annotate import journal_path
 from prelabel.cli.connect import label_studio_access
-from prelabel.cli.progress import print_line
 from prelabel.cli.service_client import ServiceClient
+from prelabel.cli.tables import Column, print_table
+from prelabel.cli.terminal import print_json, print_line, print_paragraph
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.review_api import BY_SCORE, ReviewAPI
 from prelabel.projects.annotate import Target
@@ -37,6 +39,7 @@ class ReviewOptions:
     apply: bool
     look_alikes: bool
     journal: Path | None
+    json_output: bool = False
 
 
 def review(
@@ -56,42 +59,81 @@ def review(
             print_line(_CONFIDENCES, console)
     if options.look_alikes:
         target = Target(options.project, version, [])
-        _show_look_alikes(options.journal or journal_path(studio.address, target), console)
+        path = options.journal or journal_path(studio.address, target)
+        _show_look_alikes(path, console, json_output=options.json_output)
         return
     project = studio.project(options.project)
     predicted = studio.count_predicted(project.id, version)
+    if not predicted:
+        raise LabelStudioError(f"Run prelabel annotate --project {project.id} first.")
     print_line(
         f"Project {project.id} ({project.title}): {predicted} tasks with predictions of {version}.",
         console,
     )
-    if not predicted:
-        raise LabelStudioError(f"Run prelabel annotate --project {project.id} first.")
     if options.apply:
         studio.hand_out_by_score(project.id, version)
         project = studio.project(project.id)
-    if (project.sampling, project.model_version) != (BY_SCORE, version):
-        print_line(
+    is_set = (project.sampling, project.model_version) == (BY_SCORE, version)
+    rows = _lowest(studio, project.id, version) if is_set else []
+    if options.json_output:
+        print_json(
+            {
+                "project": project.id,
+                "model_version": version,
+                "predicted": predicted,
+                "sampling": project.sampling,
+                "shown_version": project.model_version,
+                "lowest_first": is_set,
+                "lowest": rows,
+            }
+        )
+    elif is_set:
+        _show_lowest(rows, console)
+    else:
+        print_paragraph(
             f"Label Studio hands out tasks by {project.sampling or 'their ids'}, and shows the "
             f"predictions of {project.model_version or 'no model'}. With --apply it hands out the "
             f"tasks with the lowest scores of {version} first.",
             console,
         )
-        return
-    print_line(
+
+
+def _show_lowest(rows: Sequence[_Lowest], console: Console) -> None:
+    print_paragraph(
         "Annotators get the tasks with the lowest scores first (Label All Tasks). To change that: "
         "Settings, General, Task Sampling.",
         console,
     )
-    table = Table("task", "score", "address")
-    for scored in studio.lowest_scores(project.id, version, _FIRST_TASKS):
-        address = studio.task_address(project.id, scored.task)
-        table.add_row(str(scored.task), f"{scored.score:.3f}", address)
-    console.print(table)
+    columns = (Column("task", is_number=True), Column("score"), Column("address"))
+    texts = [(str(row["task"]), f"{row['score']:.3f}", row["address"]) for row in rows]
+    print_table(columns, texts, console)
 
 
-def _show_look_alikes(path: Path, console: Console) -> None:
+class _Lowest(TypedDict):
+    task: int
+    score: float
+    address: str
+
+
+def _lowest(studio: ReviewAPI, project: int, version: str) -> list[_Lowest]:
+    """Return the tasks with the lowest scores."""
+    return [
+        {
+            "task": scored.task,
+            "score": scored.score,
+            "address": studio.task_address(project, scored.task),
+        }
+        for scored in studio.lowest_scores(project, version, _FIRST_TASKS)
+    ]
+
+
+def _show_look_alikes(path: Path, console: Console, *, json_output: bool) -> None:
     pictures = pictures_in(path)
     groups = group_alike(pictures.hashes)
+    if json_output:
+        listed = [sorted(set(pictures.tasks[group].tolist())) for group in groups]
+        print_json({"groups": listed, "pictures": len(pictures.hashes)})
+        return
     for group in groups:
         tasks = sorted(set(pictures.tasks[group].tolist()))
         if len(tasks) == 1:

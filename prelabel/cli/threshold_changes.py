@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from prelabel.cli.progress import print_line
+from prelabel.cli.terminal import print_line
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.annotated_tasks import EvaluationAPI
 from prelabel.labelstudio.rest import Project

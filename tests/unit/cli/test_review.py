@@ -83,7 +83,7 @@ def test_the_order_is_shown_and_changed_on_request_only() -> None:
     assert studio.project["model_version"] == VERSION
     rows = [line for line in applied.splitlines() if "/projects/3/data?task=" in line]
     assert len(rows) == 10
-    assert "task=30 " in rows[0]
+    assert rows[0].endswith("task=30")
     assert "0.700" in rows[0]
     assert "Annotators get the tasks with the lowest scores first" in output(studio, apply=False)
 

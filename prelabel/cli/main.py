@@ -27,6 +27,18 @@ from prelabel.cli.options import (
     User,
     service_client,
 )
+from prelabel.cli.predict_options import (
+    BoxThreshold,
+    Concurrency,
+    JsonFile,
+    Labels,
+    Masks,
+    Opens,
+    Output,
+    Prompt,
+    TextThreshold,
+    Wait,
+)
 from prelabel.cli.terminal import (
     end_for_closed_output,
     open_terminal,
@@ -47,6 +59,13 @@ First steps:
   prelabel doctor --project 1                    find out why there are no boxes
 
 prelabel --help lists all commands."""
+
+_PREDICT_EXAMPLES = """\
+Examples:
+
+prelabel predict garden.jpg --prompt "cat . red star" --open
+
+prelabel predict photos --output drawn --prompt "cat . dog" --box-threshold 0.4"""
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -95,51 +114,56 @@ def _options(
         print_line(_FIRST_STEPS, open_terminal())
 
 
-@app.command()
+@app.command(rich_help_panel=SERVICE_PANEL, epilog=_PREDICT_EXAMPLES)
 def predict(
-    image: Annotated[
-        Path, typer.Argument(help="A picture: JPEG, PNG, WebP, AVIF, BMP, GIF or TIFF.")
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PICTURES...",
+            help="Pictures (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF), or folders with all below.",
+        ),
     ],
-    prompt: Annotated[str, typer.Option(help='What to detect, as in "cat . red star".')],
-    labels: Annotated[
-        str | None,
-        typer.Option(help="Labels to keep, comma-separated. Default: all of the prompt."),
-    ] = None,
+    prompt: Prompt,
+    labels: Labels = None,
+    box_threshold: BoxThreshold = None,
+    text_threshold: TextThreshold = None,
+    masks: Masks = False,
+    output: Output = None,
+    json_file: JsonFile = None,
+    opens: Opens = False,
     url: ServiceUrl = SERVICE_URL,
-    output: Annotated[
-        Path | None, typer.Option(help="File of the drawn picture. Default: IMAGE_prelabel.png.")
-    ] = None,
-    json_output: Annotated[
-        Path | None,
-        typer.Option("--json", help="File of the prediction. Default: IMAGE_prelabel.json."),
-    ] = None,
-    box_threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Lowest score of a box. Default: the service's setting."),
-    ] = None,
-    text_threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Lowest mean score of a phrase. Default: the service's."),
-    ] = None,
-    masks: Annotated[bool, typer.Option(help="Draw the objects' masks, too.")] = False,
     user: User = None,
     password: Password = None,
-    wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for a service that is starting.")
-    ] = 60,
+    wait: Wait = 60,
+    concurrency: Concurrency = 4,
 ) -> None:
-    """Detect objects in one picture and draw their boxes, and masks if asked for.
+    """Detect objects in pictures and draw their boxes, and masks if asked for.
 
-    Needs the running service. Writes the drawn picture, and the prediction as JSON.
+    Needs the running service. Writes the drawings, and the predictions as JSON. In a folder it
+    reads the pictures of all folders below. Exits with status 3 if some pictures failed.
     """
     from prelabel.cli.predict import PredictOptions
-    from prelabel.cli.predict import predict as predict_image
+    from prelabel.cli.predict import predict as predict_pictures
     from prelabel.settings import read_environment
+    from prelabel.settings.environment import DesktopEnvironment
 
     options = PredictOptions(
-        image, prompt, labels, output, json_output, box_threshold, text_threshold, masks, wait
+        pictures,
+        prompt,
+        labels,
+        output,
+        json_file,
+        box_threshold,
+        text_threshold,
+        masks,
+        wait,
+        concurrency,
+        opens,
     )
-    predict_image(options, service_client(url, user, password, read_environment()), open_terminal())
+    if options.fault:
+        raise typer.BadParameter(options.fault)
+    client = service_client(url, user, password, read_environment())
+    raise typer.Exit(predict_pictures(options, client, DesktopEnvironment()))
 
 
 @app.command(rich_help_panel=SERVICE_PANEL, epilog="Example: prelabel preflight my_config.yaml")

@@ -46,6 +46,18 @@ class ServiceTimeoutError(ServiceError):
     """The service accepted the connection and did not answer in time."""
 
 
+class TaskFailedError(ServiceError):
+    """The service answered, and could not predict this task.
+
+    Attributes:
+        error_type: Name of the service's error.
+    """
+
+    def __init__(self, message: str, error_type: str = "") -> None:
+        super().__init__(message)
+        self.error_type = error_type
+
+
 class _ResponsePart(BaseModel):
     # A newer service may send further fields.
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -189,7 +201,7 @@ class ServiceClient:
         """Return the prediction for a request body of one task."""
         [entry] = self.predict_tasks(body, 1)
         if "error" in entry:
-            raise ServiceError(entry["error"])
+            raise TaskFailedError(entry["error"], entry["error_type"])
         return entry
 
     def predict_tasks(

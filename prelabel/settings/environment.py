@@ -277,6 +277,20 @@ class ServeEnvironment(BaseSettings):
     haproxy_stats_port: int = 8404
 
 
+class DesktopEnvironment(BaseSettings):
+    """Variables of a desktop session on Linux."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=True)
+
+    display: str = Field("", validation_alias="DISPLAY")
+    wayland_display: str = Field("", validation_alias="WAYLAND_DISPLAY")
+
+    @property
+    def has_display(self) -> bool:
+        """True if programs can open windows."""
+        return bool(self.display or self.wayland_display)
+
+
 def read_environment() -> Environment:
     """Return the environment's variables.
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import os
 import subprocess
 import sys
@@ -15,8 +17,9 @@ import pytest
 import requests
 from PIL import Image
 from pydantic import SecretStr
+from rich.console import Console
 
-from prelabel.cli.doctor import Finding, Status, examine
+from prelabel.cli.doctor import Finding, Status, examine, print_report
 from prelabel.cli.doctor_checks import DoctorContext
 from prelabel.errors import OverloadedError
 from prelabel.labelstudio.protocol import PredictRequest
@@ -513,11 +516,33 @@ def test_the_doctor_s_status_and_its_lines(world: World) -> None:
     bad = command(world, "doctor", "--url", world.url, "--project", "3")
     assert bad.returncode == 1
     assert "1 fault, 0 warnings." in bad.stdout
-    assert max(map(len, bad.stdout.splitlines())) <= 80
+    *findings, _ = bad.stdout.splitlines()
+    assert len(findings) == len(world.findings()), "a pipe gets a line for each finding"
     flat = " ".join(bad.stdout.split())
     assert "fault backend No backend at" in flat
     assert "`prelabel connect --project 3 --url" in flat
     assert world.studio.token not in good.stdout + bad.stdout + good.stderr + bad.stderr
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_findings_fit_the_terminal(world: World, columns: int) -> None:
+    written = io.StringIO()
+    console = Console(file=written, width=columns, force_terminal=True, color_system=None)
+    world.studio.backends.clear()
+    assert not print_report(world.context, console)
+    assert max(map(len, written.getvalue().splitlines())) <= columns
+    flat = " ".join(written.getvalue().split())
+    assert "fault backend No backend at" in flat
+
+
+def test_findings_are_facts_for_a_program(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.studio.backends.clear()
+    assert not print_report(world.context, Console(), json_output=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["faults"], facts["warnings"]) == (1, 0)
+    [fault] = [each for each in facts["findings"] if each["status"] == "fault"]
+    assert fault.keys() == {"check", "status", "sentence"}
+    assert fault["check"] == "backend"
 
 
 @pytest.mark.slow

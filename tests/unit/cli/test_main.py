@@ -100,7 +100,7 @@ def test_predict_waits_for_a_service_that_is_starting(picture: Path) -> None:
     assert done.stderr.splitlines() == [
         f"Waiting for the service at {url} to start, for up to 60 s ..."
     ]
-    assert "1 boxes" in done.stdout
+    assert "1 box: " in done.stdout
 
 
 def test_the_picture_itself_is_never_replaced(picture: Path) -> None:

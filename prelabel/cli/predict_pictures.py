@@ -43,7 +43,7 @@ class OutputFileError(PrelabelError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The same for all pictures.
+    """Prompt, labels and thresholds of all pictures of a run.
 
     Attributes:
         prompt: The user's prompt.
@@ -121,7 +121,7 @@ class Predictor:
 
     Attributes:
         client: The service.
-        request: What to look for.
+        request: Prompt, labels and thresholds.
         paths: The results' files.
         patience_s: Longest wait for a service that is busy or starting, seconds.
     """

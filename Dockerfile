@@ -76,6 +76,7 @@ COPY deployments deployments
 COPY jobs jobs
 COPY prelabel prelabel
 COPY deploy/healthcheck.py deploy/ray.env deploy/
+COPY examples/demo examples/demo
 RUN pip install --no-cache-dir --no-deps --no-build-isolation --no-warn-script-location \
         --root /installed --editable . \
     && cp -a /installed/. / \

@@ -115,6 +115,7 @@ class IngressMetrics(StageMetrics):
                 ("tasks_failed", "Tasks that were answered with an error."),
                 ("regions", "Regions in predictions: boxes, labels and prompts."),
                 ("webhooks", "Webhooks that were received."),
+                ("playground_requests", "Pictures that the playground was asked about."),
             )
         }
         self._errors = Counter(

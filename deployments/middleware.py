@@ -87,6 +87,7 @@ class BasicAuth:
 
     def __init__(self, app: ASGIApp, environment: Environment) -> None:
         self._app = app
+        self._is_open = not environment.has_basic_auth
         self._user = environment.basic_auth_user
         self._password = environment.basic_auth_pass
 
@@ -103,7 +104,7 @@ class BasicAuth:
         await error_response(error)(scope, receive, send)
 
     def _matches(self, headers: Headers) -> bool:
-        if self._user is None and self._password is None:
+        if self._is_open:
             return True
         scheme, _, encoded = headers.get("authorization", "").partition(" ")
         try:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
@@ -22,6 +22,7 @@ from deployments.middleware import (
     error_response,
     request_context_of,
 )
+from deployments.playground import add_playground_routes, prefers_html, redirect_to_page
 from prelabel import __version__
 from prelabel.errors import MissingFieldError, PrelabelError, RequestError
 from prelabel.labelstudio.protocol import (
@@ -57,6 +58,8 @@ def build_api(service: Service) -> FastAPI:
     api.add_middleware(RequestContextMiddleware, tracer=service.tracer)
     _add_error_handlers(api, service)
     _add_health_routes(api, service)
+    if service.settings.playground.enabled:
+        add_playground_routes(api, service)
     _add_project_routes(api, service)
     _add_predict_routes(api, service)
     _add_prompt_routes(api, service)
@@ -111,8 +114,15 @@ def _add_health_routes(api: FastAPI, service: Service) -> None:
             **description,
         }
 
-    for path in ("/", "/health"):
-        _add_get(api, path, health)
+    async def root(request: Request) -> Response:
+        """Return the same as /health; browsers are sent to the playground."""
+        is_browser = prefers_html(request.headers.get("accept", ""))
+        if is_browser and service.settings.playground.enabled:
+            return redirect_to_page(request)
+        return JSONResponse(await health(), headers={"Vary": "Accept"})
+
+    _add_get(api, "/", root)
+    _add_get(api, "/health", health)
 
 
 def _add_project_routes(api: FastAPI, service: Service) -> None:
@@ -213,7 +223,9 @@ def _add_journal_routes(api: FastAPI, service: Service) -> None:
     _add_get(api, "/errors", errors)
 
 
-def _add_get(api: FastAPI, path: str, endpoint: Callable[..., Awaitable[Answer]]) -> None:
+def _add_get(
+    api: FastAPI, path: str, endpoint: Callable[..., Awaitable[Answer | Response]]
+) -> None:
     api.get(path)(endpoint)
     api.head(path, include_in_schema=False)(endpoint)
 

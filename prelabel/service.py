@@ -174,7 +174,7 @@ class Service:
         self.model = model
         self.tracer = tracer or Tracer()
         self._metrics = metrics or NoMetrics()
-        self._ports = ports
+        self.ports = ports
         self._journal = JournalWriter(ports.journal)
         self._tasks_in_progress = 0
         self._registered: dict[str, PromptRequest] = {}  # extra parameters, by project key
@@ -199,7 +199,7 @@ class Service:
 
     async def readiness(self) -> Readiness:
         """Return whether a predict would be answered now."""
-        return await self._ports.readiness()
+        return await self.ports.readiness()
 
     async def predict(self, request: PredictRequest) -> list[Entry]:
         """Return one entry per task, in order: a prediction or an error."""
@@ -240,7 +240,7 @@ class Service:
         Raises JournalError if the journal cannot be reached.
         """
         await self._journal.flush()
-        total = await self._ports.journal.metrics()
+        total = await self.ports.journal.metrics()
         return {**total, "tasks_in_progress": self._tasks_in_progress}
 
     async def errors(self, project: str | None, limit: int) -> list[Fault]:
@@ -249,7 +249,7 @@ class Service:
         Raises JournalError if the journal cannot be reached.
         """
         await self._journal.flush()
-        return await self._ports.journal.errors(project, limit)
+        return await self.ports.journal.errors(project, limit)
 
     async def setup(self, request: SetupRequest) -> None:
         """Check a labeling config and make its project known, with its extra parameters.
@@ -286,7 +286,7 @@ class Service:
         submitted_at = event.annotation.updated_at if event.annotation else None
         if not self.settings.prompts.remember or project is None or submitted_at is None:
             return
-        prompts = self._ports.prompts
+        prompts = self.ports.prompts
         if not await prompts.knows(project):
             return
         prompt = await asyncio.to_thread(
@@ -300,18 +300,18 @@ class Service:
 
         Raises PromptMemoryError if the store cannot be used.
         """
-        return await self._ports.prompts.find(project)
+        return await self.ports.prompts.find(project)
 
     async def forget(self, project: str) -> int:
         """Forget the prompts of the projects with that id. Return their number.
 
         Raises PromptMemoryError if the store cannot be used.
         """
-        return await self._ports.prompts.forget(project)
+        return await self.ports.prompts.forget(project)
 
     async def _register(self, key: str, extra: PromptRequest) -> None:
         try:
-            await self._ports.prompts.register(key, extra)
+            await self.ports.prompts.register(key, extra)
         except PromptMemoryError as error:
             logger.warning("project %s: its extra parameters are not stored. %s", key, error)
             return
@@ -319,14 +319,14 @@ class Service:
             return
         # Needed even if the store knew them: another replica may have registered them a moment ago,
         # and this one not yet have noticed the change.
-        await self._ports.prompts.refresh()
+        await self.ports.prompts.refresh()
         self._registered[key] = extra
         if len(self._registered) > _MAX_PROJECTS:
             del self._registered[next(iter(self._registered))]
 
     async def _postprocess(self, plan: TaskPlan, detections: Sequence[Detections]) -> Prediction:
         with timed(self._metrics.observe, "postprocess"), self.tracer.span("postprocess"):
-            return await self._ports.postprocess(plan, detections)
+            return await self.ports.postprocess(plan, detections)
 
     def _add_in_progress(self, tasks: int) -> None:
         self._tasks_in_progress += tasks

@@ -277,6 +277,8 @@ class DetectionQuery:
         urgent: True if an annotator waits for the answer.
         look: The plan of the picture if masks are wanted. Its boxes are then suppressed before
             they are segmented, so that a dropped box costs no mask.
+        candidates: True for the boxes of all views of the picture as they are: neither merged nor
+            with evidence. Other thresholds can then be applied to them later.
     """
 
     image: bytes
@@ -284,6 +286,7 @@ class DetectionQuery:
     thresholds: Thresholds
     urgent: bool = False
     look: LookPlan | None = None
+    candidates: bool = False
 
 
 @dataclass(frozen=True)
@@ -335,6 +338,9 @@ class Detections:
         masks: The mask of each box, None for a box without one; None without any masks.
         evidence: More of what the model saw, if the prediction's score says how doubtful it is.
         picture_hash: Perceptual hash of a bulk picture, 64 bits.
+        text_scores: [N] mean token probability over the box's phrase; None for objects that an
+            annotator pointed at.
+        view_index: [N] number of the view that shows the box, for candidates of a tiled picture.
     """
 
     boxes_xyxy: Floats
@@ -344,6 +350,8 @@ class Detections:
     masks: tuple[MaskLogits | None, ...] | None = None
     evidence: ReviewEvidence | None = None
     picture_hash: int | None = None
+    text_scores: Floats | None = None
+    view_index: Ints | None = None
 
     def take(self, rows: Ints) -> Detections:
         """Return some of the boxes, with their masks."""
@@ -353,6 +361,8 @@ class Detections:
             scores=self.scores[rows],
             phrase_index=self.phrase_index[rows],
             masks=None if self.masks is None else tuple(self.masks[row] for row in rows),
+            text_scores=None if self.text_scores is None else self.text_scores[rows],
+            view_index=None if self.view_index is None else self.view_index[rows],
         )
 
 

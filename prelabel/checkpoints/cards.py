@@ -124,6 +124,9 @@ class ModelCard(Card):
     max_text_tokens: int = Field(
         256, ge=8, le=512, description="Longest caption, in tokens, [CLS] included."
     )
+    knows: tuple[str, ...] = Field(
+        (), description="The words that a small model knows; empty for all English words."
+    )
 
 
 class SegmenterCard(Card):

@@ -29,6 +29,7 @@ from prelabel.cli.service_start import wait_until_up
 from prelabel.cli.tables import Column, print_table
 from prelabel.cli.terminal import open_terminal, print_json, print_line, print_paragraph
 from prelabel.errors import ImageDecodeError, PromptError
+from prelabel.prompts.messages import NOTHING_NAMED
 from prelabel.prompts.parser import split_prompt
 from prelabel.settings import AppSettings
 from prelabel.settings.environment import DesktopEnvironment
@@ -98,7 +99,7 @@ def predict(options: PredictOptions, client: ServiceClient, desktop: DesktopEnvi
     """
     prompt_labels = _labels_in(options.prompt)
     if not prompt_labels:
-        raise PromptError('The prompt names nothing to look for. Write it as in "cat . dog".')
+        raise PromptError(NOTHING_NAMED)
     kept = _labels_in(options.labels or options.prompt)
     request = Request(
         options.prompt,

@@ -18,7 +18,7 @@ from prelabel.detection.batching import BatchGate
 from prelabel.detection.pictures import Picture, PictureReader
 from prelabel.detection.reduction import SeenSize, seen_sizes
 from prelabel.detection.scoring import select_detections
-from prelabel.detection.tiling import Tile, Tiling, merge_views
+from prelabel.detection.tiling import Tile, Tiling, merge_views, stack_views
 from prelabel.engines.base import AnyEngine, PreparedItem
 from prelabel.observability.timing import Observe, ignore_stage, timed
 from prelabel.settings import CacheSettings, DetectionSettings, ReviewSettings
@@ -33,7 +33,7 @@ from prelabel.types import (
 
 # Merging compares boxes in pairs. Boxes beyond the best 3,000 of a tiled picture are dropped, which
 # matters only at thresholds near 0.
-_MAX_MERGED_BOXES = 3_000
+MAX_MERGED_BOXES = 3_000
 
 # Boxes under this share of the thresholds say nothing about missed objects.
 _FAINT_SHARE = 1 / 3
@@ -84,7 +84,8 @@ class PictureDetector:
     async def detect(self, query: DetectionQuery, picture: Picture) -> Detections:
         """Return the detections of a query in its decoded picture.
 
-        Boxes are xyxy in pixels of the upright picture, best score first, not yet suppressed.
+        Boxes are xyxy in pixels of the upright picture, best score first, not yet suppressed; the
+        candidates of a tiled picture are not yet merged.
 
         Raises:
             PromptError: A phrase has no words for the model, or does not fit a caption.
@@ -95,8 +96,9 @@ class PictureDetector:
         by_view = await gather_or_cancel(
             self._detect_in_view(query, picture, view, slots) for view in views
         )
+        merge = stack_views if query.candidates else merge_views
         found, *further = (
-            merge_views(list(zip(views, of_look, strict=True)), _MAX_MERGED_BOXES)
+            merge(list(zip(views, of_look, strict=True)), MAX_MERGED_BOXES)
             for of_look in zip(*by_view, strict=True)
         )
         return replace(found, evidence=ReviewEvidence(*further)) if further else found
@@ -120,10 +122,12 @@ class PictureDetector:
         def select(chunks: ChunkResults, thresholds: Thresholds) -> Detections:
             return select_detections(chunks, thresholds, view.wh, region)
 
-        mirrorings = (False, True) if self._looks_twice else (False,)
+        collects_evidence = self._collects_evidence and not query.candidates
+        looks_twice = self._looks_twice and collects_evidence
+        mirrorings = (False, True) if looks_twice else (False,)
         looks = await gather_or_cancel(chunks(mirrored=mirrored) for mirrored in mirrorings)
         found = [select(looks[0], query.thresholds)]
-        if self._collects_evidence:
+        if collects_evidence:
             faint = Thresholds(*(share * _FAINT_SHARE for share in astuple(query.thresholds)))
             found += [select(look, faint) for look in looks]
         return found

@@ -34,7 +34,7 @@ def select_detections(
     """
     region = region or Tile(0, 0, *image_wh)
     origin = np.array([region.left, region.top] * 2, np.float32)
-    boxes, scores, phrases = [], [], []
+    boxes, scores, means, phrases = [], [], [], []
     for chunk in chunks:
         phrase = np.argmax(chunk.phrase_mean, axis=1)
         rows = np.arange(len(phrase))
@@ -47,6 +47,7 @@ def select_detections(
         selected = over[visible]
         boxes.append(boxes_px[visible])
         scores.append(score[selected])
+        means.append(mean[selected])
         phrases.append(phrase[selected] + chunk.first_phrase)
     all_scores = np.concatenate(scores)
     # Stable: equal scores keep the model's order, so that the same picture gives the same answer.
@@ -56,4 +57,5 @@ def select_detections(
         scores=all_scores[order],
         phrase_index=np.concatenate(phrases)[order].astype(np.int64),
         image_wh=image_wh,
+        text_scores=np.concatenate(means)[order],
     )

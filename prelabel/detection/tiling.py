@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -86,33 +86,52 @@ class Tiling:
 def merge_views(views: Sequence[tuple[Tile, Detections]], max_boxes: int) -> Detections:
     """Merge the detections of all views into those of the picture, best score first.
 
-    Boxes come in pixels of their view and leave in pixels of the picture. Of the boxes that several
-    views have of one object, the best stays. Two boxes of the same view are never compared: that is
-    left to the usual suppression.
+    Of the boxes that several views have of one object, the best stays. Two boxes of the same view
+    are never compared: that is left to the usual suppression.
 
     Args:
-        views: Each view with its detections; the first one is the whole picture.
+        views: As for `stack_views`.
         max_boxes: Number of boxes that are compared, the best ones; others are dropped.
+    """
+    stacked = stack_views(views, max_boxes)
+    if stacked.view_index is None:
+        return stacked
+    selected = _best_of_each_object(stacked, stacked.view_index)
+    return replace(stacked.take(selected), view_index=None)
+
+
+def stack_views(views: Sequence[tuple[Tile, Detections]], max_boxes: int) -> Detections:
+    """Return the detections of all views in pixels of the picture, best score first.
+
+    Boxes that an inner edge of a tile cuts off are dropped. Each box of a tiled picture has the
+    number of its view.
+
+    Args:
+        views: Each view with its detections, whose boxes are in pixels of the view; the first one
+            is the whole picture.
+        max_boxes: The most boxes of a tiled picture, the best ones.
     """
     whole = views[0][0]
     if len(views) == 1:
         return views[0][1]
-    boxes, scores, phrases, view_numbers = [], [], [], []
-    for number, (tile, detections) in enumerate(views):
-        keep = ~_cut_off(detections.boxes_xyxy, tile, whole)
-        boxes.append(detections.boxes_xyxy[keep] + np.array([tile.left, tile.top] * 2, np.float32))
-        scores.append(detections.scores[keep])
-        phrases.append(detections.phrase_index[keep])
-        view_numbers.append(np.full(keep.sum(), number, dtype=np.int64))
-    order = np.argsort(-np.concatenate(scores), kind="stable")[:max_boxes]
-    merged = Detections(
-        boxes_xyxy=np.concatenate(boxes)[order],
-        scores=np.concatenate(scores)[order],
-        phrase_index=np.concatenate(phrases)[order],
+    rows = [
+        np.flatnonzero(~_cut_off(detections.boxes_xyxy, tile, whole)) for tile, detections in views
+    ]
+    kept = [found.take(own) for own, (_, found) in zip(rows, views, strict=True)]
+    origins = [np.array([tile.left, tile.top] * 2, np.float32) for tile, _ in views]
+    scores = np.concatenate([each.scores for each in kept])
+    text_scores = [each.text_scores for each in kept if each.text_scores is not None]
+    stacked = Detections(
+        boxes_xyxy=np.concatenate(
+            [each.boxes_xyxy + origin for each, origin in zip(kept, origins, strict=True)]
+        ),
+        scores=scores,
+        phrase_index=np.concatenate([each.phrase_index for each in kept]),
         image_wh=whole.wh,
+        text_scores=np.concatenate(text_scores) if len(text_scores) == len(kept) else None,
+        view_index=np.repeat(np.arange(len(kept)), [len(own) for own in rows]),
     )
-    selected = _best_of_each_object(merged, np.concatenate(view_numbers)[order])
-    return merged.take(selected)
+    return stacked.take(np.argsort(-scores, kind="stable")[:max_boxes])
 
 
 def _tile_count(image_wh: tuple[int, int], size: float, overlap: float) -> int:

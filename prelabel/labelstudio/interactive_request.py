@@ -58,5 +58,30 @@ def prompt_request(
     }
 
 
+def request_with_config(
+    address: str,
+    config: str,
+    prompt: str | None,
+    thresholds: Mapping[str, float | None],
+) -> dict[str, JsonValue]:
+    """Return the body of POST /predict for one picture of a project with a labeling config.
+
+    Args:
+        address: Address of the picture, or a data: URL.
+        config: The labeling config, with `$image` and a text area `prompt`.
+        prompt: The prompt that an annotator typed; None to search for the labels.
+        thresholds: `box_threshold` and `text_threshold`; with None, the service's own apply.
+    """
+    typed: JsonValue = None
+    if prompt is not None:
+        typed = {"result": [_entry("textarea", "prompt", {"text": [prompt]})]}
+    given = {name: value for name, value in thresholds.items() if value is not None}
+    return {
+        "tasks": [{"id": 1, "data": {"image": address}}],
+        "label_config": config,
+        "params": {"context": typed, **given},
+    }
+
+
 def _entry(kind: str, name: str, value: dict[str, JsonValue]) -> JsonValue:
     return {"type": kind, "from_name": name, "to_name": "image", "value": value}

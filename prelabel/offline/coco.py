@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from prelabel.labelstudio.task_rows import TaskRow
-
-_DECIMALS = 3  # of pixels, as in rows
+from prelabel.masks.coco import coco_annotation, coco_categories, coco_image
 
 
 def write_coco(rows: Iterable[TaskRow], labels: Sequence[str], path: Path) -> int:
@@ -38,29 +37,20 @@ def write_coco(rows: Iterable[TaskRow], labels: Sequence[str], path: Path) -> in
                 first = picture_id + 1
                 for picture in row.pictures:
                     picture_id += 1
-                    width, height = picture.wh
-                    image = {"id": picture_id, "file_name": picture.file or row.key}
-                    _write(file, {**image, "width": width, "height": height}, picture_id)
+                    image = coco_image(picture_id, picture.file or row.key, picture.wh)
+                    _write(file, image, picture_id)
                 for box in row.boxes:
                     box_id += 1
                     category = categories.setdefault(box.label, len(categories) + 1)
-                    x, y, right, bottom = box.box_xyxy
-                    box_wh = round(right - x, _DECIMALS), round(bottom - y, _DECIMALS)
-                    annotation = {
-                        "id": box_id,
-                        "image_id": first + box.picture,
-                        "category_id": category,
-                        "bbox": [x, y, *box_wh],
-                        "area": round(box_wh[0] * box_wh[1], _DECIMALS),
-                        "iscrowd": 0,
-                        "score": box.score,
-                    }
+                    annotation = coco_annotation(
+                        box_id, first + box.picture, category, box.box_xyxy, box.score
+                    )
                     _write(boxes, annotation, box_id)
             file.write(b'\n],"annotations":[')
             boxes.seek(0)
             shutil.copyfileobj(boxes, file)
-            listed = [{"id": number, "name": name} for name, number in categories.items()]
-            file.write(b'\n],"categories":' + json.dumps(listed).encode() + b"}\n")
+            listed = json.dumps(coco_categories(list(categories)))
+            file.write(b'\n],"categories":' + listed.encode() + b"}\n")
         part.replace(path)
     finally:
         boxes_path.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ NO_SEGMENTER = (
     "The service draws no masks, because it has no segmenter. Set model.segmenter, such as "
     "slimsam-77; `prelabel models` lists them."
 )
+NOTHING_NAMED = 'The prompt names nothing to look for. Write it as in "cat . dog".'
 ONLY_NEGATIVES = (
     'The prompt excludes everything that it could look for. Remove a minus sign or "not:".'
 )

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, model_validator
 from prelabel.net.allowed_hosts import to_hosts
 from prelabel.settings.fields import SettingsGroup, setting
 from prelabel.settings.flat_names import refuse_flat_names
+from prelabel.settings.playground import PlaygroundSettings
 from prelabel.settings.review import ReviewSettings
 from prelabel.settings.values import to_log_level
 
@@ -352,6 +353,7 @@ class AppSettings(SettingsGroup):
     images: ImageSettings = ImageSettings()
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
+    playground: PlaygroundSettings = PlaygroundSettings()
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(to_log_level)
     ] = setting("INFO", changes_predictions=False, description="Least severity of log lines.")

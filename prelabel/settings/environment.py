@@ -212,6 +212,11 @@ class Environment(BaseSettings):
         return self
 
     @property
+    def has_basic_auth(self) -> bool:
+        """True if requests need a user name and a password."""
+        return self.basic_auth_user is not None or self.basic_auth_pass is not None
+
+    @property
     def traces(self) -> TraceSettings | None:
         """Destination of traces; None if there is no collector."""
         if self.otlp_endpoint is None:

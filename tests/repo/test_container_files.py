@@ -660,8 +660,10 @@ class TestCluster:
         assert [path for path in local if not (ROOT / path).exists()] == []
         ignore = (ROOT / ".dockerignore").read_text()
         in_image = set(re.findall(r"^!([a-z_.]+)", ignore, re.MULTILINE))
+        assert "examples/demo" in local
         assert in_image - set(local) == {
             "deploy",
+            "examples",
             "serve_config.yaml",
             "serve_config.production.yaml",
         }

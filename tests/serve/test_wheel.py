@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from prelabel.playground.examples import FILES, FOLDER
 from tests.support.paths import ROOT
 from tests.support.processes import end_leftovers, free_port
 from tests.support.ray_environment import beside_others
@@ -27,6 +28,7 @@ from tests.support.ray_environment import beside_others
 SOURCES = (
     *("pyproject.toml", "README.md", "LICENSE", "prelabel"),
     *("serve_app.py", "serve_config.yaml", "deployments", "jobs", "deploy/ray.env"),
+    "examples/demo",
     "requirements/serve.in",
 )
 GENERATED = shutil.ignore_patterns("__pycache__", "*.so")
@@ -114,6 +116,7 @@ def test_the_wheel_holds_the_package_with_the_application_in_it_and_nothing_else
     names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.endswith(".so")}
     application = {
         *("serve_app.py", "serve_config.yaml", "deploy/ray.env"),
+        *(f"{FOLDER}/{name}" for name in (*FILES, "cases.json", "ATTRIBUTION.md")),
         *files_in("deployments"),
         *files_in("jobs"),
     }

@@ -150,6 +150,7 @@ class LocalService:
             (width, height),
             masks,
             picture_hash=None if query.urgent else perceptual_hash(pixels),
+            text_scores=np.full(count, 0.9, np.float32),
         )
 
     async def _segment(self, query: SegmentationQuery) -> Detections:

@@ -18,9 +18,11 @@ from tests.support.service_client import Service
 ROUTES = {
     *("GET /", "GET /health", "GET /versions", "GET /is_training", "GET /metrics", "GET /prompts"),
     *("POST /versions", "POST /setup", "POST /predict", "POST /webhook", "POST /train"),
-    *("GET /errors", "DELETE /prompts"),
+    *("GET /errors", "DELETE /prompts", "GET /playground/facts"),
+    *("POST /playground/candidates", "POST /playground/masks", "POST /playground/export"),
 }
 TAKE_NOTHING = {"GET /", "GET /health", "GET /versions", "GET /is_training", "GET /metrics"}
+TAKE_NOTHING |= {"GET /playground/facts"}
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -48,7 +48,7 @@ def raw(rng: np.random.Generator, queries: int, first: int, phrases: int) -> Raw
 def detect(
     views: list[tuple[Tile, list[RawDetections]]], thresholds: Thresholds, *, candidates: bool
 ) -> Detections:
-    """What the detector answers, as `PictureDetector` makes it from the model's results."""
+    """Return the detections as `PictureDetector` makes them from the results of the model."""
     merge = stack_views if candidates else merge_views
     found = [(view, select_detections(raws, thresholds, view.wh)) for view, raws in views]
     return merge(found, MAX_MERGED_BOXES)

@@ -30,7 +30,7 @@ def refusal(args: dict[str, Any]) -> str:
 
 def test_every_setting_is_described_and_says_if_it_changes_predictions() -> None:
     settings = list(iterate_settings(AppSettings()))
-    assert len(settings) == 47
+    assert len(settings) == 48
     for setting in settings:
         assert setting.field.description, setting.path
         assert setting.changes_predictions is not None, setting.path

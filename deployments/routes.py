@@ -24,6 +24,7 @@ from deployments.middleware import (
 )
 from deployments.playground import add_playground_routes, prefers_html, redirect_to_page
 from prelabel import __version__
+from prelabel.engines.kernels.library import kernels
 from prelabel.errors import MissingFieldError, PrelabelError, RequestError
 from prelabel.labelstudio.protocol import (
     Params,
@@ -93,6 +94,7 @@ def _add_health_routes(api: FastAPI, service: Service) -> None:
             "own_ca": bool(variables.trust.sources),
         },
         "detection": {"box_threshold": service.settings.detection.box_threshold},
+        "kernels": kernels() is not None,
         "model_version": service.model.version,
         "service_version": __version__,
         # Of the body's "params"; a client finds out whether the service knows them.

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from prelabel.cli import doctor_checks as checks
 from prelabel.cli.doctor_checks import CheckResult, DoctorContext, ValueT
+from prelabel.cli.doctor_machine import Machine, machine_checks
 from prelabel.cli.service_client import Health
 from prelabel.cli.terminal import print_json, print_line, print_paragraph
 from prelabel.errors import PrelabelError
@@ -54,13 +55,19 @@ _INDENT = "  "
 _Checks = Generator[Finding, None, ValueT | None]
 
 
-def examine(context: DoctorContext) -> Iterator[Finding]:
+def examine(context: DoctorContext, machine: Machine | None = None) -> Iterator[Finding]:
     """Run all checks in order and yield each finding as soon as its check ends.
 
     A check is skipped if an earlier check that it depends on has failed.
+
+    Args:
+        context: Input of all checks.
+        machine: Facts about this machine; None to find them.
     """
     health = yield from _service_checks(context)
     api = yield from _label_studio_checks(context, health)
+    for name, check in machine_checks(context, machine or Machine(), health, api).items():
+        yield from _run(name, check)
     if context.project is not None:
         yield from _project_checks(context, context.project, health, api)
 
@@ -126,16 +133,23 @@ def _project_checks(
     return project
 
 
-def print_report(context: DoctorContext, console: Console, *, json_output: bool = False) -> bool:
+def print_report(
+    context: DoctorContext,
+    console: Console,
+    machine: Machine | None = None,
+    *,
+    json_output: bool = False,
+) -> bool:
     """Run all checks and print each finding as it comes. Returns False if there are faults.
 
     Args:
         context: Input of all checks.
         console: Receives the findings.
+        machine: Facts about this machine; None to find them.
         json_output: Print one JSON object at the end in place of it.
     """
     findings = []
-    for finding in examine(context):
+    for finding in examine(context, machine):
         findings.append(finding)
         if not json_output:
             _print_finding(finding, console)

@@ -6,6 +6,7 @@ Each check returns a CheckResult, or raises a PrelabelError whose message names 
 from __future__ import annotations
 
 import io
+import socket
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,11 +27,12 @@ from prelabel.cli.service_start import check_state
 from prelabel.errors import PrelabelError
 from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.responses import count_boxes, count_masks
-from prelabel.labelstudio.rest import LabelStudioAPI, Project, predict_request
+from prelabel.labelstudio.rest import BOTH_SWITCHES, LabelStudioAPI, Project, predict_request
 from prelabel.labelstudio.tokens import expiry_of, is_personal
 from prelabel.net.egress import Egress, connect_to_proxy
-from prelabel.net.origin import SERVICE_URL, Origin
+from prelabel.net.origin import SERVICE_URL, Origin, is_loopback
 from prelabel.net.proxies import DIRECT
+from prelabel.net.public_addresses import is_public
 from prelabel.phrases.vocabulary import shipped_vocabulary
 from prelabel.prompts.messages import unreadable_message
 from prelabel.prompts.searches import unreadable_labels
@@ -271,7 +273,7 @@ def backend(context: DoctorContext, api: LabelStudioAPI, project: Project) -> Ch
     if not any(each.works for each in connected):
         raise DoctorError(
             f"A backend at {url} is connected, in the state {connected[0].readable_state or '?'}. "
-            f"{repair}, which prints the reason."
+            f"{_private_address_hint(url)}{repair}, which prints the reason."
         )
     warnings = []
     if len(connected) > 1:
@@ -288,6 +290,30 @@ def backend(context: DoctorContext, api: LabelStudioAPI, project: Project) -> Ch
         )
     sentence = f"Connected to {url}, interactive preannotations are on."
     return CheckResult(True, " ".join(warnings) or sentence, is_warning=bool(warnings))
+
+
+def _private_address_hint(url: str) -> str:
+    host = Origin.of(url).host
+    if not _is_private(host):
+        return ""
+    return (
+        f"{host} is no public address, and Label Studio asks such addresses only if it was started "
+        f"with {BOTH_SWITCHES}. "
+    )
+
+
+def _is_private(host: str) -> bool:
+    """Return True for an address that Label Studio refuses by default, as far as this shell knows.
+
+    A name without a dot is that of a container.
+    """
+    if is_loopback(host) or "." not in host:
+        return True
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return not all(is_public(str(address[0])) for *_, address in found)
 
 
 def picture(context: DoctorContext, api: LabelStudioAPI, project: Project) -> CheckResult[bool]:

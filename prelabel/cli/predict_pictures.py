@@ -117,7 +117,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """Predicts pictures and writes their results. Can be called from any thread but `prepare`.
+    """Predicts pictures and writes their results. Its methods can be called from any thread.
 
     Attributes:
         client: The service.

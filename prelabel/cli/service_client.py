@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationEr
 from prelabel.errors import PrelabelError
 from prelabel.labelstudio.interactive_request import prompt_request
 from prelabel.labelstudio.responses import Prediction, TaskError
+from prelabel.net.clock import clock_offset_s
 from prelabel.net.egress import Egress
 from prelabel.net.tls import tls_fault
 
@@ -105,6 +107,7 @@ class Health(_ResponsePart):
         predict_params: Names of the parameters of a prediction that the service knows.
         prediction_score: The setting of that name; None if the service is of an older version.
         detection: None if the service is of an older version.
+        kernels: False if the service runs without its C kernels; None if it is of an older version.
     """
 
     service_version: str
@@ -118,6 +121,7 @@ class Health(_ResponsePart):
     predict_params: tuple[str, ...] = ()
     prediction_score: str | None = None
     detection: DetectionDefaults | None = None
+    kernels: bool | None = None
 
 
 class _Remembered(_ResponsePart):
@@ -176,6 +180,15 @@ class ServiceClient:
             return Health.model_validate_json(response.content)
         except ValidationError as error:
             raise self._not_this_service() from error
+
+    def clock_offset_s(self) -> float | None:
+        """Return how many seconds the service's clock is ahead of this machine's.
+
+        None if it tells no time.
+        """
+        sent_at = time.time()
+        response = self._request("GET", "/health", read_timeout_s=_HEALTH_READ_TIMEOUT_S)
+        return clock_offset_s(response.headers.get("Date"), sent_at, time.time())
 
     def predict(
         self,

@@ -45,10 +45,11 @@ class _Refusal(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """Status and body of an HTTP response."""
+    """Status and body of an HTTP response, and the time that the server told in it."""
 
     status: int
     body: bytes
+    date: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -170,7 +171,9 @@ class LabelStudioHttp:
             ) as response,
         ):
             content = response.raw.read(MAX_BODY_BYTES + 1, decode_content=True)
-            return Response(response.status_code, content), response.headers.get("Location", "")
+            date = response.headers.get("Date")
+            location = response.headers.get("Location", "")
+            return Response(response.status_code, content, date), location
 
     def _token_fault(self, response: Response) -> str:
         if self._is_personal:

@@ -5,6 +5,7 @@ The service itself only fetches pictures from Label Studio, in image_locator.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, TypeVar
@@ -22,6 +23,7 @@ from pydantic import (
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.http import LabelStudioHttp, Response, UnreachableError
 from prelabel.labelstudio.protocol import key_of
+from prelabel.net.clock import clock_offset_s
 from prelabel.net.egress import Egress
 from prelabel.types import PromptRequest
 
@@ -180,6 +182,15 @@ class LabelStudioAPI:
         if not response.ok:
             raise self._http.not_label_studio()
         return self._parse(TypeAdapter(_Version), response).release
+
+    def clock_offset_s(self) -> float | None:
+        """Return how many seconds Label Studio's clock is ahead of this machine's.
+
+        None if it tells no time.
+        """
+        sent_at = time.time()
+        response = self._request("GET", "/api/version/", with_token=False)
+        return clock_offset_s(response.date, sent_at, time.time())
 
     def user(self) -> str:
         """Return the e-mail address, or else the name, of the token's user."""

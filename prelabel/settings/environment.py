@@ -7,6 +7,7 @@ so that they get the same values however Ray starts them.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -280,6 +281,23 @@ class ServeEnvironment(BaseSettings):
     fallback_proxy_http_port: int = 8500
     haproxy_metrics_port: int = 9101
     haproxy_stats_port: int = 8404
+
+
+class LabelStudioData(BaseSettings):
+    """The folder of a Label Studio that runs on this machine."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=True)
+
+    base: str = Field("", validation_alias="LABEL_STUDIO_BASE_DATA_DIR")
+    data_home: str = Field("", validation_alias="XDG_DATA_HOME")
+
+    @property
+    def folder(self) -> Path:
+        """The folder with its database and uploads."""
+        if self.base:
+            return Path(self.base)
+        data_home = Path(self.data_home) if self.data_home else Path("~/.local/share").expanduser()
+        return data_home / "label-studio"
 
 
 class DesktopEnvironment(BaseSettings):

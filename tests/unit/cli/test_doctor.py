@@ -21,6 +21,7 @@ from rich.console import Console
 
 from prelabel.cli.doctor import Finding, Status, examine, print_report
 from prelabel.cli.doctor_checks import DoctorContext
+from prelabel.cli.doctor_machine import Machine
 from prelabel.errors import OverloadedError
 from prelabel.labelstudio.protocol import PredictRequest
 from prelabel.labelstudio.rest import LabelStudioAPI, predict_request
@@ -66,6 +67,10 @@ def task(image: str) -> dict[str, Any]:
     return {"id": 7, "data": {"image": image}, "project": 3, "file_upload": None, "annotations": []}
 
 
+# Nothing listens at this address of loopback, and no folder needs room.
+ROOMY = Machine(own_address="127.0.0.2", places=())
+
+
 class World:
     """A service and a Label Studio with one connected project, where nothing is wrong."""
 
@@ -79,7 +84,7 @@ class World:
         self.context = DoctorContext(url, url, 3, self.environment)
 
     def findings(self, **changes: Any) -> dict[str, Finding]:
-        return {f.check: f for f in examine(replace(self.context, **changes))}
+        return {f.check: f for f in examine(replace(self.context, **changes), ROOMY)}
 
     def with_variables(self, **changes: str) -> dict[str, Finding]:
         aliases = dict(zip(VARIABLES, ("label_studio_url", "label_studio_token"), strict=False))
@@ -126,7 +131,8 @@ def test_where_nothing_is_wrong_every_check_is_ok(world: World) -> None:
     assert {f.status for f in found.values()} == {Status.OK}, found
     assert list(found) == [
         *("service", "model", "detection", "prompts", "service variables"),
-        *("shell variables", "Label Studio", "token", *LABEL_STUDIO_CHECKS),
+        *("shell variables", "Label Studio", "token"),
+        *("kernels", "address", "clock", "disk", *LABEL_STUDIO_CHECKS),
     ]
     assert USER in found["token"].sentence
     assert "1.23.2" in found["Label Studio"].sentence
@@ -423,7 +429,8 @@ def test_a_backend_that_label_studio_cannot_use(world: World) -> None:
     world.studio.backends[0]["url"] = dead
     found = world.findings(backend_url=dead)
     sentence = assert_only(Status.FAULT, "backend", found)
-    assert "in the state Disconnected. Run `prelabel connect --project 3 --url" in sentence
+    assert "in the state Disconnected. 127.0.0.1 is no public address" in sentence
+    assert "Run `prelabel connect --project 3 --url" in sentence
     assert sentence.endswith("which prints the reason.")
 
 
@@ -524,12 +531,25 @@ def test_the_doctor_s_status_and_its_lines(world: World) -> None:
     assert world.studio.token not in good.stdout + bad.stdout + good.stderr + bad.stderr
 
 
+@pytest.mark.parametrize("blocks", ["all", "nothing"])
+def test_a_backend_that_label_studio_may_not_ask_names_the_two_variables(
+    world: World, blocks: str
+) -> None:
+    world.studio.blocks = blocks
+    found = world.findings()["backend"]
+    is_refused = blocks == "all"
+    assert (found.status is Status.FAULT) is is_refused
+    names = ("ML_BLOCK_LOCAL_IP=false", "SSRF_PROTECTION_ENABLED=false", "no public address")
+    for name in names:
+        assert (name in found.sentence) is is_refused
+
+
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_findings_fit_the_terminal(world: World, columns: int) -> None:
     written = io.StringIO()
     console = Console(file=written, width=columns, force_terminal=True, color_system=None)
     world.studio.backends.clear()
-    assert not print_report(world.context, console)
+    assert not print_report(world.context, console, ROOMY)
     assert max(map(len, written.getvalue().splitlines())) <= columns
     flat = " ".join(written.getvalue().split())
     assert "fault backend No backend at" in flat
@@ -537,7 +557,7 @@ def test_findings_fit_the_terminal(world: World, columns: int) -> None:
 
 def test_findings_are_facts_for_a_program(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.studio.backends.clear()
-    assert not print_report(world.context, Console(), json_output=True)
+    assert not print_report(world.context, Console(), ROOMY, json_output=True)
     facts = json.loads(capsys.readouterr().out)
     assert (facts["faults"], facts["warnings"]) == (1, 0)
     [fault] = [each for each in facts["findings"] if each["status"] == "fault"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from rich.filesize import decimal
 
 from prelabel.cli.doctor_checks import CheckResult, DoctorContext, DoctorError
-from prelabel.cli.service_client import Health
+from prelabel.cli.service_client import Health, ServiceError
 from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.net.origin import Origin, is_loopback
 from prelabel.settings.environment import LabelStudioData
@@ -115,12 +115,20 @@ def address(context: DoctorContext, machine: Machine) -> CheckResult[bool]:
         f"{origin.port}"
     )
     if not is_loopback(Origin.of(context.backend_url).host):
-        raise DoctorError(
-            f"{only}, so that {context.backend_url} reaches nothing. To mend it, {repair}."
-        )
+        try:
+            replace(context.client, url=context.backend_url).health()
+        except ServiceError:
+            raise DoctorError(
+                f"{only}, so that {context.backend_url} reaches nothing. To mend it, {repair}."
+            ) from None
+        return CheckResult(True, f"{only}, and {context.backend_url} passes requests on to it.")
     if not is_loopback(studio):
-        raise DoctorError(
-            f"{only}, and Label Studio is at {studio}: it gets no boxes. To mend it, {repair}."
+        return CheckResult(
+            False,
+            f"{only}, and Label Studio is at {studio}: it gets no boxes, unless a proxy here "
+            "passes its requests on; if one does, give its address as --backend-url. "
+            f"Otherwise {repair}.",
+            is_warning=True,
         )
     return CheckResult(
         True,

@@ -16,6 +16,7 @@ from rich.console import Console
 from prelabel.cli.annotate import predictor
 from prelabel.cli.connect import label_studio_access, read_config
 from prelabel.cli.evaluation_tables import print_report
+from prelabel.cli.progress import Count, shown
 from prelabel.cli.service_client import ServiceClient, ServiceError
 from prelabel.cli.terminal import open_terminal, print_line
 from prelabel.cli.threshold_changes import ThresholdChange
@@ -113,7 +114,7 @@ def evaluate(
     studio = EvaluationAPI(*label_studio_access(environment), client.egress)
     project = studio.project(options.project)
     config = read_config(project)
-    source = _Evaluation(options, client, studio, project, config, console).source()
+    source = _Evaluation(options, client, studio, project, config).source()
     read = source.read
     check_samples(read, project.id, is_stored=source.is_stored)
     report = report_on(
@@ -144,7 +145,6 @@ class _Evaluation:
     studio: EvaluationAPI
     project: Project
     config: LabelingConfig
-    console: Console
 
     def source(self) -> _Source:
         """Return the pictures with their predictions."""
@@ -205,11 +205,11 @@ class _Evaluation:
 
     @contextmanager
     def _reader(self) -> Iterator[ProjectReader]:
-        with self.console.status("Reading annotated tasks ...") as status:
-            yield ProjectReader(
-                self.config,
-                lambda count: status.update(f"Reading annotated tasks: {count} ..."),
-            )
+        total = self.studio.count_annotated(self.project.id)
+        # The progress is not part of the report, which may go to a file.
+        console = open_terminal(json_output=True)
+        with shown("Reading annotated tasks.", console, json_output=False) as observe:
+            yield ProjectReader(self.config, lambda count: observe(Count(total, count)))
 
     def _check_remembered(self) -> None:
         threshold = self.client.remembered_threshold(self.project.id, self.project.key)

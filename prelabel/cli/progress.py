@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
@@ -72,6 +73,16 @@ def shown(
             yield observe
     else:
         yield _Lines(console, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """State of a work whose items do not fail. Implements `Progress`."""
+
+    total: int
+    done: int
+    failed: int = 0
+    waiting_for: str | None = None
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from prelabel.labelstudio.http import TooLongAnswerError
 from prelabel.labelstudio.rest import Identified, Project, Resource, StoredTask
 from prelabel.labelstudio.result_entries import null_as_empty
 
+_ANNOTATED = greater_than("total_annotations", 0)
 _PAGE = 50  # tasks; annotations with masks are large
 
 
@@ -72,8 +73,17 @@ class _Page(Resource):
     tasks: list[AnnotatedTask]
 
 
+class _Count(Resource):
+    total: int
+
+
 class EvaluationAPI(DataManagerAPI):
     """The part of the API for evaluations. Its methods raise what `LabelStudioAPI` says."""
+
+    def count_annotated(self, project: int) -> int:
+        """Return the number of tasks with submitted annotations."""
+        page = TypeAdapter(_Count)
+        return self._task_page(page, project, [_ANNOTATED], count=1).total
 
     def annotated_tasks(self, project: int) -> Iterator[list[AnnotatedTask]]:
         """Yield the tasks with submitted annotations, page by page, in the order of their ids."""
@@ -103,6 +113,6 @@ class EvaluationAPI(DataManagerAPI):
         return self._parse(TypeAdapter(Project), response)
 
     def _page(self, project: int, after: int, count: int) -> list[AnnotatedTask]:
-        filters = [greater_than("id", after), greater_than("total_annotations", 0)]
+        filters = [greater_than("id", after), _ANNOTATED]
         page = self._task_page(TypeAdapter(_Page), project, filters, count=count, whole=True)
         return page.tasks

@@ -108,7 +108,10 @@ def annotate_into_bucket(options: InputOptions, environment: Environment, consol
     results = BucketResults(options.output, plan.manifest)
     if options.failed:
         for key, reason in results.failures():
-            print_line(f"{key}: {reason}", console)
+            if options.json_output:
+                print_json({"input": key, "error": reason})
+            else:
+                print_line(f"{key}: {reason}", console)
         return FINISHED
     job = JobFolder(f"{results.address}/{_JOB}")
     with tempfile.NamedTemporaryFile("wb", suffix=".log", delete=False) as log:

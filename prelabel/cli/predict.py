@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from prelabel.cli.exit_status import FAILED, FINISHED, SOME_FAILED
+from prelabel.cli.exit_status import FAILED, FINISHED, SOME_FAILED, STOPPED
 from prelabel.cli.opener import open_result
 from prelabel.cli.picture_files import (
     Found,
@@ -176,16 +178,17 @@ def _predict_all(
         names = ", ".join(map(str, options.paths))
         raise ImageDecodeError(f"There is no picture in {names}. Check the path.")
     tally = _Tally(len(found.pictures))
-    with _bar(tally, console, options) as observe:
-        for outcome in outcomes(predictor, found.pictures, options.concurrency):
-            tally.add(outcome)
-            if options.prints_json:
-                print_json(outcome.facts())
-            if outcome.error is not None:
-                print_line(f"{outcome.picture}: {outcome.error}", errors)
-            elif not options.prints_json:
-                print_line(f"{outcome.picture}: {outcome.sentence()}", console)
-            observe(tally)
+    try:
+        with _bar(tally, console, options) as observe:
+            for outcome in outcomes(predictor, found.pictures, options.concurrency):
+                tally.add(outcome)
+                _print_outcome(outcome, options, console, errors)
+                observe(tally)
+    except KeyboardInterrupt:
+        done = tally.done + tally.failed
+        print_line(f"Stopped: {done} of {tally.total} pictures are done.", errors)
+        sys.stdout.flush()
+        os._exit(STOPPED)  # without the threads whose requests are open for up to two minutes
     for note in tally.notes:
         print_paragraph(note, console)
     print_line(tally.sentence(), console)
@@ -200,6 +203,17 @@ def _predict_all(
     if not failed:
         return FINISHED
     return SOME_FAILED if tally.done else FAILED
+
+
+def _print_outcome(
+    outcome: Outcome, options: PredictOptions, console: Console, errors: Console
+) -> None:
+    if options.prints_json:
+        print_json(outcome.facts())
+    if outcome.error is not None:
+        print_line(f"{outcome.picture}: {outcome.error}", errors)
+    elif not options.prints_json:
+        print_line(f"{outcome.picture}: {outcome.sentence()}", console)
 
 
 class _Tally:

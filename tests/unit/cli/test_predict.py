@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from PIL import Image
 
 from prelabel.cli.picture_files import PictureFile, ResultPaths, find_pictures
 from prelabel.settings import Environment
+from tests.support.http_server import Exchange, Received, serve
 from tests.support.local_service import LocalService, running
 from tests.support.paths import ROOT
 
@@ -169,6 +172,30 @@ def test_a_file_that_cannot_be_written_is_a_sentence(url: str, photos: Path) -> 
     assert done.returncode == 1
     assert done.stderr.startswith("prelabel: Cannot write ")
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_the_run_at_once(photos: Path) -> None:
+    asked, closing = threading.Event(), threading.Event()
+
+    def respond(exchange: Exchange, received: Received) -> None:
+        asked.set()
+        closing.wait(60)
+        exchange.answer(503)
+
+    with serve(respond) as server:
+        address = ("--url", server.url, "--wait", "0")
+        process = subprocess.Popen(
+            [PRELABEL, "predict", photos, "--prompt", "cat", *address],
+            env={"PATH": os.defpath, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        closing.set()
+    assert process.returncode == 130
+    assert said == "Stopped: 0 of 4 pictures are done.\n"
 
 
 def test_the_result_is_opened_on_request_and_on_a_display_only(url: str, photos: Path) -> None:

@@ -46,7 +46,7 @@ class Place:
     """A folder that needs room.
 
     Attributes:
-        name: What it holds.
+        name: Its content, in a few words.
         path: The folder, existing or not.
         least_bytes: Free bytes without which something fails.
         cost: Sentence about what fails.

@@ -13,6 +13,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -28,6 +29,7 @@ from prelabel.checkpoints.cards import (
     model_folder,
 )
 from prelabel.checkpoints.download import Observe, download
+from prelabel.cli.progress import WIDE
 from prelabel.cli.tables import Column, print_table
 from prelabel.cli.terminal import open_terminal, print_json, print_line
 from prelabel.errors import ModelError
@@ -118,13 +120,11 @@ def _observed(console: Console) -> Iterator[Observe]:
     if not console.is_terminal:
         yield _Lines(console)
         return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
+    name = TextColumn("{task.description}", markup=False)
+    columns: tuple[ProgressColumn, ...] = (name, DownloadColumn())
+    if console.width >= WIDE:
+        rest = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (name, *rest)
     with Progress(*columns, console=console) as bars:
         tasks = {}
 

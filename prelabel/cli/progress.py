@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -21,6 +22,7 @@ from rich.progress import Progress as Bars
 from prelabel.cli.terminal import print_line
 
 _LINE_EVERY_S = 10.0
+WIDE = 70  # columns of a terminal that has room for bars
 
 
 class Progress(Protocol):
@@ -89,12 +91,11 @@ class Count:
 def _bars(
     console: Console, unit: str, detail: Callable[[], str]
 ) -> Iterator[Callable[[Progress], None]]:
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed  {task.fields[rate]}/s{task.fields[detail]}"),
-        TimeRemainingColumn(),
-    )
+    figures = "{task.fields[failed]} failed  {task.fields[rate]}/s"
+    columns: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TextColumn(figures))
+    if console.width >= WIDE:
+        text = TextColumn(figures + "{task.fields[detail]}")
+        columns = (BarColumn(), MofNCompleteColumn(), text, TimeRemainingColumn())
     with Bars(*columns, console=console) as bars:
         started_at = time.monotonic()
         bar = bars.add_task(unit, total=None, failed=0, rate="-", detail="")

@@ -17,7 +17,7 @@ include deploy/ray.env
 export $(shell sed -n 's/^\([A-Za-z_]*\)=.*/\1/p' deploy/ray.env)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help serve jobs test lint e2e test-cluster soak nightly train-demo measure-demo train-segmenter measure-segmenter bench bench-gpu lock format docs image-test clean \
+.PHONY: help serve jobs test lint e2e test-cluster soak nightly train-demo measure-demo train-segmenter measure-segmenter bench bench-gpu lock format docs docs-site docs-pictures image-test clean \
     cluster-up cluster-tunnel cluster-deploy cluster-down
 
 help:  ## List the targets
@@ -94,21 +94,29 @@ cluster-down: .venv/cluster.stamp  ## End the cluster with all its nodes
 $(HOME)/.ray/auth_token: | .venv/serve.stamp
 	RAY_AUTH_MODE=token $(BIN)/ray get-auth-token --generate > /dev/null
 
-docs: .venv/serve.stamp  ## Generate docs/operator/settings.md
-	$(BIN)/python docs/settings_table.py
+docs: .venv/test.stamp  ## Generate the parts of the pages in docs/ that come from code and results
+	$(BIN)/python -m docs.generators.pages
+
+docs-site: .venv/test.stamp .venv-docs/stamp  ## Build the documentation as a site into site/ (open site/index.html)
+	$(BIN)/python -m docs.generators.site_parts artifacts/docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+docs-pictures: .venv/test.stamp .venv-labelstudio/stamp  ## Take the screenshots of docs/ again (4 minutes; needs Chromium)
+	$(BIN)/python -m docs.generators.thresholds_figure
+	$(BIN)/python -m docs.generators.gallery $(ARGS)
 
 image-test:  ## Build the container image with buildah and test it (DEVICE=gpu, EXTRA=jobs: other images)
 	deploy/image_test.sh
 
 lock:  ## Resolve the requirements again (needs uv)
 	@command -v uv >/dev/null || { echo "Locking needs uv: pip install uv"; exit 1; }
-	cd requirements && for name in build serve train bench cluster jobs test labelstudio reference sbom; do \
+	cd requirements && for name in build serve train bench cluster jobs test labelstudio reference sbom docs; do \
 	    uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 	        --no-emit-index-url --no-header --override overrides.in $$name.in -o $$name.txt; \
 	done
 
 clean:  ## Remove the virtual environments and all build products
-	rm -rf .venv .venv-labelstudio .venv-reference artifacts build *.egg-info .*_cache
+	rm -rf .venv .venv-* artifacts build site *.egg-info .*_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "prelabel needs Python 3.11 or 3.12, but this is " + sys.version.split()[0] + ". Install one, or name it: make PYTHON=/path/to/python3.11")'

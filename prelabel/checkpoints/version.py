@@ -71,6 +71,6 @@ def _card_facts(card: ModelCard | SegmenterCard, folder: Path) -> dict[str, Any]
         path: lock.files[path].sha256 if lock and path in lock.files else sha256_of(folder / path)
         for path in unhashed
     }
-    # The words that a model knows are a text for users.
-    told = card.model_dump(mode="json", exclude={"folder", "knows"})
+    # The words that a model knows, and published facts, are texts for users.
+    told = card.model_dump(mode="json", exclude={"folder", "knows", "published"})
     return {"card": told, "hashes": hashes}

@@ -21,6 +21,7 @@ def product_files() -> Iterator[Path]:
         "jobs",
         "benchmarks",
         "deploy",
+        "docs",
         "examples",
         "training",
     ):

@@ -1,28 +1,28 @@
-"""Write docs/operator/settings.md from the settings' declarations; `--check` only compares."""
+"""The page of all settings, from their declarations."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 
+from docs.generators.markdown_table import table
 from prelabel.settings import AppSettings, Environment
 from prelabel.settings.fields import Setting, iterate_settings
 
-PAGE = Path(__file__).resolve().with_name("operator") / "settings.md"
 HEAD = """<!-- Written by `make docs` from prelabel/settings. -->
 # Settings
 
 Values under `args:` in `serve_config.yaml`, in groups, and environment variables:
 
-    args:
-      detection:
-        box_threshold: 0.4
+```yaml
+args:
+  detection:
+    box_threshold: 0.4
+```
 
 Unknown names and wrong values are refused when deploying, and the old application keeps serving.
 A setting that can change predictions ("change" in the column "predictions") is part of the model
@@ -44,23 +44,27 @@ def _settings_lines() -> Iterator[str]:
         if group:
             yield f"{type(getattr(AppSettings(), group)).__doc__}"
             yield ""
-        yield "| setting | default | predictions | meaning |"
-        yield "|---|---|---|---|"
-        for setting in settings:
-            name = setting.path.rpartition(".")[2]
-            predictions = "change" if setting.changes_predictions else "stay"
-            meaning = setting.field.description
-            yield f"| `{name}` | `{_default(setting)}` | {predictions} | {meaning} |"
+        columns = ("setting", "default", "predictions", "meaning")
+        yield from table(columns, map(_row, settings))
         yield ""
 
 
 def _environment_lines() -> Iterator[str]:
     yield "## Environment variables"
     yield ""
-    yield "| variable | meaning |"
-    yield "|---|---|"
-    for field in Environment.model_fields.values():
-        yield f"| {_variables(field)} | {field.description} |"
+    yield from table(
+        ("variable", "meaning"),
+        (
+            (_variables(field), f"{field.description}")
+            for field in Environment.model_fields.values()
+        ),
+    )
+
+
+def _row(setting: Setting) -> tuple[str, ...]:
+    name = setting.path.rpartition(".")[2]
+    predictions = "change" if setting.changes_predictions else "stay"
+    return f"`{name}`", f"`{_default(setting)}`", predictions, f"{setting.field.description}"
 
 
 def _group(setting: Setting) -> str:
@@ -77,16 +81,3 @@ def _variables(field: FieldInfo) -> str:
     alias = field.validation_alias
     names = alias.choices if isinstance(alias, AliasChoices) else [alias]
     return " or ".join(f"`{name}`" for name in names)
-
-
-def main() -> None:
-    """Write the page, or exit with an error if `--check` finds that it is out of date."""
-    written = page()
-    if "--check" not in sys.argv:
-        PAGE.write_text(written, encoding="utf-8")
-    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != written:
-        sys.exit("docs/operator/settings.md is out of date. Run `make docs`.")
-
-
-if __name__ == "__main__":
-    main()

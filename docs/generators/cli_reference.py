@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import typer.main
 
 from docs.generators.markdown_table import table
+from prelabel.cli.exit_status import MEANINGS
 from prelabel.cli.main import app
 
 # Commands and parameters as Typer builds them. Its classes for them are not public, hence Any.
@@ -52,6 +53,12 @@ def is_option(parameter: Parameter) -> bool:
     return bool(parameter.opts[0].startswith("-"))
 
 
+def exit_statuses() -> str:
+    """Return the table of the exit statuses of all commands."""
+    rows = ((str(status), meaning) for status, meaning in MEANINGS.items())
+    return "\n".join(table(("status", "meaning"), rows))
+
+
 def reference() -> str:
     """Return the reference in Markdown: a section for each command."""
     return "\n".join(line for name, each in commands().items() for line in _section(name, each))
@@ -80,7 +87,7 @@ def _must(parameter: Parameter) -> bool:
 
 def _argument(parameter: Parameter) -> str:
     name = (parameter.metavar or parameter.name).upper()
-    name += "..." if parameter.nargs != 1 else ""
+    name += "..." if parameter.nargs != 1 and not name.endswith("...") else ""
     return name if parameter.required else f"[{name}]"
 
 
@@ -95,6 +102,8 @@ def _row(parameter: Parameter) -> tuple[str, str, str, str]:
 
 def _value(parameter: Parameter) -> str:
     kind = parameter.type_descriptor.annotation
+    if get_origin(kind) is list:
+        [kind] = get_args(kind)
     if get_origin(kind) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(kind))
     if isinstance(kind, type) and issubclass(kind, enum.Enum):

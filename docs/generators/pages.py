@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from docs.generators import (
     adr_list,
+    cli_reference,
     gallery_page,
     metrics_tables,
     model_tables,
@@ -29,6 +30,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "segmenters": model_tables.segmenters,
         "sources": model_tables.sources,
     },
+    "user/commands.md": {"exit-statuses": cli_reference.exit_statuses},
     "user/gallery.md": {"gallery": gallery_page.page},
     "operator/operations.md": {
         "metrics": metrics_tables.metrics,

@@ -17,5 +17,5 @@ MEANINGS: Final = {
     WRONG_USAGE: "An unknown command or option, a missing or a wrong value.",
     SOME_FAILED: "predict, annotate: some pictures or tasks failed, and the rest is done.",
     STOPPED: "Stopped by Ctrl-C. annotate: items are left, and the same command continues.",
-    OUTPUT_CLOSED: "The reader of the output has ended, as with `| head`.",
+    OUTPUT_CLOSED: "The reader of the output has ended, as `head` does after ten lines.",
 }

@@ -34,6 +34,8 @@ RUN_BY = {
         "tests/serve/test_examples.py",
         '"predict", DEMO / case["image"]',
     ),
+    "prelabel predict": ("tests/unit/cli/test_predict.py", 'prelabel("predict", photos'),
+    "source <(prelabel completion": ("tests/unit/cli/test_manners.py", "completion"),
     ".venv/bin/prelabel connect": ("tests/e2e/test_doctor.py", '"connect", "--project"'),
     ".venv/bin/prelabel doctor": ("tests/e2e/test_doctor.py", '"doctor", "--project"'),
     ".venv/bin/prelabel models": ("tests/unit/cli/test_main.py", 'prelabel("models"'),

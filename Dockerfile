@@ -9,7 +9,7 @@ FROM ${BASE_IMAGE} AS base
 # of most hosts, so mounted folders are writable. Code and environment belong to root: the service
 # cannot change itself.
 RUN useradd --uid 1000 --user-group --create-home prelabel \
-    && install --directory --owner=1000 --group=1000 /models /data
+    && install --directory --owner=1000 --group=1000 /models /data /demo
 # Ray writes a new token to HOME when the container starts; the image contains none. Ray's
 # workers import `serve_app` from PYTHONPATH. The other variables are those of deploy/ray.env, which
 # explains them.

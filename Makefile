@@ -11,13 +11,22 @@ PRODUCTION ?= serve_config.production.yaml
 CLUSTER ?= cluster.yaml
 RECIPE ?= full
 MINUTES ?= 30
+PORT ?= 9090
+LABEL_STUDIO_PORT ?= 8080
+EMPTY_DATABASE := .venv-labelstudio/empty/label_studio.sqlite3
 BIN := .venv/bin
-PIP_FLAGS := --disable-pip-version-check --require-hashes --no-deps
+# Python compiles a module when it first imports it; compiling all of them takes half a minute.
+PIP_FLAGS := --disable-pip-version-check --require-hashes --no-deps --no-compile
+# Without an NVIDIA GPU, the service is installed without CUDA's libraries, which are two thirds of
+# its size. `make DEVICE=gpu ...` installs them; so do the tests. Stand-ins need gcc.
+DEVICE ?= $(shell if [ "$$(uname -m)" = x86_64 ] && [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ] \
+    && command -v gcc nm ldd | grep -c . | grep -qx 3; then echo cpu; else echo gpu; fi)
+SIZE = $(if $(filter cpu,$(DEVICE)),2 GB without CUDA,about 6 GB)
 include deploy/ray.env
 export $(shell sed -n 's/^\([A-Za-z_]*\)=.*/\1/p' deploy/ray.env)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help serve jobs test lint e2e test-cluster soak nightly train-demo measure-demo train-segmenter measure-segmenter bench bench-gpu lock format docs docs-site docs-pictures image-test clean \
+.PHONY: help serve demo demo-clean jobs test lint e2e test-cluster test-fresh soak nightly train-demo measure-demo train-segmenter measure-segmenter bench bench-gpu lock format docs docs-site docs-pictures image-test clean \
     cluster-up cluster-tunnel cluster-deploy cluster-down
 
 help:  ## List the targets
@@ -25,6 +34,13 @@ help:  ## List the targets
 
 serve: .venv/serve.stamp  ## Run the service on port 9090 (CONFIG=other.yaml: another config)
 	exec $(BIN)/prelabel serve $(CONFIG)
+
+demo:  ## Start the service and a Label Studio with demo projects (PORT=9091, LABEL_STUDIO_PORT=8081: other ports)
+	@$(MAKE) --no-print-directory -j2 .venv/serve.stamp $(EMPTY_DATABASE)
+	exec $(BIN)/prelabel demo --start --port $(PORT) --label-studio-port $(LABEL_STUDIO_PORT) $(ARGS)
+
+demo-clean:  ## Remove the demo's folder .demo: its account, its projects and their annotations
+	rm -rf .demo
 
 jobs: .venv/jobs.stamp  ## Install Ray Data and Parquet for `prelabel annotate --input`
 
@@ -41,7 +57,7 @@ format: .venv/test.stamp  ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-e2e: .venv/test.stamp .venv-labelstudio/stamp  ## Run the end-to-end tests with Label Studio and a browser
+e2e: .venv/test.stamp $(EMPTY_DATABASE)  ## Run the end-to-end tests with Label Studio and a browser
 	@command -v chromium >/dev/null || { echo "The browser tests need Chromium: apt-get install chromium"; exit 1; }
 	$(BIN)/pytest tests/e2e -v -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
@@ -49,11 +65,16 @@ test-cluster: .venv/test.stamp  ## Run the cluster tests on several local Ray no
 	@command -v redis-server >/dev/null || { echo "A test of the head needs Redis: apt-get install redis-server"; exit 1; }
 	$(BIN)/pytest tests/cluster -v -o log_cli=true -o log_cli_level=INFO $(ARGS)
 
+test-fresh: .venv/test.stamp  ## Clone this checkout into an empty folder and run `make demo` there until a browser has boxes
+	@command -v chromium >/dev/null || { echo "The browser tests need Chromium: apt-get install chromium"; exit 1; }
+	$(BIN)/pytest tests/fresh -v -o log_cli=true -o log_cli_level=INFO $(ARGS)
+
 soak: .venv/test.stamp  ## Run a steady mixed load to find leaks and slowdowns (MINUTES=2: a short run)
 	$(BIN)/python -m tests.support.soak --minutes $(MINUTES)
 
-nightly:  ## Run test-cluster, image-test and soak (one hour; needs the machine for itself)
+nightly:  ## Run test-cluster, test-fresh, image-test and soak (one hour; needs the machine for itself)
 	$(MAKE) test-cluster
+	$(MAKE) test-fresh
 	$(MAKE) image-test
 	$(MAKE) soak
 
@@ -101,7 +122,7 @@ docs-site: .venv/test.stamp .venv-docs/stamp  ## Build the documentation as a si
 	$(BIN)/python -m docs.generators.site_parts artifacts/docs
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 
-docs-pictures: .venv/test.stamp .venv-labelstudio/stamp  ## Take the screenshots of docs/ again (4 minutes; needs Chromium)
+docs-pictures: .venv/test.stamp $(EMPTY_DATABASE)  ## Take the screenshots of docs/ again (4 minutes; needs Chromium)
 	$(BIN)/python -m docs.generators.thresholds_figure
 	$(BIN)/python -m docs.generators.gallery $(ARGS)
 
@@ -123,28 +144,41 @@ clean:  ## Remove the virtual environments and all build products
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/serve.stamp: requirements/build.txt requirements/serve.txt pyproject.toml | .venv/bin/python
-	@echo "Installing the service into .venv (once): about 6 GB, some minutes."
+.venv/%.device: | .venv/bin/python
+	@rm -f .venv/*.device
+	@touch $@
+
+# PyTorch loads only if all libraries are there to which it is linked: docs/operator/docker.md.
+remove_standins = find .venv/lib -path '*/torch/lib/*' \( -lname libcuda-standin.so -o -name libcuda-standin.so \) -delete
+make_standins = $(BIN)/python deploy/docker/standins.py "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
+without_cuda = sed -E '/^nvidia-cuda-runtime==/!{/^(cuda-|nvidia-|triton==)/,/[^\\]$$/d}'
+lock = $(if $(filter cpu,$(DEVICE)),<($(without_cuda) requirements/$(1).txt),requirements/$(1).txt)
+
+.venv/serve.stamp: requirements/build.txt requirements/serve.txt pyproject.toml .venv/$(DEVICE).device | .venv/bin/python
+	@echo "Installing the service into .venv (once): $(SIZE), some minutes."
 	$(BIN)/pip install $(PIP_FLAGS) -r requirements/build.txt
-	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r requirements/serve.txt
+	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r $(call lock,serve)
+	@$(remove_standins)
+	$(if $(filter cpu,$(DEVICE)),$(make_standins))
 	$(BIN)/pip install --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/test.stamp: .venv/serve.stamp requirements/test.txt
 	@echo "Installing the requirements of tests and linters."
+	@$(remove_standins)
 	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r requirements/test.txt
 	@touch $@
 
 .venv/train.stamp: .venv/serve.stamp requirements/train.txt
-	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r requirements/train.txt
+	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r $(call lock,train)
 	@touch $@
 
 .venv/bench.stamp: .venv/serve.stamp requirements/bench.txt
-	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r requirements/bench.txt
+	$(BIN)/pip install $(PIP_FLAGS) --no-build-isolation --use-pep517 -r $(call lock,bench)
 	@touch $@
 
 .venv/jobs.stamp: .venv/serve.stamp requirements/jobs.txt
-	$(BIN)/pip install $(PIP_FLAGS) -r requirements/jobs.txt
+	$(BIN)/pip install $(PIP_FLAGS) -r $(call lock,jobs)
 	@touch $@
 
 .venv/cluster.stamp: .venv/serve.stamp requirements/cluster.txt
@@ -158,3 +192,15 @@ clean:  ## Remove the virtual environments and all build products
 	.venv-$*/bin/pip install $(PIP_FLAGS) -r requirements/build.txt
 	.venv-$*/bin/pip install $(PIP_FLAGS) -r requirements/$*.txt
 	@touch $@
+
+# Label Studio takes about a minute to create its database. An empty one is created once, while the
+# service is being installed; each new demo, and each test, starts with a copy. Memory is faster
+# than a disk here, because each of the 400 steps waits until it is stored.
+$(EMPTY_DATABASE): .venv-labelstudio/stamp
+	@echo "Creating an empty database of Label Studio (once): about a minute."
+	@mkdir -p $(@D)
+	@folder=$$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	    { env -i PATH="$$PATH" HOME="$$folder" LABEL_STUDIO_BASE_DATA_DIR="$$folder" COLLECT_ANALYTICS=false \
+	        LATEST_VERSION_CHECK=false SENTRY_DSN= .venv-labelstudio/bin/label-studio version > "$$folder/log" 2>&1 \
+	        || { cat "$$folder/log"; exit 1; }; } && \
+	    cp "$$folder/label_studio.sqlite3" $@

@@ -25,7 +25,7 @@ from deployments.middleware import (
 from deployments.playground import add_playground_routes, prefers_html, redirect_to_page
 from prelabel import __version__
 from prelabel.engines.kernels.library import kernels
-from prelabel.errors import MissingFieldError, PrelabelError, RequestError
+from prelabel.errors import MissingFieldError, PrelabelError, RequestError, SettingsError
 from prelabel.labelstudio.protocol import (
     Params,
     PredictRequest,
@@ -37,6 +37,7 @@ from prelabel.labelstudio.protocol import (
 from prelabel.observability.request_context import current_request_id
 from prelabel.pipeline import failure_report
 from prelabel.service import Service
+from prelabel.settings import Environment
 
 Answer = dict[str, Any]
 
@@ -84,10 +85,6 @@ def _add_health_routes(api: FastAPI, service: Service) -> None:
         "segmenter": None
         if segmenter is None
         else {"name": segmenter.name, "title": segmenter.title},
-        "label_studio": {
-            "host": variables.label_studio_url is not None,
-            "access_token": variables.label_studio_token is not None,
-        },
         "network": {
             "http_proxy": variables.proxies.http is not None,
             "https_proxy": variables.proxies.https is not None,
@@ -113,6 +110,10 @@ def _add_health_routes(api: FastAPI, service: Service) -> None:
             "status": readiness.status,
             "ready": readiness.ready,
             "detectors": readiness.detectors,
+            "label_studio": {
+                "host": variables.label_studio_url is not None,
+                "access_token": _has_token(variables),
+            },
             **description,
         }
 
@@ -125,6 +126,14 @@ def _add_health_routes(api: FastAPI, service: Service) -> None:
 
     _add_get(api, "/", root)
     _add_get(api, "/health", health)
+
+
+def _has_token(variables: Environment) -> bool:
+    """Return whether Label Studio's token is known now: its file may appear later."""
+    try:
+        return variables.current_label_studio_token() is not None
+    except SettingsError:
+        return False
 
 
 def _add_project_routes(api: FastAPI, service: Service) -> None:

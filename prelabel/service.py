@@ -343,7 +343,7 @@ def image_download(
     egress = Egress.of(environment)
     locator = ImageLocator(
         environment.label_studio_url,
-        environment.label_studio_token,
+        environment.label_studio_secret,
         max_image_bytes=settings.images.max_bytes,
         connect_timeout_s=settings.images.connect_timeout_s,
         timeout_s=settings.images.fetch_timeout_s,

@@ -1,10 +1,11 @@
 """Replace NVIDIA's libraries by one stub library, so that PyTorch's CUDA build loads without them.
 
-`python standins.py SITE_PACKAGES` runs in the build of the CPU image and needs gcc. The wheel on
+`python standins.py SITE_PACKAGES` runs in the build of the CPU image, and in `make serve` on a
+machine without a GPU. It needs gcc. The wheel on
 the package index does not load unless all libraries that it is linked against are present:
 gigabytes of code that never runs on a CPU. The stub has the names of all these libraries and the
 symbols that PyTorch imports from them. A call of a stub function prints an error and aborts the
-process; PyTorch calls one only if it sees a GPU, and the CPU image hides GPUs from it.
+process; PyTorch calls one only if it sees a GPU.
 """
 
 import re
@@ -22,7 +23,8 @@ _BODY = """
 #include <stdio.h>
 #include <stdlib.h>
 static void stand_in(void) {
-    fputs("This image is for CPUs and has no CUDA. Build it with DEVICE=gpu.\\n", stderr);
+    fputs("CUDA is not installed here. Build the image with DEVICE=gpu; in a checkout, call "
+          "`make DEVICE=gpu serve`.\\n", stderr);
     abort();
 }
 """

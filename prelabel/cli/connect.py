@@ -125,7 +125,7 @@ def open_label_studio(environment: Environment, egress: Egress | None = None) ->
 
 def label_studio_access(environment: Environment) -> tuple[str, SecretStr]:
     """Return Label Studio's address and token. Raises ConnectError if one of them is missing."""
-    url, token = environment.label_studio_url, environment.label_studio_token
+    url, token = environment.label_studio_url, environment.current_label_studio_token()
     if url is None or token is None:
         missing = name_missing(host=url is not None, access_token=token is not None)
         raise ConnectError(

@@ -226,7 +226,7 @@ def label_studio(api: LabelStudioAPI) -> CheckResult[LabelStudioAPI]:
 
 def token(context: DoctorContext, api: LabelStudioAPI) -> CheckResult[LabelStudioAPI]:
     """Check that Label Studio accepts the token, and that the token does not expire soon."""
-    token = context.environment.label_studio_token
+    token = context.environment.current_label_studio_token()
     assert token is not None  # shell_variables() has checked it
     if not is_personal(token):
         return CheckResult(api, f"A legacy token of {api.user()}, which Label Studio accepts.")

@@ -15,6 +15,7 @@ import typer
 from prelabel import __version__
 from prelabel.cli import model_commands, project_commands
 from prelabel.cli.completion import completion, prepare_completion
+from prelabel.cli.demo_command import demo
 from prelabel.cli.exit_status import FAILED
 from prelabel.cli.options import (
     CONNECTION,
@@ -261,6 +262,9 @@ def connect(
 
 
 project_commands.add_to(app)
+app.command(rich_help_panel=PROJECTS_PANEL, epilog="Example: prelabel demo --start --port 9091")(
+    demo
+)
 app.command(
     rich_help_panel=SHELL_PANEL,
     epilog="Example, for the present shell: source <(prelabel completion bash)",

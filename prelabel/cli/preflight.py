@@ -116,12 +116,12 @@ def preflight(config: Path) -> None:
         installed_segmenter(settings)
         _check_memory(settings.prompts, environment, config)
     where = f"under http_options in {config}"
-    _check_port(parsed.http_options.host, parsed.http_options.port, where)
+    check_port(parsed.http_options.host, parsed.http_options.port, where)
     serve = ServeEnvironment()
     if serve.enable_ha_proxy:
         for variable, port in serve:
             if variable.endswith("_port"):
-                _check_port("127.0.0.1", port, f"in RAY_SERVE_{variable.upper()}")
+                check_port("127.0.0.1", port, f"in RAY_SERVE_{variable.upper()}")
 
 
 def settings_in(config: Path) -> AppSettings:
@@ -171,7 +171,8 @@ def _reason(error: PromptMemoryError) -> str:
     return (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
 
 
-def _check_port(host: str, port: int, where: str) -> None:
+def check_port(host: str, port: int, where: str) -> None:
+    """Raise PreflightError if a port cannot be listened on. where: how to set another port."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             # As servers do: connections of a service that just ended would count as in use.

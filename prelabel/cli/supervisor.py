@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -60,6 +61,23 @@ def supervise(command: Sequence[str | Path]) -> int:
     finally:
         _end_children()
     return status if status >= 0 else 128 - status
+
+
+def start_child(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own, so that only this process sends it Ctrl-C.
+
+    If this process is killed, the kernel sends the command its Ctrl-C. Call this in the main
+    thread, because the kernel does so when the thread ends that started the command.
+
+    Args:
+        command: The program and its arguments.
+        options: Further arguments of `subprocess.Popen`.
+    """
+    prepare = None
+    if sys.platform == "linux":
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        prepare = partial(_prepare_child, ctypes.CDLL(None), mask, os.getpid())
+    return subprocess.Popen(command, start_new_session=True, preexec_fn=prepare, **options)  # noqa: S603
 
 
 def _prepare_child(libc: ctypes.CDLL, mask: Collection[int], parent: int) -> None:

@@ -7,6 +7,7 @@ docs/developer/adr/0008 says why this is not the client of label-studio-sdk.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -73,6 +74,27 @@ class Response:
         return self.message[:MAX_QUOTED_CHARS].rstrip(" .")
 
 
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A file of an upload: its name, its bytes and its media type."""
+
+    name: str
+    content: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """The body of a request: JSON, or a form with files."""
+
+    body: JsonValue
+    files: tuple[UploadedFile, ...] = ()
+
+    @property
+    def form(self) -> list[tuple[str, tuple[str, bytes, str]]] | None:
+        return [(f.name, (f.name, f.content, f.media_type)) for f in self.files] or None
+
+
 class LabelStudioHttp:
     """Requests to the Label Studio at an address, authenticated with a token."""
 
@@ -95,8 +117,16 @@ class LabelStudioHttp:
         body: JsonValue = None,
         *,
         with_token: bool = True,
+        files: Sequence[UploadedFile] = (),
     ) -> Response:
         """Send a request; return the response, which is no redirect and, with a token, no 401.
+
+        Args:
+            method: HTTP method.
+            path: Path and query.
+            body: Sent as JSON, if it is not None.
+            with_token: False for a request without the token.
+            files: Sent as a form in place of the body.
 
         Raises:
             UnreachableError: There is no response.
@@ -104,15 +134,16 @@ class LabelStudioHttp:
             ImageFetchError: Label Studio gives no access token for the personal one.
             ProxyError: The proxy does not let the request through.
         """
+        content = _Content(body, tuple(files))
         if not with_token:
-            return self._checked(method, path, body, {})
+            return self._checked(method, path, content, {})
         authorization = self._authorization(None)
-        response = self._checked(method, path, body, {"Authorization": authorization})
+        response = self._checked(method, path, content, {"Authorization": authorization})
         if response.status == 401:
             # An access token can lose its validity before its time, as when Label Studio restarts.
             renewed = self._authorization(authorization)
             if renewed != authorization:
-                response = self._checked(method, path, body, {"Authorization": renewed})
+                response = self._checked(method, path, content, {"Authorization": renewed})
         if response.status == 401:
             raise LabelStudioError(self._token_fault(response))
         return response
@@ -124,13 +155,13 @@ class LabelStudioHttp:
             raise UnreachableError(str(error)) from None
 
     def _checked(
-        self, method: str, path: str, body: JsonValue, headers: dict[str, str]
+        self, method: str, path: str, content: _Content, headers: dict[str, str]
     ) -> Response:
         """Return the response, which is no redirect. Raises what `request` says."""
         headers = {"User-Agent": f"prelabel/{__version__}", **headers}
         # `from None`, because the exceptions of `requests` may quote the request with its token.
         try:
-            response, location = self._exchange(method, path, body, headers)
+            response, location = self._exchange(method, path, content, headers)
         except requests.exceptions.SSLError as error:
             raise LabelStudioError(f"{self.address} {tls_fault(error)}.") from None
         except requests.Timeout:
@@ -155,7 +186,7 @@ class LabelStudioHttp:
         return response
 
     def _exchange(
-        self, method: str, path: str, body: JsonValue, headers: dict[str, str]
+        self, method: str, path: str, content: _Content, headers: dict[str, str]
     ) -> tuple[Response, str]:
         """Return the response, with at most one byte over the limit, and its Location header."""
         with (
@@ -163,17 +194,18 @@ class LabelStudioHttp:
             session.request(
                 method,
                 self._url + path,
-                json=body,
+                json=content.body,
+                files=content.form,
                 headers=headers,
                 timeout=TIMEOUTS_S,
                 allow_redirects=False,
                 stream=True,
             ) as response,
         ):
-            content = response.raw.read(MAX_BODY_BYTES + 1, decode_content=True)
+            received = response.raw.read(MAX_BODY_BYTES + 1, decode_content=True)
             date = response.headers.get("Date")
             location = response.headers.get("Location", "")
-            return Response(response.status_code, content, date), location
+            return Response(response.status_code, received, date), location
 
     def _token_fault(self, response: Response) -> str:
         if self._is_personal:

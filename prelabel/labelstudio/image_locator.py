@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr
@@ -22,7 +24,7 @@ from prelabel.labelstudio.image_urls import (
     studio_url,
     with_scheme,
 )
-from prelabel.labelstudio.tokens import credentials_for
+from prelabel.labelstudio.tokens import TokenFile, credentials_for
 from prelabel.net.egress import Egress
 from prelabel.net.origin import DEFAULT_PORTS, Credentials
 
@@ -57,7 +59,7 @@ class ImageLocator:
     def __init__(
         self,
         url: str | None,
-        token: SecretStr | None,
+        token: SecretStr | Path | None,
         *,
         max_image_bytes: int,
         connect_timeout_s: float,
@@ -68,7 +70,7 @@ class ImageLocator:
 
         Args:
             url: Label Studio's address (LABEL_STUDIO_HOST), with its path prefix if it has one.
-            token: Label Studio's token; either kind.
+            token: Label Studio's token, of either kind, or the file that contains it.
             max_image_bytes: The largest picture in a `data:` URL.
             connect_timeout_s: For the connection that fetches an access token.
             timeout_s: For reading the access token.
@@ -79,7 +81,8 @@ class ImageLocator:
         self._credentials: Credentials | None = None
         if token is not None and self._url is not None:
             timeouts_s = (connect_timeout_s, timeout_s)
-            self._credentials = credentials_for(self._url, token, timeouts_s, egress)
+            make = partial(credentials_for, self._url, timeouts_s=timeouts_s, egress=egress)
+            self._credentials = TokenFile(token, make) if isinstance(token, Path) else make(token)
 
     def locate(self, address: str, task_id: int | None) -> ImageRequest | bytes:
         """Return the request for the picture at a task's image value, or its bytes if inline.

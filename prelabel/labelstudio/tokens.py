@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import requests
@@ -24,6 +26,7 @@ from prelabel.net.egress import Egress
 from prelabel.net.origin import Credentials
 from prelabel.net.tls import tls_fault
 from prelabel.net.transport import ConnectorAdapter, watchdog_for
+from prelabel.settings.values import token_in
 
 _JSON_WEB_TOKEN: Final = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 _MAX_RESPONSE_BYTES: Final = 64 * 1024
@@ -67,6 +70,47 @@ def credentials_for(
 
 class NoTokenNowError(ImageUnavailableError):
     """Label Studio does not answer the request for an access token now. It may later."""
+
+
+class TokenFile:
+    """The token in a file, of either kind. The file may appear or change at any time.
+
+    Can be called from any thread.
+    """
+
+    def __init__(self, path: Path, make: Callable[[SecretStr], Credentials]) -> None:
+        """Name the file. make: returns the credentials for a token."""
+        self._path = path
+        self._make = make
+        self._lock = threading.Lock()
+        self._token: str | None = None
+        self._credentials: Credentials | None = None
+
+    def authorization(self, refused: str | None = None) -> str:
+        """Return the value of the Authorization header for the token that the file has now.
+
+        Args:
+            refused: A value that Label Studio has refused.
+
+        Raises:
+            ImageFetchError: The file has no token, or Label Studio issues no access token for it.
+        """
+        return self._current().authorization(refused)
+
+    def _current(self) -> Credentials:
+        try:
+            token = token_in(self._path)
+        except ValueError as error:
+            raise ImageFetchError(str(error)) from None
+        if token is None:
+            raise ImageFetchError(
+                "Label Studio's pictures need a token; set LABEL_STUDIO_ACCESS_TOKEN. There is "
+                f"none in {self._path} (LABEL_STUDIO_ACCESS_TOKEN_FILE) either."
+            )
+        with self._lock:
+            if self._credentials is None or token != self._token:
+                self._token, self._credentials = token, self._make(SecretStr(token))
+            return self._credentials
 
 
 class LegacyToken:

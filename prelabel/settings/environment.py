@@ -37,6 +37,7 @@ from prelabel.settings.values import (
     to_share,
     to_token,
     to_true,
+    token_in,
 )
 
 Share = Annotated[float | None, BeforeValidator(to_share)]
@@ -67,6 +68,12 @@ class Environment(BaseSettings):
         None,
         validation_alias=AliasChoices("LABEL_STUDIO_ACCESS_TOKEN", "LABEL_STUDIO_API_KEY"),
         description="Label Studio token, personal access token or legacy.",
+    )
+    label_studio_token_file: FilePath = Field(
+        None,
+        validation_alias="LABEL_STUDIO_ACCESS_TOKEN_FILE",
+        description="File with the token, in place of the variable. It may appear or change later: "
+        "the service reads it again for each picture.",
     )
     basic_auth_user: str | None = Field(
         None,
@@ -216,6 +223,27 @@ class Environment(BaseSettings):
     def has_basic_auth(self) -> bool:
         """True if requests need a user name and a password."""
         return self.basic_auth_user is not None or self.basic_auth_pass is not None
+
+    @property
+    def label_studio_secret(self) -> SecretStr | Path | None:
+        """Label Studio's token, or else the file that has it or may have it later."""
+        if self.label_studio_token is None and self.label_studio_token_file is not None:
+            return Path(self.label_studio_token_file)
+        return self.label_studio_token
+
+    def current_label_studio_token(self) -> SecretStr | None:
+        """Return Label Studio's token as it is now, from its variable or its file.
+
+        Raises SettingsError if the file has no token that can be read; None if it is not there.
+        """
+        secret = self.label_studio_secret
+        if not isinstance(secret, Path):
+            return secret
+        try:
+            token = token_in(secret)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+        return SecretStr(token) if token else None
 
     @property
     def traces(self) -> TraceSettings | None:

@@ -20,6 +20,12 @@ def prepare_ray_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def name_label_studio(url: str, token: str) -> None:
+    """Set the variables of Label Studio's address and token in this process, over those it has."""
+    os.environ["LABEL_STUDIO_HOST"] = url
+    os.environ["LABEL_STUDIO_ACCESS_TOKEN"] = token
+
+
 def ray_variables() -> dict[str, str]:
     """Return the variables of deploy/ray.env."""
     file = application_folder() / "deploy" / "ray.env"

@@ -7,6 +7,7 @@ form. No message repeats a value that may be a secret.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationInfo
@@ -103,6 +104,23 @@ def to_token(name: str, text: str) -> str:
             "token from Label Studio's Account & Settings."
         )
     return token
+
+
+def token_in(path: Path) -> str | None:
+    """Return the token in a file; None if there is no such file, or an empty one.
+
+    Raises ValueError if the file cannot be read or contains something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ValueError(
+            f"LABEL_STUDIO_ACCESS_TOKEN_FILE is {path}, which cannot be read ({error.strerror}). "
+            "Let this user read it."
+        ) from None
+    return to_token(f"The file {path}", text) or None
 
 
 def to_label_studio_url(text: str) -> str:

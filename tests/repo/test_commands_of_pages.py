@@ -41,7 +41,14 @@ RUN_BY = {
     ".venv/bin/prelabel models": ("tests/unit/cli/test_main.py", 'prelabel("models"'),
     ".venv/bin/prelabel download": ("tests/unit/checkpoints/test_download.py", '"download"'),
     ".venv/bin/prelabel calibrate": ("tests/unit/cli/test_main.py", 'prelabel("calibrate"'),
-    "label-studio start": ("tests/support/label_studio.py", '"start"'),
+    "label-studio start": ("prelabel/cli/demo/label_studio.py", '"start"'),
+    "make demo": ("tests/support/running_demo.py", '"make", "demo"'),
+    "docker compose --profile demo up --build": (
+        "tests/e2e/test_demo.py",
+        'compose["services"]["demo"]["command"]',
+    ),
+    ". .demo/environment": ("tests/e2e/test_demo.py", "demo.folder / 'environment'"),
+    "prelabel demo": ("tests/e2e/test_demo.py", "[PRELABEL, *("),
     "export LABEL_STUDIO_HOST": ("tests/e2e/conftest.py", "LABEL_STUDIO_HOST"),
     "export LABEL_STUDIO_ACCESS_TOKEN": ("tests/e2e/conftest.py", "LABEL_STUDIO_ACCESS_TOKEN"),
     "prelabel annotate --project": (
@@ -71,6 +78,7 @@ NOT_RUN = {
     "make train-": "takes hours; tests/training runs its parts by the recipe `tiny`",
     "make measure-": "takes minutes to an hour; tests/training runs its parts on few scenes",
     "make test-cluster": "takes half an hour; part of `make nightly`",
+    "make test-fresh": "takes minutes and a new installation; part of `make nightly`",
     "make soak": "takes half an hour; part of `make nightly`",
     "make format": "changes the code; `make lint` runs the same rules",
     "make docs-pictures": "takes Label Studio and a browser; tests compare what the pictures show",

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from prelabel.playground.examples import FILES, FOLDER
+from prelabel.playground.examples import FOLDER
 from tests.support.paths import ROOT
 from tests.support.processes import end_leftovers, free_port
 from tests.support.ray_environment import beside_others
@@ -116,9 +116,9 @@ def test_the_wheel_holds_the_package_with_the_application_in_it_and_nothing_else
     names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.endswith(".so")}
     application = {
         *("serve_app.py", "serve_config.yaml", "deploy/ray.env"),
-        *(f"{FOLDER}/{name}" for name in (*FILES, "cases.json", "ATTRIBUTION.md")),
         *files_in("deployments"),
         *files_in("jobs"),
+        *files_in(FOLDER),
     }
     assert {name for name in names if ".dist-info/" not in name} == {
         *files_in("prelabel"),

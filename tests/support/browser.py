@@ -36,10 +36,10 @@ class Annotator:
         self._screenshots = screenshots
         self._taken = 0
 
-    def log_in(self) -> None:
+    def log_in(self, user: str = USER, password: str = PASSWORD) -> None:
         self.page.goto(f"{self._url}/user/login/")
-        self.page.fill("input[name=email]", USER)
-        self.page.fill("input[name=password]", PASSWORD)
+        self.page.fill("input[name=email]", user)
+        self.page.fill("input[name=password]", password)
         self.page.click("button[type=submit]")
         self.page.wait_for_url(lambda url: "/login" not in url, wait_until="commit")
         self.take_screenshot("logged-in")
@@ -68,6 +68,13 @@ class Annotator:
         assert got.value.ok, got.value.status
         self.take_screenshot("no-suggestions")
         assert not self._button("accept-suggestions-button").is_visible()
+
+    def wait_for_predictions(self) -> None:
+        """Return once the page shows the regions of a prediction."""
+        self.page.wait_for_function(
+            "() => window.Htx.annotationStore.selected?.regions.length > 0", timeout=60_000
+        )
+        self.take_screenshot("predictions")
 
     def type_number(self, number: float) -> None:
         """Into the page's only number field."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mimetypes
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,28 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from pydantic import SecretStr
 
+from prelabel.cli.demo.account import Account
+from prelabel.cli.demo.label_studio import command, copy_empty_database, variables
 from tests.support.paths import ROOT
 from tests.support.processes import free_port, running
 
 USER = "annotator@example.com"
 PASSWORD = "only-for-this-test"
 LEGACY_TOKEN = "0123456789abcdef0123456789abcdef01234567"
+ACCOUNT = Account(user=USER, password=SecretStr(PASSWORD), token=SecretStr(LEGACY_TOKEN))
 PROGRAM = ROOT / ".venv-labelstudio/bin/label-studio"
 
 # An answer of its API. The tests look at single keys only.
 Json = dict[str, Any]
-
-# Nothing is reported to anyone, and backends and webhooks may be on this machine.
-SWITCHES = {
-    "COLLECT_ANALYTICS": "false",
-    "LATEST_VERSION_CHECK": "false",
-    "SENTRY_DSN": "",
-    "FRONTEND_SENTRY_DSN": "",
-    "ML_BLOCK_LOCAL_IP": "false",
-    "SSRF_PROTECTION_ENABLED": "false",
-    "LOCAL_FILES_SERVING_ENABLED": "true",
-}
 
 
 @dataclass(frozen=True)
@@ -205,20 +197,15 @@ def label_studio_running(
     """A fresh Label Studio that keeps everything in `folder`; switches: besides the usual ones."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command: list[str | Path] = [
-        *(PROGRAM, "start", "--port", str(port), "--internal-host", "127.0.0.1", "--no-browser"),
-        *("--username", USER, "--password", PASSWORD, "--user-token", LEGACY_TOKEN),
-        "--enable-legacy-api-token",
-    ]
     environment = {
-        **SWITCHES,
-        **switches,
-        "PATH": os.defpath,
-        "HOME": str(folder),
-        "LABEL_STUDIO_BASE_DATA_DIR": str(folder),
+        **variables(folder, ACCOUNT),
+        "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "false",
+        "LOCAL_FILES_SERVING_ENABLED": "true",
         "LOCAL_FILES_DOCUMENT_ROOT": str(local_files),
+        **switches,
     }
-    with running(command, environment, log, f"{url}/health"):
+    copy_empty_database(PROGRAM, folder)
+    with running(command(PROGRAM, port), environment, log, f"{url}/health"):
         headers = {"Authorization": f"Token {LEGACY_TOKEN}"}
         with httpx.Client(base_url=url, headers=headers, timeout=120, trust_env=False) as api:
             token = api.post("/api/token/").json()["token"]

@@ -154,6 +154,20 @@ def test_nohup_is_heeded() -> None:
         assert found.ended() == 3
 
 
+def test_a_child_gets_its_ctrl_c_when_the_process_is_killed_that_started_it() -> None:
+    waiting = "import time\ntry:\n print('up', flush=True); time.sleep(600)\n"
+    waiting += "except KeyboardInterrupt:\n print('Ctrl-C', flush=True)"
+    parent = "import sys, time; from prelabel.cli.supervisor import start_child\n"
+    parent += "start_child([sys.executable, '-c', sys.argv[1]]); time.sleep(600)"
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, waiting], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.kill()
+        assert process.stdout.readline() == "Ctrl-C\n"
+
+
 @pytest.mark.parametrize("status", [0, 5])
 def test_the_command_s_status_is_the_supervisor_s(status: int) -> None:
     command = [sys.executable, "-c", SUPERVISOR, f"import sys; sys.exit({status})"]

@@ -1,0 +1,1 @@
+"""`prelabel demo`: a Label Studio with demo projects that are connected to the service."""

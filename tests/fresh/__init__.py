@@ -1,0 +1,1 @@
+"""Tests of a new clone, with the installation of everything."""

@@ -62,7 +62,7 @@ EXHIBITS = (
     Exhibit("labels", ("street.jpg",)),
     Exhibit("aliases", ("farm.jpg",)),
     Exhibit("thresholds", ("meadow.jpg",), prompt="bee . butterfly . fox", number=0.35),
-    Exhibit("brush", ("garden.jpg",), prompt="horse . frog"),
+    Exhibit("brush", ("garden.jpg",), prompt="horse . frog . palm tree"),
     Exhibit("polygon", ("beach.jpg",)),
     Exhibit("bitmask", ("night.jpg",)),
     Exhibit("clicks", ("garden.jpg",), click_pct=(82.0, 40.0)),

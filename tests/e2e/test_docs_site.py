@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.browser import ARGS, CHROMIUM
 from tests.support.paths import ROOT, repository_files
+from tests.support.picture_server import picture_server
 
 SITE = ROOT / "site"
 PICTURED = ("index", "user/gallery", "user/troubleshooting", "operator/performance")
@@ -82,11 +83,16 @@ def test_pages_fit_the_width_and_reach_no_other_host(
     assert faults == []
 
 
-def test_the_search_works_in_files(site: Path, browser: Browser) -> None:
-    page, faults = opened(browser, 1400, "light")
-    page.goto((site / "index.html").as_uri())
-    page.locator("input.md-search__input").click()
-    page.locator("input.md-search__input").press_sequentially("why are there no boxes")
-    found = ".md-search-result__item:nth-child(-n+3) a[href*='user/troubleshooting.html']"
-    page.locator(found).first.wait_for()
-    assert faults == []
+@pytest.mark.parametrize("served", [False, True], ids=["files", "server"])
+def test_the_search_works_in_files_and_on_a_server(
+    served: bool, site: Path, browser: Browser
+) -> None:
+    with picture_server(site) as url:
+        page, faults = opened(browser, 1400, "light")
+        page.goto(f"{url}/index.html" if served else (site / "index.html").as_uri())
+        page.locator("input.md-search__input").click()
+        page.locator("input.md-search__input").press_sequentially("why are there no boxes")
+        found = ".md-search-result__item:nth-child(-n+3) a[href*='user/troubleshooting.html']"
+        page.locator(found).first.wait_for()
+        assert [fault for fault in faults if not fault.startswith(url)] == []
+        page.close()

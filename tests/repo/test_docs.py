@@ -73,6 +73,22 @@ def test_every_page_begins_with_its_readers() -> None:
         assert text.startswith("This page is for "), page.relative_to(ROOT)
 
 
+def test_no_page_repeats_another() -> None:
+    """No fifteen words in a row are on two pages; commands and generated pages do not count."""
+    where: dict[str, str] = {}
+    repeated = []
+    for page in sorted(DOCS.glob("*/*.md")):
+        if page.name == "settings.md":
+            continue
+        text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        words = re.sub(r"\]\([^)]*\)", "]", text).split()
+        for first in range(len(words) - 14):
+            passage = " ".join(words[first : first + 15])
+            if where.setdefault(passage, page.name) != page.name:
+                repeated.append(f"{where[passage]} and {page.name}: {passage}")
+    assert repeated == []
+
+
 def test_the_site_names_no_outside_resource() -> None:
     assert "font: false" in SITE
     sources = [SITE, *(path.read_text() for path in (DOCS / "assets").glob("*.*"))]

@@ -120,7 +120,7 @@ docs: .venv/test.stamp  ## Generate the parts of the pages in docs/ that come fr
 
 docs-site: .venv/test.stamp .venv-docs/stamp  ## Build the documentation as a site into site/ (open site/index.html)
 	$(BIN)/python -m docs.generators.site_parts artifacts/docs
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 docs-pictures: .venv/test.stamp $(EMPTY_DATABASE)  ## Take the screenshots of docs/ again (4 minutes; needs Chromium)
 	$(BIN)/python -m docs.generators.thresholds_figure

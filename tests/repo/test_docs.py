@@ -67,10 +67,16 @@ def test_every_page_is_in_the_navigation() -> None:
 
 def test_every_page_begins_with_its_readers() -> None:
     for page in DOCS.glob("*/*.md"):
-        if page.name == "settings.md":
-            continue
         _, _, text = page.read_text().partition("\n\n")
         assert text.startswith("This page is for "), page.relative_to(ROOT)
+
+
+def test_a_dead_link_fails_the_build() -> None:
+    """MkDocs counts no warnings when it is quiet, so that `--strict` would find none."""
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"mkdocs build --strict$", makefile, re.MULTILINE)
+    for kind in ("omitted_files", "not_found", "absolute_links", "anchors", "unrecognized_links"):
+        assert re.search(rf"^ +{kind}: warn$", SITE, re.MULTILINE), kind
 
 
 def test_no_page_repeats_another() -> None:

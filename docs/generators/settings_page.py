@@ -16,7 +16,8 @@ from prelabel.settings.fields import Setting, iterate_settings
 HEAD = """<!-- Written by `make docs` from prelabel/settings. -->
 # Settings
 
-This page is for operators who change `serve_config.yaml`. The shortest path: search for a word on the page.
+This page is for operators who change `serve_config.yaml`. The shortest path: search for a word on
+the page.
 
 Values under `args:` in `serve_config.yaml`, in groups, and environment variables:
 

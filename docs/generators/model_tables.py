@@ -10,10 +10,10 @@ from docs.generators.results import all_results
 from prelabel.checkpoints.cards import (
     Card,
     ModelCard,
-    Published,
     list_cards,
     list_segmenter_cards,
 )
+from prelabel.checkpoints.published import Published
 
 _MEASURED = "grounding-dino-swin-t"  # by part "engine" of the benchmarks, at 640 x 640
 

@@ -13,13 +13,13 @@ from docs.generators.model_tables import detectors, segmenters, sources
 from docs.generators.results import all_results
 from prelabel.checkpoints.cards import (
     ModelCard,
-    Published,
     SegmenterCard,
     list_cards,
     list_segmenter_cards,
     load_card,
     model_folder,
 )
+from prelabel.checkpoints.published import Published
 from prelabel.checkpoints.version import model_version
 from prelabel.settings import AppSettings
 from tests.support.paths import ROOT

@@ -55,6 +55,7 @@ Labelled boxes in Label Studio from a text prompt.
 
 First steps:
   prelabel serve                                 start the service; leave it running
+                                                 (try it at http://127.0.0.1:9090/playground)
   prelabel predict PICTURE --prompt "cat . dog"  see boxes on a picture
   prelabel connect --project 1                   connect a project of Label Studio
   prelabel doctor --project 1                    find out why there are no boxes
@@ -120,7 +121,7 @@ def predict(
     pictures: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PICTURES...",
+            metavar="PICTURE",
             help="Pictures (JPEG, PNG, WebP, AVIF, BMP, GIF, TIFF), or folders with all below.",
         ),
     ],
@@ -232,7 +233,10 @@ model_commands.add_to(app)  # here, because --help lists the commands in this or
 def connect(
     project: Annotated[int, typer.Option(min=1, help="Number of the project: /projects/NUMBER.")],
     url: Annotated[
-        str, typer.Option(help="Address of the service as Label Studio reaches it.")
+        str,
+        typer.Option(
+            help="Address of the service as Label Studio reaches it.", rich_help_panel=CONNECTION
+        ),
     ] = SERVICE_URL,
     title: Annotated[
         str | None,

@@ -10,7 +10,7 @@ import typer
 from prelabel.cli.options import CONNECTION, OUTPUT
 
 _WHAT: Final = "What to look for"
-_SHARE: Final = "0..1"
+_SHARE: Final = "NUMBER"
 
 Prompt = Annotated[
     str,

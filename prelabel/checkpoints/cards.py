@@ -92,12 +92,6 @@ class Card(_Frozen):
         return self
 
     @property
-    def bytes(self) -> int | None:
-        """Size of all files; None if one has no size on record."""
-        sizes = [file.size for file in self.files if file.size is not None]
-        return sum(sizes) if len(sizes) == len(self.files) else None
-
-    @property
     def downloadable(self) -> bool:
         """True if the checkpoint comes from the hub."""
         return self.source not in ("embedded", "local")

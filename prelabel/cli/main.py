@@ -58,6 +58,7 @@ First steps:
                                                  (try it at http://127.0.0.1:9090/playground)
   prelabel predict PICTURE --prompt "cat . dog"  see boxes on a picture
   prelabel connect --project 1                   connect a project of Label Studio
+  prelabel demo --start                          or see three ready projects in Label Studio
   prelabel doctor --project 1                    find out why there are no boxes
 
 prelabel --help lists all commands."""

@@ -65,7 +65,7 @@ def _facts(card: Card, models_dir: Path) -> dict[str, object]:
         "engine": card.engine,
         "source": card.source,
         "licence": card.licence,
-        "bytes": card.bytes,
+        "bytes": _bytes(card),
         "installed": _is_installed(card, folder),
         "folder": str(folder),
     }
@@ -83,9 +83,26 @@ def _print(first: Sequence[str], cards: Sequence[Card], models_dir: Path, consol
     rows = []
     for card in cards:
         is_installed = _is_installed(card, model_folder(card, models_dir))
-        size = "-" if card.bytes is None else decimal(card.bytes)
-        rows.append((card.name, "yes" if is_installed else "no", size, card.licence, card.title))
+        size = _bytes(card)
+        rows.append(
+            (
+                card.name,
+                "yes" if is_installed else "no",
+                "" if size is None else decimal(size),
+                card.licence,
+                card.title,
+            )
+        )
     print_table(columns, rows, console)
+
+
+def _bytes(card: Card) -> int | None:
+    """Return the size of all files, or else of the weights; None if neither is on record."""
+    sizes = [file.size for file in card.files if file.size is not None]
+    if len(sizes) == len(card.files):
+        return sum(sizes)
+    weights_mb = card.published.weights_mb if card.published else None
+    return None if weights_mb is None else round(weights_mb * 1e6)
 
 
 def _is_installed(card: Card, folder: Path) -> bool:

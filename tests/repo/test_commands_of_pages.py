@@ -11,6 +11,9 @@ import pytest
 import yaml
 
 from docs.generators.cli_reference import commands, is_option, parameters
+from prelabel import errors
+from prelabel.settings import AppSettings
+from prelabel.settings.fields import iterate_settings
 from tests.support.paths import ROOT, repository_files
 
 PAGES = sorted(
@@ -182,5 +185,37 @@ def test_every_service_and_profile_of_compose_exists(page: str) -> None:
             continue
         wanted = re.findall(r"--profile (\S+)", each.text)
         assert set(wanted) <= profiles, f"{page}: {each.text}"
-        named = re.search(r"(?:exec|run --rm) (\S+) ", each.text)
-        assert named is None or named[1] in services, f"{page}: {each.text}"
+        named = re.findall(r"(?:exec|run --rm) (\S+) ", each.text)
+        _, _, started = each.text.partition(" up ")
+        named += [word for word in started.split() if not word.startswith("-")]
+        assert set(named) <= services.keys(), f"{page}: {each.text}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_kubectl_applies_exists(page: str) -> None:
+    for each in mentioned(page):
+        for path in re.findall(r"kubectl apply -[kf] (\S+)", each.text):
+            assert (ROOT / path).exists(), f"{page}: {each.text}"
+
+
+def test_every_setting_that_a_page_names_exists() -> None:
+    paths = {setting.path for setting in iterate_settings(AppSettings())}
+    groups = {path.partition(".")[0] for path in paths if "." in path}
+    name = re.compile(rf"`((?:{'|'.join(sorted(groups))})\.[a-z_]+)(?::[^`]*)?`")
+    named = [(page, match) for page in PAGES for match in name.findall((ROOT / page).read_text())]
+    assert len(named) > 50
+    files = {"model.safetensors", "model.py"}
+    assert [each for each in named if each[1] not in paths | files] == []
+
+
+def test_every_error_that_a_page_names_exists() -> None:
+    """In the guides of users and operators, in backticks."""
+    named = {
+        (page, name)
+        for page in PAGES
+        if page.startswith(("docs/user", "docs/operator"))
+        for name in re.findall(r"`(\w+Error)`", (ROOT / page).read_text())
+    }
+    assert len(named) > 8
+    of_kubernetes = "CreateContainerConfigError"
+    assert {name for _, name in named if not hasattr(errors, name)} == {of_kubernetes}

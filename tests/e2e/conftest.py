@@ -51,7 +51,7 @@ def bucket(artifacts: Path) -> Iterator[Bucket]:
 def label_studio(
     tmp_path_factory: pytest.TempPathFactory, artifacts: Path, demo: Demo
 ) -> Iterator[LabelStudio]:
-    LOG.info("Label Studio starts with an empty database: about a minute.")
+    LOG.info("Label Studio starts with a copy of an empty database: some seconds.")
     folder = tmp_path_factory.mktemp("label-studio")
     local_files = demo.cases[0].image.parent.parent
     with label_studio_running(folder, artifacts / "label-studio.log", local_files) as running:

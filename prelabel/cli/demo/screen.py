@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
 from prelabel.cli.demo.account import Account
 from prelabel.cli.demo.projects import ReadyProject
 from prelabel.cli.terminal import print_line
+
+_MAX_WIDTH: Final = 100
 
 
 def show_ready(
@@ -26,6 +31,20 @@ def show_ready(
         ]
     lines.append("")
     for project in projects:
-        lines += [f"{project.demo.title}  {project.address}", f"  {project.demo.to_try}", ""]
+        lines += [f"{project.demo.title}  {project.address}", *_wrapped(project, console), ""]
     for line in lines:
         print_line(line, console)
+
+
+def shown_path(path: Path) -> Path:
+    """Return a path as it is shortest: below the working directory without the way to it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _wrapped(project: ReadyProject, console: Console) -> list[str]:
+    """Return the lines that say what to do, indented, no wider than the terminal."""
+    width = min(console.width, _MAX_WIDTH) if console.is_terminal else _MAX_WIDTH
+    indent = "  "
+    return textwrap.wrap(
+        project.demo.to_try, width, initial_indent=indent, subsequent_indent=indent
+    )

@@ -31,7 +31,7 @@ from prelabel.cli.demo.account import (
     write_private,
 )
 from prelabel.cli.demo.projects import set_up
-from prelabel.cli.demo.screen import show_ready
+from prelabel.cli.demo.screen import show_ready, shown_path
 from prelabel.cli.demo.servers import (
     POLL_INTERVAL_S,
     Say,
@@ -131,7 +131,7 @@ def run(options: StartOptions, console: Console) -> None:
         )
         form = backend_form(options.url, environment, title=None, interactive=True)
         api = ProjectSetupAPI(options.label_studio_url, account.token, client.egress)
-        say(f"Label Studio and the service are starting; their logs are in {folder}.")
+        say(f"Label Studio and the service are starting; their logs are in {shown_path(folder)}.")
         servers = (
             start_label_studio(options.program, options.label_studio_port, folder, account, api),
             start_service(config, folder, client),
@@ -141,8 +141,10 @@ def run(options: StartOptions, console: Console) -> None:
             ready = set_up(api, client, form, options.label_studio_url, say)
             variables = write_environment(account, options.label_studio_url, folder)
             show_ready(ready, account, options.label_studio_url, console)
-            say(f"The folder {folder} keeps all of it. In another terminal, `. {variables}` gives")
-            say("the other commands of prelabel Label Studio's address and the token.")
+            say(
+                f"The folder {shown_path(folder)} keeps all of it. For other commands, in another "
+                f"terminal: . {shown_path(variables)}"
+            )
             say(f"Ready after {time.monotonic() - began_at:.0f} s. Ctrl-C ends both servers.")
             while True:
                 for server in servers:
@@ -169,9 +171,9 @@ def _account(folder: Path, say: Say) -> Account:
     if account is None:
         account = new_account()
         store(account, folder)
-        say(f"A new demo starts; the folder {folder} will keep it.")
+        say(f"A new demo starts; the folder {shown_path(folder)} will keep it.")
     else:
-        say(f"The demo of {folder} is started again.")
+        say(f"The demo of {shown_path(folder)} is started again.")
     return account
 
 

@@ -25,13 +25,15 @@ from prelabel.cli.demo.projects import PROJECTS
 from prelabel.cli.demo.servers import Server, ended_together, wait_until_up
 from prelabel.cli.demo.start import StartOptions, run
 from prelabel.cli.service_client import ServiceClient
-from prelabel.errors import PrelabelError
+from prelabel.errors import LabelStudioError, PrelabelError
 from prelabel.labelstudio.labeling_config import parse_labeling_config
+from prelabel.labelstudio.sign_up import sign_up
 from prelabel.net.egress import Egress
 from prelabel.settings import Environment
 from tests.support.demo_cases import load_cases
 from tests.support.fake_demo import DemoLabelStudio
 from tests.support.fake_label_studio import LEGACY, running
+from tests.support.http_server import serve
 from tests.support.local_service import LocalService
 from tests.support.local_service import running as service_running
 from tests.support.paths import ROOT
@@ -176,6 +178,27 @@ def test_a_label_studio_that_signs_nobody_up_wants_a_token(demo: Demo) -> None:
     with pytest.raises(PrelabelError, match="Set LABEL_STUDIO_ACCESS_TOKEN to a token of one"):
         demo.set_up()
     assert not (demo.folder / "account.json").exists()
+
+
+def test_a_server_without_a_page_to_sign_up_is_named() -> None:
+    with (
+        serve(lambda exchange, _: exchange.answer(404)) as server,
+        pytest.raises(LabelStudioError, match="has no page to sign up, as Label Studio has"),
+    ):
+        sign_up(server.url, "a@example.com", SecretStr("password"), Egress.plain())
+
+
+def test_a_label_studio_that_is_not_there_keeps_the_password_to_itself() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(LabelStudioError, match="does not answer") as caught:
+        sign_up(url, "a@example.com", SecretStr("canary-password"), Egress.plain())
+    assert "canary-password" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_without_an_address_of_label_studio_the_command_says_what_to_do(demo: Demo) -> None:
+    with pytest.raises(PrelabelError, match="or let `prelabel demo --start` start one"):
+        demo.set_up(LABEL_STUDIO_HOST="")
 
 
 def test_an_account_that_cannot_be_read_says_how_to_start_afresh(tmp_path: Path) -> None:

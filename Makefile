@@ -18,9 +18,10 @@ BIN := .venv/bin
 # Python compiles a module when it first imports it; compiling all of them takes half a minute.
 PIP_FLAGS := --disable-pip-version-check --require-hashes --no-deps --no-compile
 # Without an NVIDIA GPU, the service is installed without CUDA's libraries, which are two thirds of
-# its size. `make DEVICE=gpu ...` installs them; so do the tests. Stand-ins need gcc.
-DEVICE ?= $(shell if [ "$$(uname -m)" = x86_64 ] && [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ] \
-    && command -v gcc nm ldd | grep -c . | grep -qx 3; then echo cpu; else echo gpu; fi)
+# its size. `make DEVICE=gpu ...` installs them, and the choice lasts; the tests need them, too. The
+# stand-ins for them need gcc.
+DEVICE ?= $(if $(wildcard /dev/nvidiactl /dev/dxg),gpu,$(or $(basename $(notdir $(wildcard .venv/*.device))),$(shell \
+    [ "$$(uname -m)" = x86_64 ] && command -v gcc nm ldd | grep -c . | grep -qx 3 && echo cpu || echo gpu)))
 SIZE = $(if $(filter cpu,$(DEVICE)),2 GB without CUDA,about 6 GB)
 include deploy/ray.env
 export $(shell sed -n 's/^\([A-Za-z_]*\)=.*/\1/p' deploy/ray.env)

@@ -191,6 +191,31 @@ class TestImage:
         assert "-r requirements/serve.txt" in told["gpu"]
         assert "standins.py" not in told["gpu"]
 
+    @pytest.mark.parametrize(
+        ("installed", "chosen", "device"),
+        [(None, None, "cpu"), ("cpu", None, "cpu"), ("gpu", None, "gpu"), ("cpu", "gpu", "gpu")],
+    )
+    def test_make_keeps_the_choice_of_the_installation(
+        self, installed: str | None, chosen: str | None, device: str, tmp_path: Path
+    ) -> None:
+        if Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists():
+            pytest.skip("this machine has a GPU")
+        (tmp_path / "deploy").mkdir()
+        shutil.copy(ROOT / "deploy/ray.env", tmp_path / "deploy")
+        (tmp_path / ".venv").mkdir()
+        if installed:
+            (tmp_path / f".venv/{installed}.device").touch()
+        (tmp_path / "Makefile").write_text(f"include {ROOT}/Makefile\nshow:\n\t@echo $(DEVICE)\n")
+        done = subprocess.run(
+            ["make", "--silent", "show", *([f"DEVICE={chosen}"] if chosen else [])],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == device
+
     def test_image_for_cpus_sees_no_gpu(self) -> None:
         (cpu,) = (each for each in instructions("ENV") if "CUDA" in each)
         assert 'CUDA_VISIBLE_DEVICES=""' in cpu

@@ -15,6 +15,7 @@ import pytest
 import requests
 from label_studio_sdk.label_interface.interface import LabelInterface
 from playwright.sync_api import Browser, Route
+from prelabel.cli.palette import strokes
 
 from tests.support.demo_cases import Case, Demo, boxes_of, complaints
 from tests.support.paths import ROOT
@@ -303,6 +304,25 @@ def test_the_page_chooses_boxes_as_the_library_does(user: Playground, service: s
     for case, rows in zip(cases, chosen, strict=True):
         boxes = [case.answer["boxes_xyxy"][row] for row in rows]
         assert boxes == case.expected
+
+
+def test_labels_have_the_strokes_of_the_drawings(user: Playground, service: str) -> None:
+    shown = user.page.evaluate(
+        """async (address) => {
+          const { styleOf } = await import(address);
+          return Array.from({ length: 40 }, (_, index) => styleOf(index));
+        }""",
+        f"{service}/playground/palette.js",
+    )
+    drawn = strokes(f"label {number}" for number in range(40)).values()
+    assert shown == [
+        {
+            "colour": "#{:02x}{:02x}{:02x}".format(*stroke.colour),
+            "ink": "#{:02x}{:02x}{:02x}".format(*stroke.contrast),
+            "dash": list(stroke.pattern),
+        }
+        for stroke in drawn
+    ]
 
 
 def task_of(picture: Path) -> dict[str, Any]:

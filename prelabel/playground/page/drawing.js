@@ -76,15 +76,18 @@ function isFaint(box, scene) {
 function drawOutline(context, rect, box, scene, unit) {
   const isSelected = box.row === scene.selected;
   const width = (isSelected ? 4 : box.row === scene.hovered ? 3.5 : 2.25) * unit;
+  const stroke = (/** @type {string} */ colour, /** @type {number} */ line) => {
+    context.strokeStyle = colour;
+    context.lineWidth = line;
+    context.strokeRect(rect.x, rect.y, rect.width, rect.height);
+  };
   context.setLineDash([]);
-  // A dark line around the coloured one: the box is seen on any picture.
-  context.strokeStyle = isSelected ? "#ffffff" : "rgba(0, 0, 0, 0.6)";
-  context.lineWidth = width + (isSelected ? 3 : 1.75) * unit;
-  context.strokeRect(rect.x, rect.y, rect.width, rect.height);
-  context.setLineDash(box.style.dash.map((length) => length * unit));
-  context.strokeStyle = box.style.colour;
-  context.lineWidth = width;
-  context.strokeRect(rect.x, rect.y, rect.width, rect.height);
+  // The casing lifts the line off any picture.
+  if (isSelected) stroke("#000000", width + 6 * unit);
+  const casing = isSelected ? "#ffffff" : box.style.ink;
+  stroke(casing, width + (isSelected ? 4 : 1.75) * unit);
+  context.setLineDash(box.style.dash.map((length) => length * width));
+  stroke(box.style.colour, width);
   context.setLineDash([]);
 }
 
@@ -106,8 +109,8 @@ function drawMask(context, box, { view }, unit) {
   }
   context.fillStyle = translucent(box.style.colour, 0.45);
   context.fill(path, "evenodd");
-  context.strokeStyle = "rgba(0, 0, 0, 0.55)";
-  context.lineWidth = 2.5 * unit;
+  context.strokeStyle = box.style.ink;
+  context.lineWidth = 2.25 * unit;
   context.stroke(path);
   context.strokeStyle = box.style.colour;
   context.lineWidth = 1.25 * unit;
@@ -162,7 +165,7 @@ function drawTag(context, place, text, style, unit) {
   context.beginPath();
   context.roundRect(place.x, place.y, place.width, place.height, 3 * unit);
   context.fill();
-  context.strokeStyle = "rgba(0, 0, 0, 0.45)";
+  context.strokeStyle = style.ink;
   context.lineWidth = unit;
   context.stroke();
   context.fillStyle = style.ink;

@@ -1,16 +1,25 @@
 /**
- * Colours of labels. People with any colour vision can tell them apart: they are Okabe and Ito's.
- * Beyond seven labels the outline gets another pattern, so that colour and pattern name a label.
+ * Strokes that tell labels apart, for people with and without colour blindness: those of the
+ * drawings of `prelabel predict`. Its palette.py says how they were found.
  */
 
-const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2"];
-const PATTERNS = [[], [9, 5], [2.5, 4], [12, 4, 2.5, 4]];
+const COLOURS = [
+  "#ffe000",
+  "#802060",
+  "#a0a0e0",
+  "#006000",
+  "#00a000",
+  "#c06080",
+  "#6040e0",
+  "#80e0c0",
+];
+const PATTERNS = [[], [4, 3], [1, 2], [5, 2, 1, 2]]; // dash and gap in turn, in line widths
 
 /**
  * @typedef {object} Style
  * @property {string} colour
- * @property {string} ink black or white, the one that can be read better on the colour
- * @property {number[]} dash pattern of the outline in pixels, empty for a solid line
+ * @property {string} ink black or white, whichever has more contrast with the colour
+ * @property {number[]} dash pattern of the outline in line widths, empty for a whole line
  */
 
 /**
@@ -30,7 +39,8 @@ function inkOn(colour) {
     value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4,
   );
   const luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-  return luminance > 0.179 ? "#000000" : "#ffffff";
+  // Here the contrasts with black and with white are equal.
+  return luminance > 0.1791 ? "#000000" : "#ffffff";
 }
 
 /** @param {string} colour @param {number} alpha @returns {string} */

@@ -3,7 +3,7 @@
 import { styleOf } from "./palette.js";
 import { pack, select } from "./selection.js";
 
-const NO_LABEL = { colour: "#8a919c", ink: "#000000", dash: [2.5, 4] };
+const NO_LABEL = { colour: "#8a919c", ink: "#000000", dash: [1, 2] };
 
 export class Results {
   /** @param {any} answer of POST candidates */

@@ -2,6 +2,7 @@
 
 const AT_ONCE = 40;
 const REST_MS = 120;
+const SVG = "http://www.w3.org/2000/svg";
 
 /**
  * @typedef {object} Line
@@ -157,16 +158,22 @@ function makeRow(line) {
  * @param {import("./palette.js").Style} style
  * @returns {SVGSVGElement}
  */
-export function swatch({ colour, dash }) {
-  const SVG = "http://www.w3.org/2000/svg";
+export function swatch({ colour, ink, dash }) {
   const picture = document.createElementNS(SVG, "svg");
   picture.setAttribute("class", "swatch");
   picture.setAttribute("viewBox", "0 0 16 16");
   picture.setAttribute("aria-hidden", "true");
-  const square = document.createElementNS(SVG, "rect");
-  const attributes = { x: 2, y: 2, width: 12, height: 12, rx: 1, stroke: colour, fill: colour };
-  for (const [name, value] of Object.entries(attributes)) square.setAttribute(name, String(value));
-  if (dash.length) square.setAttribute("stroke-dasharray", dash.map((on) => on / 2.5).join(" "));
-  picture.append(square);
+  const pattern = dash.map((length) => length * 1.5).join(" ");
+  picture.append(square(ink, 4.5, ""), square(colour, 3, pattern));
   return picture;
+}
+
+/** @param {string} colour @param {number} width of the line @param {string} pattern */
+function square(colour, width, pattern) {
+  const attributes = { x: 2.5, y: 2.5, width: 11, height: 11, rx: 1, stroke: colour, fill: colour };
+  const rect = document.createElementNS(SVG, "rect");
+  for (const [name, value] of Object.entries(attributes)) rect.setAttribute(name, String(value));
+  rect.setAttribute("stroke-width", String(width));
+  rect.setAttribute("stroke-dasharray", pattern || "none");
+  return rect;
 }

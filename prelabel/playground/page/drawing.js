@@ -107,7 +107,7 @@ function drawMask(context, box, { view }, unit) {
     });
     path.closePath();
   }
-  context.fillStyle = translucent(box.style.colour, 0.45);
+  context.fillStyle = translucent(box.style.colour, 0.38);
   context.fill(path, "evenodd");
   context.strokeStyle = box.style.ink;
   context.lineWidth = 2.25 * unit;

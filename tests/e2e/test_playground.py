@@ -15,8 +15,8 @@ import pytest
 import requests
 from label_studio_sdk.label_interface.interface import LabelInterface
 from playwright.sync_api import Browser, Route
-from prelabel.cli.palette import strokes
 
+from prelabel.cli.palette import strokes
 from tests.support.demo_cases import Case, Demo, boxes_of, complaints
 from tests.support.paths import ROOT
 from tests.support.playground_cases import ManyBoxes, generated_cases

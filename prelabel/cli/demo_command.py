@@ -7,11 +7,26 @@ from typing import Annotated, Final
 
 import typer
 
-from prelabel.cli.options import CONNECTION, Password, ServiceUrl, User, service_client
+from prelabel.cli.options import CONNECTION, AsJson, Password, ServiceUrl, User, service_client
 from prelabel.cli.terminal import open_terminal
 from prelabel.net.origin import SERVICE_URL
 
 STARTING: Final = "With --start"
+
+BackendUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the service as Label Studio reaches it. Default: --url.",
+        rich_help_panel=CONNECTION,
+    ),
+]
+BrowserUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of Label Studio as a browser reaches it. Default: LABEL_STUDIO_HOST.",
+        rich_help_panel=CONNECTION,
+    ),
+]
 
 
 def demo(
@@ -31,20 +46,8 @@ def demo(
         Path, typer.Option(help="Label Studio's command.", rich_help_panel=STARTING)
     ] = Path(".venv-labelstudio/bin/label-studio"),
     url: ServiceUrl = SERVICE_URL,
-    backend_url: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of the service as Label Studio reaches it. Default: --url.",
-            rich_help_panel=CONNECTION,
-        ),
-    ] = None,
-    browser_url: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of Label Studio as a browser reaches it. Default: LABEL_STUDIO_HOST.",
-            rich_help_panel=CONNECTION,
-        ),
-    ] = None,
+    backend_url: BackendUrl = None,
+    browser_url: BrowserUrl = None,
     user: User = None,
     password: Password = None,
     wait: Annotated[
@@ -53,6 +56,7 @@ def demo(
             min=0, help="Seconds to wait for servers that are starting.", rich_help_panel=CONNECTION
         ),
     ] = 60,
+    json_output: AsJson = False,
 ) -> None:
     """Set up demo projects in Label Studio: typed prompts, fixed labels, masks and clicks.
 
@@ -60,6 +64,8 @@ def demo(
     log in and what to try. Without LABEL_STUDIO_ACCESS_TOKEN it signs a user up. Projects that are
     there already are kept. With --start it also starts Label Studio and the service.
     """
+    if start and json_output:
+        raise typer.BadParameter("--json cannot be used with --start, which runs until Ctrl-C.")
     if start:
         from prelabel.cli.demo.start import StartOptions
         from prelabel.cli.demo.start import start as start_demo
@@ -71,5 +77,5 @@ def demo(
 
     environment = read_environment()
     client = service_client(url, user, password, environment)
-    existing = ExistingOptions(backend_url or url, browser_url, folder, wait)
-    set_up_existing(existing, client, environment, open_terminal())
+    existing = ExistingOptions(backend_url or url, browser_url, folder, wait, json_output)
+    set_up_existing(existing, client, environment, open_terminal(json_output=json_output))

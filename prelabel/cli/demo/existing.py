@@ -20,14 +20,14 @@ from prelabel.cli.demo.account import (
     write_private,
 )
 from prelabel.cli.demo.projects import set_up
-from prelabel.cli.demo.screen import show_ready
+from prelabel.cli.demo.screen import facts_of, show_ready
 from prelabel.cli.service_client import (
     ServiceClient,
     ServiceStartingError,
     ServiceUnreachableError,
 )
 from prelabel.cli.service_start import check_state
-from prelabel.cli.terminal import print_line
+from prelabel.cli.terminal import print_json, print_line
 from prelabel.labelstudio.http import UnreachableError
 from prelabel.labelstudio.project_setup import ProjectSetupAPI
 from prelabel.labelstudio.rest import LabelStudioAPI
@@ -48,12 +48,14 @@ class ExistingOptions:
         browser_url: Address of Label Studio as a browser reaches it.
         folder: Keeps the account of a user who is signed up; unused if the environment has a token.
         wait_s: Longest wait for each of both servers, seconds.
+        json_output: Print the result as JSON; the console still receives the progress.
     """
 
     backend_url: str
     browser_url: str | None
     folder: Path
     wait_s: float
+    json_output: bool = False
 
 
 def set_up_existing(
@@ -85,7 +87,10 @@ def set_up_existing(
     _wait_for("the service", lambda: check_state(client.health(), client.url), options.wait_s, say)
     form = backend_form(options.backend_url, environment, title=None, interactive=True)
     ready = set_up(ProjectSetupAPI(url, token, client.egress), client, form, browser_url, say)
-    show_ready(ready, account, browser_url, console)
+    if options.json_output:
+        print_json(facts_of(ready, account, browser_url))
+    else:
+        show_ready(ready, account, browser_url, console)
 
 
 def _account(url: str, folder: Path, egress: Egress) -> Account:

@@ -48,3 +48,24 @@ def _wrapped(project: ReadyProject, console: Console) -> list[str]:
     return textwrap.wrap(
         project.demo.to_try, width, initial_indent=indent, subsequent_indent=indent
     )
+
+
+def facts_of(
+    projects: Sequence[ReadyProject], account: Account | None, browser_url: str
+) -> dict[str, object]:
+    """Return the same for a program."""
+    login = {}
+    if account is not None:
+        login = {"user": account.user, "password": account.password.get_secret_value()}
+    listed = [
+        {
+            "project": each.number,
+            "title": each.demo.title,
+            "address": each.address,
+            "added": each.is_new,
+            "boxes": each.boxes,
+            "masks": each.masks,
+        }
+        for each in projects
+    ]
+    return {"label_studio": browser_url, **login, "projects": listed}

@@ -50,11 +50,13 @@ class Demo:
         self.folder = folder
         self._url, self._service = url, service
 
-    def set_up(self, **variables: str) -> str:
-        """Run the command; return what it printed."""
+    def set_up(self, *, json_output: bool = False, **variables: str) -> str:
+        """Run the command; return what its console received."""
         environment = Environment.model_validate({"LABEL_STUDIO_HOST": self._url, **variables})
         client = ServiceClient(self._service, None, Egress.plain())
-        options = ExistingOptions(self._service, "http://localhost:8080", self.folder, 0)
+        options = ExistingOptions(
+            self._service, "http://localhost:8080", self.folder, 0, json_output
+        )
         console = Console(width=200)
         with console.capture() as captured:
             set_up_existing(options, client, environment, console)
@@ -120,6 +122,21 @@ def test_a_second_call_finds_all_of_it_and_changes_nothing(demo: Demo) -> None:
     assert [len(each.backends) for each in studio.projects.values()] == [1, 1, 1]
     assert demo.account == account
     assert len(studio.users) == 1
+
+
+def test_the_login_and_the_projects_are_facts_for_a_program(
+    demo: Demo, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = demo.set_up(json_output=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["label_studio"] == "http://localhost:8080"
+    assert facts["user"] == demo.account["user"]
+    assert facts["password"] == demo.account["password"]
+    assert [each["title"] for each in facts["projects"]] == [each.title for each in PROJECTS]
+    assert facts["projects"][2].keys() == {
+        *("project", "title", "address", "added", "boxes", "masks")
+    }
+    assert facts["password"] not in progress
 
 
 def test_a_call_that_was_interrupted_is_completed(demo: Demo) -> None:

@@ -25,6 +25,7 @@ class DemoLabelStudio(LabelStudio):
         signs_up: False shows the page again in place of signing a user up.
         pictures: Uploaded files by path.
         drops: Number of pictures that an import leaves out.
+        starts_for: Number of requests that it answers with 502, as a web server in front of it.
     """
 
     projects: dict[int, LabelStudio] = field(default_factory=dict)
@@ -32,8 +33,13 @@ class DemoLabelStudio(LabelStudio):
     signs_up: bool = True
     pictures: dict[str, bytes] = field(default_factory=dict)
     drops: int = 0
+    starts_for: int = 0
 
     def respond(self, exchange: Exchange, received: Received) -> None:
+        if self.starts_for:
+            self.starts_for -= 1
+            exchange.answer(502, b"<html>Bad Gateway</html>")
+            return
         path = urlsplit(received.path).path
         if path == "/user/signup/":
             self._sign_up(exchange, received)

@@ -22,13 +22,14 @@ from prelabel.cli.demo.account import (
 from prelabel.cli.demo.projects import set_up
 from prelabel.cli.demo.screen import facts_of, show_ready
 from prelabel.cli.service_client import (
+    ServiceBusyError,
     ServiceClient,
     ServiceStartingError,
     ServiceUnreachableError,
 )
 from prelabel.cli.service_start import check_state
 from prelabel.cli.terminal import print_json, print_line
-from prelabel.labelstudio.http import UnreachableError
+from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.project_setup import ProjectSetupAPI
 from prelabel.labelstudio.rest import LabelStudioAPI
 from prelabel.labelstudio.sign_up import sign_up
@@ -122,7 +123,8 @@ def _wait_for(
         try:
             question()
             return
-        except (UnreachableError, ServiceStartingError, ServiceUnreachableError):
+        # While Label Studio starts, its container's web server answers in its place.
+        except (LabelStudioError, ServiceBusyError, ServiceStartingError, ServiceUnreachableError):
             if time.monotonic() >= deadline:
                 raise
         if not is_said:

@@ -15,6 +15,7 @@ from typing import Final
 from prelabel.cli.demo import label_studio
 from prelabel.cli.demo.account import Account, DemoError
 from prelabel.cli.service_client import (
+    ServiceBusyError,
     ServiceClient,
     ServiceStartingError,
     ServiceUnreachableError,
@@ -92,7 +93,7 @@ def start_service(config: Path, folder: Path, client: ServiceClient) -> Server:
     def is_up() -> bool:
         try:
             check_state(client.health(), client.url)
-        except (ServiceStartingError, ServiceUnreachableError):
+        except (ServiceBusyError, ServiceStartingError, ServiceUnreachableError):
             return False
         return True
 

@@ -50,12 +50,12 @@ class Demo:
         self.folder = folder
         self._url, self._service = url, service
 
-    def set_up(self, *, json_output: bool = False, **variables: str) -> str:
+    def set_up(self, *, wait_s: float = 0, json_output: bool = False, **variables: str) -> str:
         """Run the command; return what its console received."""
         environment = Environment.model_validate({"LABEL_STUDIO_HOST": self._url, **variables})
         client = ServiceClient(self._service, None, Egress.plain())
         options = ExistingOptions(
-            self._service, "http://localhost:8080", self.folder, 0, json_output
+            self._service, "http://localhost:8080", self.folder, wait_s, json_output
         )
         console = Console(width=200)
         with console.capture() as captured:
@@ -147,6 +147,16 @@ def test_a_call_that_was_interrupted_is_completed(demo: Demo) -> None:
     demo.studio.projects[1].tasks.clear()
     demo.set_up()
     assert [len(each.tasks) for each in demo.studio.projects.values()] == [13, 13, 13]
+
+
+def test_servers_that_are_starting_are_waited_for(demo: Demo) -> None:
+    demo.studio.starts_for = 1
+    with pytest.raises(PrelabelError, match="is not Label Studio"):
+        demo.set_up()
+    demo.studio.starts_for = 2
+    said = demo.set_up(wait_s=60)
+    assert said.startswith("Waiting for Label Studio to start, for up to 60 s ...\n")
+    assert said.count("created, connected") == len(PROJECTS)
 
 
 def test_the_owner_of_a_token_needs_no_account(demo: Demo) -> None:

@@ -73,6 +73,7 @@ def test_every_flat_name_has_a_new_place() -> None:
         "model.segmenter",
         "cache.encoding_bytes",
         "limits.max_answer_bytes",
+        "playground.enabled",
     }
     assert set(GROUPED_NAMES.values()) | never_flat == paths
     assert len(GROUPED_NAMES) == 32

@@ -6,7 +6,6 @@ import base64
 import json
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,7 +146,6 @@ def test_masks_are_drawn_when_they_are_switched_on(user: Playground, screenshots
 
 
 def test_an_older_answer_never_takes_the_place_of_a_newer_one(user: Playground, demo: Demo) -> None:
-    released = threading.Event()
     held: list[Route] = []
 
     def hold_first(route: Route) -> None:
@@ -163,9 +161,22 @@ def test_an_older_answer_never_takes_the_place_of_a_newer_one(user: Playground, 
     user.page.wait_for_selector("#progress", state="visible")
     user.ask("horse")
     held[0].continue_()
-    released.set()
     user.page.wait_for_timeout(500)
     assert set(user.labels) == {"horse"}
+
+
+def test_a_copied_text_with_a_picture_is_pasted_as_text(user: Playground) -> None:
+    user.page.evaluate(
+        """() => {
+          const transfer = new DataTransfer();
+          transfer.setData("text/plain", "cat");
+          transfer.items.add(new File(["x"], "cat.png", { type: "image/png" }));
+          const paste = new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true });
+          document.getElementById("prompt").dispatchEvent(paste);
+        }"""
+    )
+    user.page.wait_for_timeout(300)
+    assert user.page.inner_text("#title") == ""
 
 
 def test_a_detection_can_be_cancelled(user: Playground, case: Case) -> None:
@@ -250,6 +261,12 @@ def test_the_keyboard_alone_is_enough(user: Playground) -> None:
         page.keyboard.press("ArrowRight")
     page.wait_for_timeout(100)
     assert user.count < before
+    moved = page.input_value("#box-number")
+    page.focus(".skip")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(500)
+    assert page.input_value("#box-number") == moved
+    page.focus("#stage")
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "prompt"
 

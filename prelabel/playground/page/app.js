@@ -397,7 +397,11 @@ async function begin() {
   messages.hide();
   showFactsOfService();
   applyLink();
-  addEventListener("hashchange", applyLink);
+  addEventListener("hashchange", () => {
+    // "#prompt" alone is the link that skips to the prompt.
+    if (location.hash.includes("=")) applyLink();
+    else remember();
+  });
 }
 
 begin();

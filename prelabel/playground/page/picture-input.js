@@ -16,23 +16,33 @@ export function listenToPictures({ file, openers, target }, opened, tell) {
     file.value = "";
   });
   document.addEventListener("paste", (event) => {
-    const pasted = pictureIn(event.clipboardData);
+    // Office programs put a picture of a copied text beside it.
+    const isText = isField(event.target) && event.clipboardData?.types.includes("text/plain");
+    const pasted = isText ? null : pictureIn(event.clipboardData);
     if (!pasted) return;
     event.preventDefault();
     opened(pasted);
   });
   document.addEventListener("dragover", (event) => {
+    const hasFiles = event.dataTransfer?.types.includes("Files") ?? false;
+    if (!hasFiles && isField(event.target)) return;
     event.preventDefault();
-    target.classList.add("is-dropping");
+    target.classList.toggle("is-dropping", hasFiles);
   });
   document.addEventListener("dragleave", (event) => {
     if (!event.relatedTarget) target.classList.remove("is-dropping");
   });
   document.addEventListener("drop", (event) => {
-    event.preventDefault();
     target.classList.remove("is-dropping");
     const dropped = pictureIn(event.dataTransfer);
+    if (!dropped && isField(event.target)) return;
+    event.preventDefault();
     if (dropped) opened(dropped);
     else tell("Only files can be dropped here. Copy the picture and paste it.");
   });
+}
+
+/** @param {EventTarget | null} target @returns {boolean} true if text can be put there */
+function isField(target) {
+  return target instanceof HTMLTextAreaElement || target instanceof HTMLInputElement;
 }

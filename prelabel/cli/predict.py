@@ -29,7 +29,7 @@ from prelabel.cli.progress import shown
 from prelabel.cli.service_client import ServiceClient
 from prelabel.cli.service_start import wait_until_up
 from prelabel.cli.tables import Column, print_table
-from prelabel.cli.terminal import open_terminal, print_json, print_line, print_paragraph
+from prelabel.cli.terminal import open_terminal, print_json, print_line, print_paragraph, readable
 from prelabel.errors import ImageDecodeError, PromptError
 from prelabel.prompts.messages import NOTHING_NAMED
 from prelabel.prompts.parser import split_prompt
@@ -158,7 +158,7 @@ def _predict_one(
     masks = sum(box.mask is not None for box in outcome.boxes)
     counted = _counted(len(outcome.boxes), "box", "boxes")
     counted += f", {_counted(masks, 'mask', 'masks')}" if options.masks else ""
-    files = ", ".join(str(file) for file in outcome.files)
+    files = ", ".join(map(readable, outcome.files))
     print_line(f"{counted}: {files}", console)
     _show(outcome.files[0], options, desktop)
     return FINISHED
@@ -173,9 +173,9 @@ def _predict_all(
 ) -> int:
     errors = open_terminal(json_output=True)
     for path, reason in found.faults:
-        print_line(f"{path}: {reason}", errors)
+        print_line(f"{readable(path)}: {reason}", errors)
     if not found.pictures and not found.faults:
-        names = ", ".join(map(str, options.paths))
+        names = ", ".join(map(readable, options.paths))
         raise ImageDecodeError(f"There is no picture in {names}. Check the path.")
     tally = _Tally(len(found.pictures))
     try:
@@ -197,7 +197,7 @@ def _predict_all(
         print_line(f"{left_out} by name, and left out.", console)
     if tally.files:
         folder = common_folder(tally.files)
-        print_line(f"Drawings and predictions are in {folder} (*_prelabel.png).", console)
+        print_line(f"Drawings and predictions are in {readable(folder)} (*_prelabel.png).", console)
         _show(folder, options, desktop)
     failed = tally.failed + len(found.faults)
     if not failed:
@@ -211,9 +211,9 @@ def _print_outcome(
     if options.prints_json:
         print_json(outcome.facts())
     if outcome.error is not None:
-        print_line(f"{outcome.picture}: {outcome.error}", errors)
+        print_line(f"{readable(outcome.picture)}: {outcome.error}", errors)
     elif not options.prints_json:
-        print_line(f"{outcome.picture}: {outcome.sentence()}", console)
+        print_line(f"{readable(outcome.picture)}: {outcome.sentence()}", console)
 
 
 class _Tally:

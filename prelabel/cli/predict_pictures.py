@@ -24,6 +24,7 @@ from prelabel.cli.service_client import (
     ServiceUnreachableError,
     TaskFailedError,
 )
+from prelabel.cli.terminal import readable
 from prelabel.errors import ImageDecodeError, PrelabelError
 from prelabel.images.decode import decode_image
 from prelabel.labelstudio.responses import Prediction
@@ -100,10 +101,10 @@ class Outcome:
     def facts(self) -> dict[str, object]:
         """Return the outcome for a program."""
         if self.error is not None:
-            return {"picture": str(self.picture), "error": self.error}
+            return {"picture": readable(self.picture), "error": self.error}
         return {
-            "picture": str(self.picture),
-            "drawing": str(self.files[0]),
+            "picture": readable(self.picture),
+            "drawing": readable(self.files[0]),
             "prediction": self.prediction,
         }
 
@@ -141,7 +142,7 @@ class Predictor:
             content = picture.path.read_bytes()
         except OSError as error:
             raise ImageDecodeError(
-                f"Cannot read {picture.path}: {error.strerror}. Check its path."
+                f"Cannot read {readable(picture.path)}: {error.strerror}. Check its path."
             ) from error
         upright = decode_image(content, max_pixels=AppSettings().images.max_pixels)
         return Prepared(picture, results, content, upright)
@@ -221,7 +222,7 @@ def _write(drawing: Image.Image, prediction: Prediction, results: Results) -> li
     except (OSError, ValueError) as error:  # ValueError: Pillow knows no format of that name
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise OutputFileError(
-            f"Cannot write {' or '.join(map(str, files))} ({reason}). Choose another --output."
+            f"Cannot write {' or '.join(map(readable, files))} ({reason}). Choose another --output."
         ) from error
     return files
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -37,10 +38,15 @@ def print_paragraph(text: str, console: Console) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
+def readable(path: Path) -> str:
+    """Return a path as text that can be printed, even if its bytes are not UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def print_json(value: Mapping[str, object]) -> None:
     """Print a line of JSON for a program."""
     try:
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(value) + "\n")
     except BrokenPipeError:
         end_for_closed_output()
 

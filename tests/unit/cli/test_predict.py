@@ -140,6 +140,16 @@ def test_predictions_are_lines_of_json_on_the_standard_output(url: str, photos: 
     assert not list(photos.rglob("*.json"))
 
 
+def test_a_name_that_is_not_utf_8_is_printed_with_its_bytes(url: str, tmp_path: Path) -> None:
+    Image.new("RGB", (200, 100), "red").save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    done = prelabel("predict", tmp_path, "--prompt", "cat", "--url", url)
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}/\\xff.png: 1 box: 1 cat" in done.stdout
+    done = prelabel("predict", tmp_path, "--prompt", "cat", "--url", url, "--json", "-")
+    assert json.loads(done.stdout)["picture"] == f"{tmp_path}/\\xff.png"
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

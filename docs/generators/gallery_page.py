@@ -58,7 +58,7 @@ ENTRIES = (
         "Boxes and brushes",
         "Two controls with the same labels: each object gets its box and its mask. "
         "[Masks](masks.md) compares the forms.",
-        "Boxes and brushes of the objects that the prompt names",
+        "Horse, frog and palm tree with boxes and brushes",
     ),
     Entry(
         "polygon",

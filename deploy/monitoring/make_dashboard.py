@@ -30,15 +30,33 @@ def _ratio(above: str, below: str, by: str = "") -> str:
     return f"sum {by}(rate({above}{_RATE})) / sum {by}(rate({below}{_RATE}))"
 
 
+_PER_SECOND = "suffix:/s"  # Grafana's own units of rates name requests or operations
+_ALERTS = "Alerts"
+_NO_GPU = "No GPU"
+_MOST = {"percent": 100, "percentunit": 1}
+
 # Row -> its panels: title, Grafana unit, and queries with their legends.
 PANELS: dict[str, list[tuple[str, str, list[tuple[str, str]]]]] = {
+    _ALERTS: [
+        (
+            "Pending and firing alerts",
+            "none",
+            [
+                (
+                    'max by (alertname, alertstate) (ALERTS{alertname=~"Prelabel.+"})',
+                    "{{alertname}} {{alertstate}}",
+                )
+            ],
+        ),
+    ],
     "Traffic and errors": [
         (
             "Tasks per second",
-            "reqps",
+            _PER_SECOND,
             [
                 (f"sum(rate(ray_prelabel_tasks_total{_RATE}))", "answered"),
                 (f"sum(rate(ray_prelabel_tasks_failed_total{_RATE}))", "failed"),
+                (f"sum(rate(ray_prelabel_playground_requests_total{_RATE}))", "playground"),
             ],
         ),
         (
@@ -48,7 +66,7 @@ PANELS: dict[str, list[tuple[str, str, list[tuple[str, str]]]]] = {
         ),
         (
             "Errors per second",
-            "reqps",
+            _PER_SECOND,
             [(f"sum by (error_type) (rate(ray_prelabel_errors_total{_RATE}))", "{{error_type}}")],
         ),
         (
@@ -129,22 +147,21 @@ def dashboard() -> dict[str, Any]:
     top = 0
     for row, content in PANELS.items():
         panels.append({"type": "row", "title": row, "gridPos": _place(0, top, 24, 1)})
-        width = 24 // len(content)
+        width, height = 24 // len(content), 5 if row == _ALERTS else 8
         for column, (title, unit, queries) in enumerate(content):
             panels.append(
                 {
-                    "type": "timeseries",
+                    **(_states() if row == _ALERTS else _curves(row, unit)),
                     "title": title,
                     "datasource": {"type": "prometheus", "uid": "${datasource}"},
-                    "gridPos": _place(column * width, top + 1, width, 8),
-                    "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+                    "gridPos": _place(column * width, top + 1, width, height),
                     "targets": [
                         {"refId": chr(ord("A") + number), "expr": query, "legendFormat": legend}
                         for number, (query, legend) in enumerate(queries)
                     ],
                 }
             )
-        top += 9
+        top += 1 + height
     for number, panel in enumerate(panels, start=1):
         panel["id"] = number
     return {
@@ -158,6 +175,47 @@ def dashboard() -> dict[str, Any]:
             "list": [{"name": "datasource", "type": "datasource", "query": "prometheus"}]
         },
         "panels": panels,
+    }
+
+
+def _curves(row: str, unit: str) -> dict[str, Any]:
+    """Return a panel of curves over time, without its queries."""
+    defaults: dict[str, Any] = {
+        "unit": unit,
+        "min": 0,
+        "custom": {"lineWidth": 2, "fillOpacity": 8, "showPoints": "never"},
+    }
+    if unit in _MOST:
+        defaults["max"] = _MOST[unit]
+    if row == "GPUs":
+        defaults["noValue"] = _NO_GPU
+    return {
+        "type": "timeseries",
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "options": {
+            "legend": {"displayMode": "list", "placement": "bottom"},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+        },
+    }
+
+
+def _states() -> dict[str, Any]:
+    """Return a panel with a bar for the time in which each alert was pending or firing."""
+    overrides = [
+        {
+            "matcher": {"id": "byRegexp", "options": f".* {state}"},
+            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}],
+        }
+        for state, colour in (("pending", "orange"), ("firing", "red"))
+    ]
+    text = {"type": "value", "options": {"1": {"text": " "}}}
+    return {
+        "type": "state-timeline",
+        "fieldConfig": {
+            "defaults": {"noValue": "No alert", "mappings": [text]},
+            "overrides": overrides,
+        },
+        "options": {"legend": {"showLegend": False}, "rowHeight": 0.7},
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -69,6 +69,7 @@ class Example:
         return written.getvalue()
 
 
+@cache
 def load_examples() -> Mapping[str, Example]:
     """Return the demo pictures by name; none where the application was installed without them."""
     folder = application_folder() / FOLDER

@@ -111,6 +111,7 @@ def test_every_panel_shows_something_after_some_requests(
         picture = fresh()[0]
         service.predict(picture)  # an annotator's
         service.predict(picture, *fresh(2), BROKEN)  # a bulk, with something known and an error
+        service.post("/playground/candidates", {"image": picture, "prompt": "cat"})
         time.sleep(1)
         for expression in list(missing):
             values = prometheus.query(expression.replace("$__rate_interval", "1m"))

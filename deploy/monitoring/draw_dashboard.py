@@ -37,7 +37,7 @@ _RATE_SCRAPES = 4  # $__rate_interval of Grafana: at least so many intervals of 
 # Colours that colour-blind people can tell apart (Okabe and Ito), in an order of contrast.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666", "#f0e442")
 _STATES = {"pending": "#e69f00", "firing": "#c4162a"}
-_INK, _FAINT, _GRID = "#24292e", "#6a737d", "#e1e4e8"
+_INK, _FAINT, _GRID, _PAPER = "#24292e", "#6a737d", "#e1e4e8", "#f4f5f7"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,10 @@ class Prometheus:
         return sorted(curves, key=lambda curve: curve.legend)
 
 
-def draw(prometheus: Prometheus, start: float, end: float, scrape_s: float, path: Path) -> int:
-    """Write the picture. Return the number of panels without a value.
+def draw(
+    prometheus: Prometheus, start: float, end: float, scrape_s: float, path: Path
+) -> list[str]:
+    """Write the picture, without rows that have no value. Return the titles of empty panels.
 
     Args:
         prometheus: The server that has the values.
@@ -90,69 +92,108 @@ def draw(prometheus: Prometheus, start: float, end: float, scrape_s: float, path
         path: The file.
     """
     rate = f"{max(15, int(_RATE_SCRAPES * scrape_s))}s"
-    panels = DASHBOARD["panels"]
-    rows = max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in panels)
-    size = _COLUMNS * _UNIT_IN[0], rows * _UNIT_IN[1]
-    empty = 0
+    curves = {
+        panel["title"]: [
+            each
+            for target in panel["targets"]
+            for each in prometheus.series(target, start, end, rate)
+        ]
+        for panel in DASHBOARD["panels"]
+        if panel["type"] != "row"
+    }
+    shown = [row for row in _rows() if any(curves[panel["title"]] for panel in row[1])]
+    cells = sum(1 + panels[0]["gridPos"]["h"] for _, panels in shown)
     with mpl.rc_context({"font.size": 8, "font.family": "DejaVu Sans"}):
-        figure = Figure(size, dpi=_DPI, facecolor="white")
-        for panel in panels:
-            place = panel["gridPos"]
-            if panel["type"] == "row":
-                top = 1 - (place["y"] + 0.65) / rows
-                figure.text(0.006, top, panel["title"], weight="bold", size=10, color=_INK)
-                continue
-            curves = [
-                each
-                for target in panel["targets"]
-                for each in prometheus.series(target, start, end, rate)
-            ]
-            empty += not curves
-            axes = figure.add_axes(_frame(place, rows, panel["type"]))
-            (_draw_states if panel["type"] == "state-timeline" else _draw_curves)(
-                axes, panel, curves, (start, end)
-            )
+        figure = Figure((_COLUMNS * _UNIT_IN[0], cells * _UNIT_IN[1]), dpi=_DPI, facecolor=_PAPER)
+        top = 0
+        for title, panels in shown:
+            figure.text(0.006, 1 - (top + 0.75) / cells, title, weight="bold", size=10, color=_INK)
+            for panel in panels:
+                axes = _add_panel(figure, panel, top + 1, cells)
+                is_states = panel["type"] == "state-timeline"
+                draw_panel = _draw_states if is_states else _draw_curves
+                draw_panel(axes, panel, curves[panel["title"]], (start, end))
+            top += 1 + panels[0]["gridPos"]["h"]
         figure.savefig(path)
-    return empty
+    return [title for title, own in curves.items() if not own]
 
 
-def _frame(place: Mapping[str, int], rows: int, kind: str) -> tuple[float, float, float, float]:
-    """Return left, bottom, width and height of a panel's axes, as shares of the figure."""
-    # Room for the title above, the times and the legend below, the values at the left.
-    left, below, above = (5.6, 1.0, 1.0) if kind == "state-timeline" else (1.15, 2.0, 1.0)
-    width, height = place["w"] - left - 0.3, place["h"] - below - above
-    bottom = rows - place["y"] - place["h"] + below
-    return (place["x"] + left) / _COLUMNS, bottom / rows, width / _COLUMNS, height / rows
+def _rows() -> list[tuple[str, list[dict[str, Any]]]]:
+    """Return the title of each row with its panels."""
+    rows: list[tuple[str, list[dict[str, Any]]]] = []
+    for panel in DASHBOARD["panels"]:
+        if panel["type"] == "row":
+            rows.append((panel["title"], []))
+        else:
+            rows[-1][1].append(panel)
+    return rows
+
+
+def _add_panel(figure: Figure, panel: Mapping[str, Any], top: int, cells: int) -> Axes:
+    """Add the card of a panel, and the axes on it; `top` of `cells` in the height."""
+    place, is_states = panel["gridPos"], panel["type"] == "state-timeline"
+    card = (
+        (place["x"] + 0.08) / _COLUMNS,
+        1 - (top + place["h"] - 0.12) / cells,
+        (place["w"] - 0.16) / _COLUMNS,
+        (place["h"] - 0.24) / cells,
+    )
+    background = figure.add_axes(card, facecolor="white")
+    background.set(xticks=[], yticks=[])
+    background.spines[:].set_color(_GRID)
+    # Room for the values at the left, the times and the legend below, the title above.
+    left, below, above = (4.6, 1.0, 1.2) if is_states else (1.3, 2.35, 1.2)
+    frame = (
+        (place["x"] + left) / _COLUMNS,
+        1 - (top + place["h"] - below) / cells,
+        (place["w"] - left - 0.4) / _COLUMNS,
+        (place["h"] - below - above) / cells,
+    )
+    background.text(
+        0.012 * _COLUMNS / place["w"],
+        1 - 0.62 / place["h"],
+        panel["title"],
+        transform=background.transAxes,
+        size=9,
+        color=_INK,
+        va="center",
+    )
+    return figure.add_axes(frame)
 
 
 def _draw_curves(
     axes: Axes, panel: Mapping[str, Any], curves: Sequence[Series], span: tuple[float, float]
 ) -> None:
     defaults = panel["fieldConfig"]["defaults"]
-    _prepare(axes, panel, span)
+    _prepare(axes, span)
     if not curves:
         _write_empty(axes, defaults)
         return
     custom = defaults.get("custom", {})
+    last = "lastNotNull" in panel["options"]["legend"]["calcs"]
     for curve, colour in zip(curves, _COLOURS * 4, strict=False):
         times = _dates(curve.times_s)
+        name = f"{curve.legend} {curve.values[-1]:.3g}" if last else curve.legend
         axes.plot(
             times,
             curve.values,
             color=colour,
             lw=custom.get("lineWidth", 1) * 0.75,
-            label=curve.legend,
+            label=name,
         )
         axes.fill_between(
             times, curve.values, color=colour, alpha=custom.get("fillOpacity", 0) / 100, lw=0
         )
     highest = max(curve.values.max() for curve in curves)
     axes.set_ylim(defaults.get("min"), defaults.get("max", highest * 1.08 if highest else 1))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: _unit(defaults["unit"])(v)))
+    whole = defaults.get("decimals") == 0
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=whole))
+    write = _unit(defaults["unit"])
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
     axes.legend(
         loc="upper left",
-        bbox_to_anchor=(-0.12, -0.16),
+        bbox_to_anchor=(0, -0.15),
+        borderaxespad=0,
         ncols=3 if len(curves) < 7 else 4,
         frameon=False,
         fontsize=7,
@@ -165,7 +206,7 @@ def _draw_curves(
 def _draw_states(
     axes: Axes, panel: Mapping[str, Any], curves: Sequence[Series], span: tuple[float, float]
 ) -> None:
-    _prepare(axes, panel, span)
+    _prepare(axes, span)
     axes.grid(False)
     if not curves:
         _write_empty(axes, panel["fieldConfig"]["defaults"])
@@ -176,13 +217,12 @@ def _draw_states(
         colour = _STATES[curve.legend.rpartition(" ")[2]]
         for at in curve.times_s:
             first, last = _dates(np.array([at, at + step * 1.05]))
-            axes.barh(number, last - first, 0.7, first, color=colour, lw=0)
+            axes.barh(number, last - first, 0.6, first, color=colour, lw=0)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
 
 
-def _prepare(axes: Axes, panel: Mapping[str, Any], span: tuple[float, float]) -> None:
-    axes.set_title(panel["title"], loc="left", size=9, color=_INK, pad=6)
+def _prepare(axes: Axes, span: tuple[float, float]) -> None:
     axes.set_xlim(*_dates(np.array(span)))
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_GRID)
@@ -231,7 +271,7 @@ def main() -> None:
     options = parser.parse_args()
     server, end = Prometheus(options.prometheus), options.until
     empty = draw(server, end - options.minutes * 60, end, options.scrape, options.output)
-    print(f"{options.output}: {empty} panels without data")  # noqa: T201
+    print(f"{options.output}; panels without data: {empty}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def dashboard() -> dict[str, Any]:
         for column, (title, unit, queries) in enumerate(content):
             panels.append(
                 {
-                    **(_states() if row == _ALERTS else _curves(row, unit)),
+                    **(_states() if row == _ALERTS else _curves(row, unit, queries)),
                     "title": title,
                     "datasource": {"type": "prometheus", "uid": "${datasource}"},
                     "gridPos": _place(column * width, top + 1, width, height),
@@ -178,22 +178,30 @@ def dashboard() -> dict[str, Any]:
     }
 
 
-def _curves(row: str, unit: str) -> dict[str, Any]:
+def _curves(row: str, unit: str, queries: list[tuple[str, str]]) -> dict[str, Any]:
     """Return a panel of curves over time, without its queries."""
+    is_grouped = any("{{" in legend for _, legend in queries)  # many fills would hide each other
     defaults: dict[str, Any] = {
         "unit": unit,
         "min": 0,
-        "custom": {"lineWidth": 2, "fillOpacity": 8, "showPoints": "never"},
+        "custom": {"lineWidth": 2, "fillOpacity": 0 if is_grouped else 8, "showPoints": "never"},
     }
     if unit in _MOST:
         defaults["max"] = _MOST[unit]
+    if row == "Load and capacity" and unit == "none":
+        defaults["decimals"] = 0
     if row == "GPUs":
         defaults["noValue"] = _NO_GPU
     return {
         "type": "timeseries",
         "fieldConfig": {"defaults": defaults, "overrides": []},
         "options": {
-            "legend": {"displayMode": "list", "placement": "bottom"},
+            # Numbers that many curves share, such as one replica each, are read from the legend.
+            "legend": {
+                "displayMode": "list",
+                "placement": "bottom",
+                "calcs": ["lastNotNull"] if unit == "none" else [],
+            },
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
     }

@@ -179,7 +179,7 @@ def main() -> None:
             load.stop()
             print(f"{time.time() - started:.0f} s: alerts {alerts(server) or 'none'}")  # noqa: T201
         empty = draw(server, started, time.time(), SCRAPE_S, options.output)
-    print(f"{options.output}: {empty} panels without data")  # noqa: T201
+    print(f"{options.output}; panels without data: {empty}")  # noqa: T201
 
 
 if __name__ == "__main__":

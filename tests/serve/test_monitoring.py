@@ -16,7 +16,9 @@ import pytest
 import ray
 import requests
 import yaml
+from PIL import Image
 
+from deploy.monitoring import draw_dashboard
 from tests.support.paths import ROOT
 from tests.support.scenes import fresh
 from tests.support.service_client import Service
@@ -38,6 +40,7 @@ def program(name: str) -> str:
 
 class Prometheus:
     def __init__(self, url: str) -> None:
+        self.url = url
         self._url = f"{url}/api/v1"
         self._session = requests.Session()
         self._session.trust_env = False
@@ -118,6 +121,17 @@ def test_every_panel_shows_something_after_some_requests(
             if any(value == value and value >= 0 for value in values):  # NaN is no answer
                 del missing[expression]
     assert not missing
+
+
+def test_the_dashboard_is_drawn_with_the_values_of_all_panels(
+    prometheus: Prometheus, tmp_path: Path
+) -> None:
+    picture, now = tmp_path / "dashboard.png", time.time()
+    server = draw_dashboard.Prometheus(prometheus.url)
+    without_values = draw_dashboard.draw(server, now - 120, now, 1, picture)
+    assert set(without_values) <= {"GPU utilisation", "GPU memory"}
+    with Image.open(picture) as drawn:
+        assert drawn.size > (1000, 1000)
 
 
 def test_prometheus_counts_what_was_asked(service: Service, prometheus: Prometheus) -> None:

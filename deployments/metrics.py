@@ -15,6 +15,9 @@ from prelabel.concurrency.single_flight import SingleFlightCache
 from prelabel.observability.journal import Report
 
 _BUCKETS_S = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
+# Ray sums a histogram from the middles of its buckets. With these bounds the middles are the sizes
+# themselves up to 16, so that the mean of the sizes is right.
+_BATCH_BOUNDS = [*(size + 0.5 for size in range(17)), 32.5, 64.5, 128.5, 256.5]
 _ERROR_PREFIX = "errors."
 _FLUSH_AFTER_S = 0.5  # Ray itself exports metrics once a second
 
@@ -71,7 +74,7 @@ class DetectorMetrics(StageMetrics):
         self._batch_sizes = Histogram(
             "prelabel_batch_size",
             description="Pictures in one forward pass of the model.",
-            boundaries=[1, 2, 4, 8, 16, 32, 64, 128],
+            boundaries=_BATCH_BOUNDS,
         )
         self._waiting = Gauge(
             "prelabel_queue_depth", description="Pictures that wait for the device."

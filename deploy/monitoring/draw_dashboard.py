@@ -33,7 +33,7 @@ _COLUMNS = 24  # of Grafana's grid
 _UNIT_IN = 0.62, 0.36  # width and height of a cell of the grid
 _DPI = 110
 _POINTS = 240  # along the time of a curve
-_RATE_SCRAPES = 4  # $__rate_interval of Grafana: at least so many intervals of the scrape
+_RATE_INTERVAL = "60s"  # Grafana's, with the 15 s between two scrapes of prometheus.yml
 # Colours that colour-blind people can tell apart (Okabe and Ito), in an order of contrast.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666", "#f0e442")
 _STATES = {"pending": "#e69f00", "firing": "#c4162a"}
@@ -62,11 +62,9 @@ class Prometheus:
         with self._opener.open(f"{self._url}/{path}?{query}", timeout=30) as answer:
             return json.load(answer)["data"]
 
-    def series(
-        self, target: Mapping[str, str], start: float, end: float, rate: str
-    ) -> list[Series]:
+    def series(self, target: Mapping[str, str], start: float, end: float) -> list[Series]:
         """Return the curves of a panel's query between two times."""
-        expression = target["expr"].replace("$__rate_interval", rate)
+        expression = target["expr"].replace("$__rate_interval", _RATE_INTERVAL)
         step = max(1.0, (end - start) / _POINTS)
         found = self.get("query_range", query=expression, start=start, end=end, step=step)["result"]
         curves = []
@@ -79,24 +77,18 @@ class Prometheus:
         return sorted(curves, key=lambda curve: curve.legend)
 
 
-def draw(
-    prometheus: Prometheus, start: float, end: float, scrape_s: float, path: Path
-) -> list[str]:
+def draw(prometheus: Prometheus, start: float, end: float, path: Path) -> list[str]:
     """Write the picture, without rows that have no value. Return the titles of empty panels.
 
     Args:
         prometheus: The server that has the values.
         start: First time, seconds since 1970.
         end: Last time.
-        scrape_s: Seconds between two scrapes.
         path: The file.
     """
-    rate = f"{max(15, int(_RATE_SCRAPES * scrape_s))}s"
     curves = {
         panel["title"]: [
-            each
-            for target in panel["targets"]
-            for each in prometheus.series(target, start, end, rate)
+            each for target in panel["targets"] for each in prometheus.series(target, start, end)
         ]
         for panel in DASHBOARD["panels"]
         if panel["type"] != "row"
@@ -265,12 +257,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prometheus", default="http://127.0.0.1:9091")
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--scrape", type=float, default=15, help="seconds between two scrapes")
     parser.add_argument("--until", type=float, default=time.time(), help="seconds since 1970")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     server, end = Prometheus(options.prometheus), options.until
-    empty = draw(server, end - options.minutes * 60, end, options.scrape, options.output)
+    empty = draw(server, end - options.minutes * 60, end, options.output)
     print(f"{options.output}; panels without data: {empty}")  # noqa: T201
 
 

@@ -34,7 +34,7 @@ from deploy.monitoring.draw_dashboard import Prometheus, draw
 HERE = Path(__file__).resolve().parent
 UNPACKED = HERE.parents[1] / "artifacts" / "prometheus" / "usr" / "bin"
 SCRAPE_S = 5
-WAIT = "45s"  # of an alert, in place of the minutes in alerts.yml
+WAIT = "30s"  # of an alert, in place of the minutes in alerts.yml
 BROKEN = b"no picture"
 ANNOTATORS_PER_S = 0.8
 
@@ -77,9 +77,9 @@ class Load:
         closed_loop(self._url, 1, [[body]])
 
     def fail(self) -> None:
-        """Send a bulk request of which a third cannot be read."""
+        """Send a bulk request of which most pictures cannot be read."""
         good = [unique_copy(self._picture) for _ in range(2)]
-        self._post("/predict", predict_body(*good, BROKEN))
+        self._post("/predict", predict_body(*good, *[BROKEN] * 3))
 
     def play(self) -> None:
         """Ask as the playground's page does."""
@@ -160,7 +160,7 @@ def main() -> None:
         default=Path("/tmp/ray/prom_metrics_service_discovery.json"),  # noqa: S108
         help="the file in which Ray lists its metrics ports",
     )
-    parser.add_argument("--minutes", type=float, default=6, help="of the load")
+    parser.add_argument("--minutes", type=float, default=4, help="of the load")
     parser.add_argument("--values", type=Path, help="folder in which Prometheus keeps its values")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
@@ -178,7 +178,7 @@ def main() -> None:
             time.sleep(phase_s)
             load.stop()
             print(f"{time.time() - started:.0f} s: alerts {alerts(server) or 'none'}")  # noqa: T201
-        empty = draw(server, started, time.time(), SCRAPE_S, options.output)
+        empty = draw(server, started, time.time(), options.output)
     print(f"{options.output}; panels without data: {empty}")  # noqa: T201
 
 

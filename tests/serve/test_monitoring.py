@@ -123,12 +123,22 @@ def test_every_panel_shows_something_after_some_requests(
     assert not missing
 
 
+def test_the_mean_size_of_a_batch_is_that_of_its_pictures(
+    service: Service, prometheus: Prometheus
+) -> None:
+    service.predict(*fresh(2))
+    [mean] = prometheus.query(
+        "sum(ray_prelabel_batch_size_sum) / sum(ray_prelabel_batch_size_count)"
+    )
+    assert mean >= 1
+
+
 def test_the_dashboard_is_drawn_with_the_values_of_all_panels(
     prometheus: Prometheus, tmp_path: Path
 ) -> None:
     picture, now = tmp_path / "dashboard.png", time.time()
     server = draw_dashboard.Prometheus(prometheus.url)
-    without_values = draw_dashboard.draw(server, now - 120, now, 1, picture)
+    without_values = draw_dashboard.draw(server, now - 120, now, picture)
     assert set(without_values) <= {"GPU utilisation", "GPU memory"}
     with Image.open(picture) as drawn:
         assert drawn.size > (1000, 1000)

@@ -65,7 +65,7 @@ class Prometheus:
     def series(self, target: Mapping[str, str], start: float, end: float) -> list[Series]:
         """Return the curves of a panel's query between two times."""
         expression = target["expr"].replace("$__rate_interval", _RATE_INTERVAL)
-        step = max(1.0, (end - start) / _POINTS)
+        step = _step_s((start, end))
         found = self.get("query_range", query=expression, start=start, end=end, step=step)["result"]
         curves = []
         for each in found:
@@ -204,11 +204,12 @@ def _draw_states(
         _write_empty(axes, panel["fieldConfig"]["defaults"])
         return
     names = [curve.legend for curve in curves]
-    step = (span[1] - span[0]) / _POINTS
+    step = _step_s(span)
     for number, curve in enumerate(curves):
         colour = _STATES[curve.legend.rpartition(" ")[2]]
-        for at in curve.times_s:
-            first, last = _dates(np.array([at, at + step * 1.05]))
+        ends = np.flatnonzero(np.diff(curve.times_s) > 1.5 * step) + 1
+        for times in np.split(curve.times_s, ends):
+            first, last = _dates(np.array([times[0], times[-1] + step]))
             axes.barh(number, last - first, 0.6, first, color=colour, lw=0)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -230,6 +231,11 @@ def _write_empty(axes: Axes, defaults: Mapping[str, Any]) -> None:
     text = defaults.get("noValue", "No data")
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=_FAINT, size=9)
     axes.set_yticks([])
+
+
+def _step_s(span: tuple[float, float]) -> float:
+    """Return the seconds between two points of a curve."""
+    return max(1.0, (span[1] - span[0]) / _POINTS)
 
 
 def _dates(times_s: Any) -> Any:

@@ -46,7 +46,13 @@ demo-clean:  ## Remove the demo's folder .demo: its account, its projects and th
 jobs: .venv/jobs.stamp  ## Install Ray Data and Parquet for `prelabel annotate --input`
 
 test: .venv/test.stamp .venv-reference/stamp .venv-sbom/stamp  ## Run the unit and service tests (local Ray, embedded model)
+ifdef ARGS
 	$(BIN)/pytest $(ARGS)
+else
+# Most unit tests use one core. The others share a Ray or a training run, and use all cores.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/unit tests/repo
+	$(BIN)/pytest tests/training tests/serve
+endif
 
 lint: .venv/test.stamp  ## Run ruff, mypy --strict and import-linter
 	$(BIN)/ruff check .

@@ -259,7 +259,7 @@ def labeling_config(project: Project) -> CheckResult[LabelingConfig]:
     config = read_config(project)
     if unreadable := unreadable_labels(config, shipped_vocabulary()):
         return CheckResult(config, unreadable_message(unreadable), is_warning=True)
-    label_count = sum(len(control.labels) for control in config.controls)
+    label_count = len({label.value for control in config.controls for label in control.labels})
     prompt = "a prompt" if config.prompt_area else "no prompt: the labels are detected"
     return CheckResult(config, f"Can be served: {label_count} labels, and {prompt}.")
 
@@ -339,7 +339,8 @@ def picture(context: DoctorContext, api: LabelStudioAPI, project: Project) -> Ch
     return CheckResult(
         True,
         f"{sentence} If the picture shows what the labels name, lower "
-        "detection.box_threshold and detection.text_threshold, or choose another model.",
+        "detection.box_threshold and detection.text_threshold (thresholds of the labeling config "
+        "and of the project come before them), or choose another model.",
         is_warning=True,
     )
 

@@ -100,8 +100,8 @@ def annotate(
 
     With --input, predict pictures that are in no project, and write them to --output.
 
-    Tasks that have one of the same model version are left out. After Ctrl-C or a crash, run the
-    command again to continue. Exits with status 3 if tasks failed, 130 if it was stopped.
+    Tasks that have a prediction of the same model version are left out. After Ctrl-C or a crash,
+    run the command again to continue. Exits with status 3 if tasks failed, 130 if it was stopped.
     """
     from prelabel.cli.annotate import AnnotateOptions
     from prelabel.cli.annotate import annotate as annotate_project

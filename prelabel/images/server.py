@@ -101,7 +101,10 @@ class Server:
                 "public, or connect its storage to Label Studio."
             )
         if _may_pass(status):
-            return f"{self} cannot give the picture now (HTTP {status}); try again later."
+            message = f"{self} cannot give the picture now (HTTP {status}); try again later."
+            if status == 500 and self.is_label_studio:
+                message += " Label Studio 1.23 also answers so if it has no such upload."
+            return message
         return f"{self} has no picture at its address (HTTP {status}); check the picture's address."
 
 

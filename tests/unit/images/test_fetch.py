@@ -479,7 +479,12 @@ def test_redirect_to_a_path_in_utf8_is_followed(network: Network) -> None:
             Token("Token t"),
             r"no picture at its address \(HTTP 404\); check the picture's",
         ),
-        (500, Token("Token t"), r"\(HTTP 500\); try again later"),
+        (
+            500,
+            Token("Token t"),
+            r"\(HTTP 500\); try again later. Label Studio 1.23 also answers so",
+        ),
+        (503, Token("Token t"), r"\(HTTP 503\); try again later.$"),
     ],
 )
 def test_refusals_of_label_studio_say_what_to_do(

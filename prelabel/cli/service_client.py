@@ -287,7 +287,8 @@ class ServiceClient:
             raise ServiceError(f"{url} {tls_fault(error)}.") from error
         except requests.ConnectionError as error:
             raise ServiceUnreachableError(
-                f"No service answers at {url}. Start it with `make serve`."
+                f"No service answers at {url}. Start it with `make serve`. "
+                "If it listens on another address, name that with --url."
             ) from error
         except requests.ReadTimeout as error:
             raise ServiceTimeoutError(f"{url} did not answer in time. Check the URL.") from error

@@ -50,7 +50,7 @@ ifdef ARGS
 	$(BIN)/pytest $(ARGS)
 else
 # Most unit tests use one core. The others share a Ray or a training run, and use all cores.
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile tests/unit tests/repo
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal tests/unit tests/repo
 	$(BIN)/pytest tests/training tests/serve
 endif
 

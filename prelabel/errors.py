@@ -11,6 +11,7 @@
     │   ├── ImageAddressError    403  an address this service must not contact
     │   ├── ImageFetchError      502  a picture that did not arrive
     │   │   └── ImageUnavailableError  502  its server is away, too slow or overloaded
+    │   │       └── ImageServerError   502  its server fails on this picture
     │   └── ImageDecodeError     422  bytes that are not a picture, or too large a one
     ├── ModelError               503  a checkpoint that is missing, damaged or does not fit its card
     ├── DeviceError              503  the configured device is not available
@@ -99,6 +100,10 @@ class ImageFetchError(ImageError):
 
 class ImageUnavailableError(ImageFetchError):
     """The picture's server is away, too slow or overloaded. A later try may succeed."""
+
+
+class ImageServerError(ImageUnavailableError):
+    """The picture's server answers with status 500. For this picture it may always do so."""
 
 
 class ImageDecodeError(ImageError):

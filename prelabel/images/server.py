@@ -7,11 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prelabel.errors import ImageAddressError, ImageFetchError, ImageUnavailableError
+from prelabel.errors import (
+    ImageAddressError,
+    ImageFetchError,
+    ImageServerError,
+    ImageUnavailableError,
+)
 from prelabel.net.origin import Origin
 from prelabel.net.proxies import Proxy
 from prelabel.net.public_addresses import BAD_PORTS, is_noncanonical_ipv4
 from prelabel.net.transport import Watchdog
+
+_INTERNAL_ERROR = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,8 @@ class Server:
         # A proxy that forwards http may itself be the sender of the status. https is tunnelled.
         if self.proxy is not None and self.origin.scheme != "https":
             message = f"{message} The request went through {self.proxy}."
+        if status == _INTERNAL_ERROR:
+            return ImageServerError(message)
         fault = ImageUnavailableError if _may_pass(status) else ImageFetchError
         return fault(message)
 
@@ -102,7 +111,7 @@ class Server:
             )
         if _may_pass(status):
             message = f"{self} cannot give the picture now (HTTP {status}); try again later."
-            if status == 500 and self.is_label_studio:
+            if status == _INTERNAL_ERROR and self.is_label_studio:
                 message += " Label Studio 1.23 also answers so if it has no such upload."
             return message
         return f"{self} has no picture at its address (HTTP {status}); check the picture's address."

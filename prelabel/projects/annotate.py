@@ -29,9 +29,13 @@ _FIRST_SIZE, _GREATEST_SIZE = 8, 200  # tasks in a request
 _LONGEST_PAUSE_S: Final = 30.0
 # Before pictures that did not arrive are tried again: the first pause, its growth, the longest.
 _PICTURE_PAUSE_S, _PICTURE_PAUSE_GROWTH, _LONGEST_PICTURE_PAUSE_S = 5.0, 3.0, 120.0
+# Sum of the pauses for pictures on which their server fails with status 500. Label Studio 1.23 does
+# for an upload that it does not know, and cloud storage for a moment.
+_FAILING_PICTURE_S: Final = 20.0
 # Faults of the moment, by their names in the service's answers.
 _TEMPORARY: Final = ("OverloadedError", "DeadlineError", "PromptMemoryError")
-_UNAVAILABLE: Final = ("ImageUnavailableError", "NoTokenNowError")
+_FAILS_ON_PICTURE: Final = "ImageServerError"
+_UNAVAILABLE: Final = ("ImageUnavailableError", "NoTokenNowError", _FAILS_ON_PICTURE)
 _NOT_FETCHED: Final = ("ImageFetchError", *_UNAVAILABLE)
 _PROMPT_FAULT: Final = "PromptError"
 
@@ -140,6 +144,7 @@ class AnnotateRun:
         self._size = 1.0 * _FIRST_SIZE
         self._failed, self._pauses = 0, 0
         self._postponed, self._postponed_for = 0, ""
+        self._awaits_servers = False  # of the postponed pictures, some have servers that are away
         self._picture_pauses_s: list[float] = []  # since the last progress
         self._progressed_at = time.monotonic()
         self._is_stopping = False
@@ -174,8 +179,8 @@ class AnnotateRun:
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
             self._patiently(self._store.flush)
-        self._failed += self._postponed
-        if not self._is_stopping:
+        if not self._is_stopping:  # else they are left for the next run
+            self._failed += self._postponed
             self._patiently(lambda: self._older.remove(lambda: self._observe(self.progress)))
         self._observe(self.progress)
         return self.progress
@@ -224,11 +229,14 @@ class AnnotateRun:
 
         Pauses before, for longer each time, and not for longer than the run is patient.
         """
+        most_s = self._patience_s
+        if not self._awaits_servers:
+            most_s = min(most_s, _FAILING_PICTURE_S)
         pause_s = min(
             _LONGEST_PICTURE_PAUSE_S,
             _PICTURE_PAUSE_S * _PICTURE_PAUSE_GROWTH ** len(self._picture_pauses_s),
         )
-        is_patient = sum(self._picture_pauses_s) + pause_s <= self._patience_s
+        is_patient = sum(self._picture_pauses_s) + pause_s <= most_s
         if not self._postponed or self._is_stopping or not is_patient:
             return False
         self._patiently(self._store.flush)  # else the tasks that wait in it would be read again
@@ -237,7 +245,7 @@ class AnnotateRun:
         time.sleep(pause_s)
         self._picture_pauses_s.append(pause_s)
         self._journal.forget_postponed()
-        self._postponed = 0
+        self._postponed, self._awaits_servers = 0, False
         self._queue.rewind()
         return True
 
@@ -295,6 +303,7 @@ class AnnotateRun:
                 fault = answer["error"]
             elif answer["error_type"] in _UNAVAILABLE:
                 later[task.id] = answer["error"]
+                self._awaits_servers |= answer["error_type"] != _FAILS_ON_PICTURE
             else:
                 refused[task.id] = answer["error"]
         self._check_prompt(answers)

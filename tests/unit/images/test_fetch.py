@@ -17,7 +17,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from prelabel import __version__
-from prelabel.errors import ImageAddressError, ImageFetchError, ImageUnavailableError
+from prelabel.errors import (
+    ImageAddressError,
+    ImageFetchError,
+    ImageServerError,
+    ImageUnavailableError,
+)
 from prelabel.images.fetch import FetchLimits, ImageFetcher
 from prelabel.net.public_addresses import is_public
 from tests.support.http_server import Exchange, LocalServer, Network, Received, serve, serve_raw
@@ -506,6 +511,7 @@ def test_refusals_of_label_studio_say_what_to_do(
         (403, "make it public"),
         (404, "check the picture's address"),
         (429, "try again later"),
+        (500, "try again later"),
         (503, "try again later"),
     ],
 )
@@ -522,6 +528,7 @@ def test_refusals_name_host_and_status_and_nothing_secret(
     assert not any(word in text for word in ("SERVER", "PATH", "SIGNATURE", "TOKEN"))
     assert str(pickle.loads(pickle.dumps(caught.value))) == text
     assert isinstance(caught.value, ImageUnavailableError) == ("later" in sentence)
+    assert isinstance(caught.value, ImageServerError) == (status == 500)
 
 
 def test_unreachable_hosts_say_what_to_check(network: Network) -> None:

@@ -204,7 +204,44 @@ def test_ctrl_c_ends_the_wait_for_pictures(
             for task in tasks
         ]
 
-    assert finish(studio, journal, predict) == Progress(len(TASKS), len(TASKS) - 1, 1)
+    # The task is neither done nor failed: the next run tries it again.
+    assert finish(studio, journal, predict) == Progress(len(TASKS), len(TASKS) - 1, 0)
+    assert finish(studio, journal) == Progress(1, 1, 0)
+    assert_each_once(studio)
+
+
+def test_pictures_on_which_their_server_fails_are_not_waited_for_long(
+    journal: RunJournal, pauses: list[float]
+) -> None:
+    studio = ProjectLabelStudio(task_ids=TASKS)
+    broken = set(TASKS[3::50])
+
+    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
+        return [
+            task_error("ImageServerError") if task.id in broken else predicted(task)
+            for task in tasks
+        ]
+
+    progress = finish(studio, journal, predict, patience_s=900)
+    assert progress == Progress(len(TASKS), len(TASKS) - len(broken), len(broken))
+    assert pauses == [5, 15]
+    assert {failure.task for failure in failures_in(journal.path)} == broken
+
+
+def test_a_server_that_is_away_is_waited_for_beside_one_that_fails(
+    journal: RunJournal, pauses: list[float]
+) -> None:
+    studio = ProjectLabelStudio(task_ids=TASKS)
+
+    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
+        kinds = {TASKS[3]: "ImageServerError", TASKS[5]: "ImageUnavailableError"}
+        return [
+            task_error(kinds[task.id]) if task.id in kinds else predicted(task) for task in tasks
+        ]
+
+    progress = finish(studio, journal, predict, patience_s=100)
+    assert progress == Progress(len(TASKS), len(TASKS) - 2, 2)
+    assert pauses == [5, 15, 45]
 
 
 def test_failed_tasks_are_listed_and_tried_again_on_request(journal: RunJournal) -> None:

@@ -123,8 +123,8 @@ run prelabel demo
 
 step "image after a change of the code"
 mkdir "$work/context"
-cp -a Dockerfile .dockerignore pyproject.toml README.md LICENSE serve_app.py serve_config*.yaml \
-    deploy deployments jobs models prelabel requirements "$work/context"
+mapfile -t sources < <(sed -nE '/^COPY --/!s/^COPY (.*) [^ ]+$/\1/p' Dockerfile | tr ' ' '\n')
+cp -a --parents Dockerfile .dockerignore "${sources[@]}" "$work/context"
 echo "# changed" >> "$work/context/prelabel/pipeline.py"
 build prelabel:changed "$work/context"
 

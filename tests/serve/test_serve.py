@@ -84,6 +84,6 @@ def test_a_start_is_told_and_waited_for_and_sigterm_to_the_group_leaves_nothing(
         status = service.wait(STOP_S)
     assert done.returncode == 0, done.stderr + (folder / "log").read_text()[-3000:]
     assert done.stderr == f"Waiting for the service at {url} to start, for up to {START_S} s ...\n"
-    assert "1 boxes" in done.stdout
+    assert "\n1 box: " in done.stdout
     assert list(dict.fromkeys(said)) == ["STARTING", "UP"]
     assert status == 0

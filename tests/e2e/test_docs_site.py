@@ -27,7 +27,7 @@ def site() -> Path:
     return SITE
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     assert CHROMIUM, "There is no Chromium: apt-get install chromium."
     with sync_playwright() as playwright:

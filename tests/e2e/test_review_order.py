@@ -56,5 +56,5 @@ def test_the_task_with_the_lowest_score_is_handed_out_first(
     assert f"{scores[lowest[0]]:.3f}" in shown
     listed = [line for line in shown.splitlines() if f"/projects/{project}/data?task=" in line]
     assert len(listed) == 10
-    assert f"task={lowest[0]} " in listed[0]
+    assert listed[0].rstrip().endswith(f"task={lowest[0]}")
     assert "Annotators get the tasks with the lowest scores first" in run("review")

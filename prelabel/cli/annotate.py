@@ -21,13 +21,11 @@ from prelabel.cli.detector_watch import DetectorWatch
 from prelabel.cli.exit_status import FINISHED, SOME_FAILED, STOPPED
 from prelabel.cli.progress import shown
 from prelabel.cli.service_client import (
+    NOT_NOW,
     Health,
     RequestTooLargeError,
-    ServiceBusyError,
     ServiceClient,
-    ServiceStartingError,
     ServiceTimeoutError,
-    ServiceUnreachableError,
 )
 from prelabel.cli.terminal import print_json, print_line
 from prelabel.labelstudio.bulk import BulkAPI
@@ -206,7 +204,7 @@ def predictor(client: ServiceClient, project: Project, request: PromptRequest) -
             return client.predict_tasks(predict_request(project, tasks, request), len(tasks))
         except (RequestTooLargeError, ServiceTimeoutError) as error:
             raise TooManyTasksError(str(error)) from error
-        except (ServiceBusyError, ServiceStartingError, ServiceUnreachableError) as error:
+        except NOT_NOW as error:
             raise NotNowError(str(error)) from error
 
     return predict

@@ -15,7 +15,7 @@ from prelabel.cli import doctor_checks as checks
 from prelabel.cli.doctor_checks import CheckResult, DoctorContext, ValueT
 from prelabel.cli.doctor_machine import Machine, machine_checks
 from prelabel.cli.service_client import Health
-from prelabel.cli.terminal import print_json, print_line, print_paragraph
+from prelabel.cli.terminal import counted, print_json, print_line, print_paragraph
 from prelabel.errors import PrelabelError
 from prelabel.labelstudio.rest import LabelStudioAPI, Project
 from prelabel.net.proxies import DIRECT
@@ -166,7 +166,8 @@ def print_report(
         print_paragraph(
             "With --project N, a project and one of its pictures are checked, too.", console
         )
-    print_line(f"{_counted(faults, 'fault')}, {_counted(warnings, 'warning')}.", console)
+    found = counted(faults, "fault", "faults"), counted(warnings, "warning", "warnings")
+    print_line(f"{', '.join(found)}.", console)
     return not faults
 
 
@@ -184,7 +185,3 @@ def _print_finding(finding: Finding, console: Console) -> None:
         start, indent, room = Text(_INDENT), len(_INDENT), console.width - len(_INDENT)
     for index, line in enumerate(Text(finding.sentence).wrap(console, room)):
         console.print((start if index == 0 else Text(" " * indent)) + line)
-
-
-def _counted(number: int, name: str) -> str:
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"

@@ -29,7 +29,14 @@ from prelabel.cli.progress import shown
 from prelabel.cli.service_client import ServiceClient
 from prelabel.cli.service_start import wait_until_up
 from prelabel.cli.tables import Column, print_table
-from prelabel.cli.terminal import open_terminal, print_json, print_line, print_paragraph, readable
+from prelabel.cli.terminal import (
+    counted,
+    open_terminal,
+    print_json,
+    print_line,
+    print_paragraph,
+    readable,
+)
 from prelabel.errors import ImageDecodeError, PromptError
 from prelabel.prompts.messages import NOTHING_NAMED
 from prelabel.prompts.parser import split_prompt
@@ -156,10 +163,10 @@ def _predict_one(
     for note in outcome.notes:
         print_paragraph(note, console)
     masks = sum(box.mask is not None for box in outcome.boxes)
-    counted = _counted(len(outcome.boxes), "box", "boxes")
-    counted += f", {_counted(masks, 'mask', 'masks')}" if options.masks else ""
+    found = counted(len(outcome.boxes), "box", "boxes")
+    found += f", {counted(masks, 'mask', 'masks')}" if options.masks else ""
     files = ", ".join(map(readable, outcome.files))
-    print_line(f"{counted}: {files}", console)
+    print_line(f"{found}: {files}", console)
     _show(outcome.files[0], options, desktop)
     return FINISHED
 
@@ -193,7 +200,7 @@ def _predict_all(
         print_paragraph(note, console)
     print_line(tally.sentence(), console)
     if found.others:
-        left_out = _counted(found.others, "file is no picture", "files are no pictures")
+        left_out = counted(found.others, "file is no picture", "files are no pictures")
         print_line(f"{left_out} by name, and left out.", console)
     if tally.files:
         folder = common_folder(tally.files)
@@ -237,9 +244,9 @@ class _Tally:
 
     def sentence(self) -> str:
         """Return what was found in all."""
-        boxes = _counted(self._labels.total(), "box", "boxes")
+        boxes = counted(self._labels.total(), "box", "boxes")
         listed = ", ".join(f"{count} {label}" for label, count in self._labels.most_common())
-        pictures = _counted(self.done, "picture", "pictures")
+        pictures = counted(self.done, "picture", "pictures")
         return f"{pictures}, {boxes}{f' ({listed})' if listed else ''}, {self.failed} failed."
 
 
@@ -251,13 +258,9 @@ def _bar(
     if options.prints_json or not console.is_terminal:
         yield lambda _: None
         return
-    title = _counted(tally.total, "picture", "pictures")
+    title = counted(tally.total, "picture", "pictures")
     with shown(title, console, json_output=False, unit="pictures") as observe:
         yield observe
-
-
-def _counted(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
 
 
 def _show(path: Path, options: PredictOptions, desktop: DesktopEnvironment) -> None:

@@ -16,15 +16,13 @@ from PIL import Image
 from prelabel.cli.drawing import DrawnBox, draw_boxes
 from prelabel.cli.picture_files import PictureFile, ResultPaths, Results
 from prelabel.cli.service_client import (
+    NOT_NOW,
     RequestTooLargeError,
-    ServiceBusyError,
     ServiceClient,
-    ServiceStartingError,
     ServiceTimeoutError,
-    ServiceUnreachableError,
     TaskFailedError,
 )
-from prelabel.cli.terminal import readable
+from prelabel.cli.terminal import counted, readable
 from prelabel.errors import ImageDecodeError, PrelabelError
 from prelabel.images.decode import decode_image
 from prelabel.labelstudio.responses import Prediction
@@ -33,7 +31,7 @@ from prelabel.types import ImageRGB
 
 _PAUSE_S: Final = 2.0
 _AHEAD: Final = 2  # requests that are prepared, for each that runs
-_NOT_NOW = (ServiceBusyError, ServiceStartingError, ServiceTimeoutError, ServiceUnreachableError)
+_TRIED_AGAIN = (*NOT_NOW, ServiceTimeoutError)
 # Faults of all pictures alike: the first one ends the run.
 _OF_THE_PROMPT: Final = frozenset(("PromptError", "LabelingConfigError"))
 
@@ -112,7 +110,7 @@ class Outcome:
         """Return the number of boxes, and of those of each label."""
         counts = Counter(box.label for box in self.boxes)
         listed = ", ".join(f"{count} {label}" for label, count in counts.most_common())
-        boxes = "1 box" if len(self.boxes) == 1 else f"{len(self.boxes)} boxes"
+        boxes = counted(len(self.boxes), "box", "boxes")
         return f"{boxes}: {listed}" if listed else "no box"
 
 
@@ -173,7 +171,7 @@ class Predictor:
                     thresholds=request.thresholds,
                     masks=request.masks,
                 )
-            except _NOT_NOW:
+            except _TRIED_AGAIN:
                 if time.monotonic() + _PAUSE_S > give_up_at:
                     raise
                 time.sleep(_PAUSE_S)

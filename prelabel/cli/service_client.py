@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import requests
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
@@ -46,6 +47,10 @@ class RequestTooLargeError(ServiceError):
 
 class ServiceTimeoutError(ServiceError):
     """The service accepted the connection and did not answer in time."""
+
+
+# The service cannot answer now. A later request may succeed.
+NOT_NOW: Final = (ServiceBusyError, ServiceStartingError, ServiceUnreachableError)
 
 
 class TaskFailedError(ServiceError):

@@ -38,6 +38,11 @@ def print_paragraph(text: str, console: Console) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """Return a number with its noun, in the singular for 1."""
+    return f"{count} {one if count == 1 else many}"
+
+
 def readable(path: Path) -> str:
     """Return a path as text that can be printed, even if its bytes are not UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -18,7 +18,6 @@ from prelabel.labelstudio.responses import (
     Match,
     Prediction,
     Region,
-    RegionValue,
     TaskError,
     TextRegion,
 )
@@ -126,31 +125,13 @@ def _entries(
     """Yield the entries of a box, if its target draws boxes, and of its masks."""
     parent: str | None = None
     if target.draws_box:
-        box = _box_entries(box_pct, target, phrase, frame)
+        box = frame.box_entries(
+            box_pct, target.from_name, target.rectangle_name, target.label, phrase
+        )
         parent = box[0]["id"]
         yield from box
     if mask is not None:
         yield from mask_entries(mask, frame, parent)
-
-
-def _box_entries(
-    box_pct: list[float], target: Target, phrase: str, frame: RegionFrame
-) -> list[Region]:
-    """Return one entry, or two if the rectangle and the label belong to different control tags."""
-    x, y, right, bottom = box_pct
-    value = RegionValue(
-        x=x,
-        y=y,
-        width=round(right - x, PCT_DECIMALS),
-        height=round(bottom - y, PCT_DECIMALS),
-        rotation=0,
-    )
-    entries = frame.entries(
-        "rectangle", target.from_name, target.rectangle_name, target.label, value
-    )
-    if target.label is None and phrase:
-        entries[0]["meta"] = {"text": [phrase]}
-    return entries
 
 
 def _text_region(echo: PromptEcho) -> TextRegion:

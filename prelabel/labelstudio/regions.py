@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -53,6 +54,36 @@ class RegionFrame:
             return [region]
         labelled: RegionValue = {**value, "labels": [label]}
         return [region, {**region, "from_name": from_name, "type": "labels", "value": labelled}]
+
+    def box_entries(
+        self,
+        box_pct: Sequence[float],
+        from_name: str,
+        rectangle_name: str | None,
+        label: str | None,
+        phrase: str = "",
+    ) -> list[Region]:
+        """Return the entries of a box.
+
+        Args:
+            box_pct: Left, top, right and bottom in percent of the picture, rounded.
+            from_name: Name of the control tag that has the label.
+            rectangle_name: Name of the tag that draws the rectangle, if it is another one.
+            label: Its label, None without one.
+            phrase: The phrase that was searched for; stands as a note on a box without a label.
+        """
+        x, y, right, bottom = box_pct
+        value = RegionValue(
+            x=x,
+            y=y,
+            width=round(right - x, PCT_DECIMALS),
+            height=round(bottom - y, PCT_DECIMALS),
+            rotation=0,
+        )
+        entries = self.entries("rectangle", from_name, rectangle_name, label, value)
+        if label is None and phrase:
+            entries[0]["meta"] = {"text": [phrase]}
+        return entries
 
     def _entry(self, from_name: str, kind: RegionType, value: RegionValue) -> Region:
         """Return an entry with a new id."""

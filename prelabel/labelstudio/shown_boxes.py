@@ -55,17 +55,8 @@ def task_of_boxes(
 def _regions(box: LabelledBox, image_wh: tuple[int, int]) -> Iterator[Region]:
     frame = RegionFrame("image", image_wh, None, box.score)
     pct = px_to_pct(np.array([box.box_xyxy], np.float64), image_wh).clip(0, 100)
-    x, y, right, bottom = pct.round(PCT_DECIMALS)[0].tolist()
-    value = RegionValue(
-        x=x,
-        y=y,
-        width=round(right - x, PCT_DECIMALS),
-        height=round(bottom - y, PCT_DECIMALS),
-        rotation=0,
-    )
-    [region] = frame.entries("rectangle", "label", None, box.label, value)
-    if box.label is None and box.phrase:
-        region["meta"] = {"text": [box.phrase]}
+    box_pct = pct.round(PCT_DECIMALS)[0].tolist()
+    [region] = frame.box_entries(box_pct, "label", None, box.label, box.phrase)
     yield region
     for ring in box.rings_xy:
         points = (ring / image_wh * 100).clip(0, 100).round(PCT_DECIMALS).tolist()

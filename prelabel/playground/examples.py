@@ -54,19 +54,25 @@ class Example:
         """The encoded picture."""
         return self.path.read_bytes()
 
-    @cached_property
+    @property
     def wh(self) -> tuple[int, int]:
         """Width and height of the upright picture in pixels."""
-        return ImageOps.exif_transpose(Image.open(BytesIO(self.content))).size
+        return self._seen[0]
 
-    @cached_property
+    @property
     def thumbnail(self) -> bytes:
         """The upright picture as a small JPEG."""
+        return self._seen[1]
+
+    @cached_property
+    def _seen(self) -> tuple[tuple[int, int], bytes]:
+        """Size and thumbnail: the picture is decoded once for both."""
         upright = ImageOps.exif_transpose(Image.open(BytesIO(self.content))).convert("RGB")
+        wh = upright.size
         upright.thumbnail(_THUMBNAIL_WH)
         written = BytesIO()
         upright.save(written, "JPEG", quality=_THUMBNAIL_QUALITY, optimize=True)
-        return written.getvalue()
+        return wh, written.getvalue()
 
 
 @cache

@@ -21,12 +21,7 @@ from prelabel.cli.demo.account import (
 )
 from prelabel.cli.demo.projects import set_up
 from prelabel.cli.demo.screen import facts_of, show_ready
-from prelabel.cli.service_client import (
-    ServiceBusyError,
-    ServiceClient,
-    ServiceStartingError,
-    ServiceUnreachableError,
-)
+from prelabel.cli.service_client import NOT_NOW, ServiceClient
 from prelabel.cli.service_start import check_state
 from prelabel.cli.terminal import print_json, print_line
 from prelabel.errors import LabelStudioError
@@ -42,7 +37,7 @@ _TOKEN_NAME: Final = "token"  # noqa: S105
 
 @dataclass(frozen=True, slots=True)
 class ExistingOptions:
-    """Options of `prelabel demo` without --start.
+    """Addresses, folder and longest wait of a `prelabel demo` that starts no server.
 
     Attributes:
         backend_url: Address of the service as Label Studio reaches it.
@@ -62,7 +57,7 @@ class ExistingOptions:
 def set_up_existing(
     options: ExistingOptions, client: ServiceClient, environment: Environment, console: Console
 ) -> None:
-    """Set the projects up, with the environment's token or as a user who is signed up now.
+    """Set the projects up with the environment's token. Without one, sign a user up first.
 
     Raises PrelabelError with a message to show. Another call continues.
     """
@@ -124,7 +119,7 @@ def _wait_for(
             question()
             return
         # While Label Studio starts, its container's web server answers in its place.
-        except (LabelStudioError, ServiceBusyError, ServiceStartingError, ServiceUnreachableError):
+        except (LabelStudioError, *NOT_NOW):
             if time.monotonic() >= deadline:
                 raise
         if not is_said:

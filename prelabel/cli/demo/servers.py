@@ -14,12 +14,7 @@ from typing import Final
 
 from prelabel.cli.demo import label_studio
 from prelabel.cli.demo.account import Account, DemoError
-from prelabel.cli.service_client import (
-    ServiceBusyError,
-    ServiceClient,
-    ServiceStartingError,
-    ServiceUnreachableError,
-)
+from prelabel.cli.service_client import NOT_NOW, ServiceClient
 from prelabel.cli.service_start import check_state
 from prelabel.cli.supervisor import start_child
 from prelabel.labelstudio.http import UnreachableError
@@ -93,7 +88,7 @@ def start_service(config: Path, folder: Path, client: ServiceClient) -> Server:
     def is_up() -> bool:
         try:
             check_state(client.health(), client.url)
-        except (ServiceBusyError, ServiceStartingError, ServiceUnreachableError):
+        except NOT_NOW:
             return False
         return True
 

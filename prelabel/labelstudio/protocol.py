@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AwareDatetime,
@@ -44,6 +45,10 @@ def _object_or_none(value: object) -> object:
     return value if isinstance(value, dict | BaseModel) else None
 
 
+def _list_or_empty(value: object) -> object:
+    return value if isinstance(value, list) else ()
+
+
 class Draft(WireModel):
     """An annotation that its author has not submitted yet."""
 
@@ -52,7 +57,14 @@ class Draft(WireModel):
 
 
 class Task(WireModel):
-    """One task. Only interactive requests contain `drafts`. An invalid `id` is None."""
+    """One task. Only interactive requests contain `drafts` and `annotations`.
+
+    Attributes:
+        id: None if it is invalid.
+        data: What the labeling config shows.
+        drafts: The annotations that their authors have not submitted yet.
+        annotations: The submitted annotations, not parsed.
+    """
 
     id: Annotated[int | None, BeforeValidator(int_or_none)] = None
     data: dict[str, JsonValue]
@@ -62,6 +74,13 @@ class Task(WireModel):
         Field(max_length=_MOST_DRAFTS),
         BeforeValidator(null_as_empty),
     ] = ()
+    annotations: Annotated[Sequence[Any], BeforeValidator(_list_or_empty)] = ()
+
+    @property
+    def newest_drafts(self) -> list[Draft]:
+        """The drafts, the newest first."""
+        # Timestamps in ISO 8601 sort as texts.
+        return sorted(self.drafts, key=lambda draft: draft.updated_at or "", reverse=True)
 
 
 class InvalidTask(WireModel):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 
+from prelabel.labelstudio.edited_annotation import edited_annotation
 from prelabel.labelstudio.labeling_config import LabelingConfig
 from prelabel.labelstudio.protocol import Context, Task
 from prelabel.labelstudio.result_entries import (
@@ -40,7 +41,7 @@ class PromptSources:
         config: The default values in the labeling config.
         interactive: True if an annotator waits for the answer.
         pointed: The objects that the annotator has just pointed at with a smart tool.
-        annotation: The annotation that the annotator works on.
+        annotation: The annotation that the annotator works on, as far as it is known.
     """
 
     context: PromptRequest
@@ -68,8 +69,6 @@ class PromptSources:
         Raises:
             RequestError: A threshold that was just typed is not a number from 0 to 1.
         """
-        # Timestamps in ISO 8601 sort as texts.
-        drafts = sorted(task.drafts, key=lambda draft: draft.updated_at or "", reverse=True)
         controls = config.prompt_controls
         entries = context.result if context else ()
         return cls(
@@ -77,7 +76,7 @@ class PromptSources:
             request,
             tuple(
                 prompt_request_of(draft.result, controls, strict=False)
-                for draft in drafts[:_MOST_DRAFTS]
+                for draft in task.newest_drafts[:_MOST_DRAFTS]
             ),
             PromptRequest(prompt=config.prompt_of(task.data)),
             stored.submitted,
@@ -85,7 +84,7 @@ class PromptSources:
             config.thresholds,
             interactive=context is not None,
             pointed=tuple(pointed_objects(entries)),
-            annotation=context,
+            annotation=edited_annotation(task, context) if context else None,
         )
 
     @property

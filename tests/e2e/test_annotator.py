@@ -16,7 +16,10 @@ WANTED_RECALL = 0.8  # of drawings in styles that the demo model never saw
 
 @dataclass(frozen=True)
 class Submitted:
-    """A project of two pictures; the first was annotated in the browser, with its prompt."""
+    """A project of two pictures; the first was annotated in the browser, with its prompt.
+
+    added: the suggestions after a phrase was added to the prompt.
+    """
 
     project: int
     config: str
@@ -24,6 +27,7 @@ class Submitted:
     second: Case
     second_task: int
     annotations: list[Json]
+    added: list[Json]
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +43,14 @@ def submitted(label_studio: LabelStudio, service: str, demo: Demo, artifacts: Pa
         person.log_in()
         person.open_task(project, task)
         person.switch_on_auto_annotation()
-        person.type_prompt(first.prompt)
+        _, _, shorter = first.prompt.partition(" . ")
+        person.type_prompt(shorter)
+        person.accept_suggestions()
+        added = person.edit_prompt(first.prompt)
         person.accept_suggestions()
         person.submit()
-    return Submitted(project, config, first, second, second_task, label_studio.annotations(task))
+    annotations = label_studio.annotations(task)
+    return Submitted(project, config, first, second, second_task, annotations, added)
 
 
 def test_the_boxes_of_a_typed_prompt_are_stored(submitted: Submitted) -> None:
@@ -51,6 +59,17 @@ def test_the_boxes_of_a_typed_prompt_are_stored(submitted: Submitted) -> None:
     hits = found(submitted.first.boxes, boxes)
     assert len(hits) >= WANTED_RECALL * len(submitted.first.boxes)
     assert {label for label, *_ in boxes} <= set(submitted.first.labels)
+
+
+def test_an_extended_prompt_suggests_no_second_box_where_the_page_has_one(
+    submitted: Submitted,
+) -> None:
+    added = boxes_of(submitted.added)
+    assert {label for label, *_ in added} == {submitted.first.prompt.partition(" . ")[0]}
+    [annotation] = submitted.annotations
+    boxes = boxes_of(annotation["result"])
+    assert len(boxes) == len(set(boxes))
+    assert set(added) < set(boxes)
 
 
 def test_the_prompt_is_stored_beside_its_boxes(submitted: Submitted) -> None:

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Locator, Page, Route, sync_playwright
+from playwright.sync_api import (
+    BrowserContext,
+    Locator,
+    Page,
+    Response,
+    Route,
+    sync_playwright,
+)
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from tests.support.label_studio import PASSWORD, USER
@@ -24,6 +31,7 @@ ARGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+AUTOSAVE_MS = 6_000  # the page saves a draft five seconds after the last one
 # The page's own switch "Show labels inside the regions", set before it looks.
 SHOW_LABELS = "localStorage.setItem('labelStudio:settings', JSON.stringify({showLabels: true}))"
 
@@ -60,11 +68,23 @@ class Annotator:
         self._button("accept-suggestions-button").wait_for()
         self.take_screenshot("suggestions")
 
+    def edit_prompt(self, prompt: str) -> list[dict[str, Any]]:
+        """Change the typed prompt, once the page has stored the annotation as a draft.
+
+        Returns the regions that the service answers.
+        """
+        self.page.wait_for_timeout(AUTOSAVE_MS)
+        self.page.get_by_test_id("htx-textbox-edit-button").click()
+        with self.page.expect_response(_is_answer) as got:
+            self.page.get_by_test_id("htx-textbox-input").fill(prompt)
+            self.page.get_by_test_id("htx-textbox-save").click()
+        self._button("accept-suggestions-button").wait_for()
+        self.take_screenshot("edited-prompt")
+        return _regions(got.value)
+
     def type_prompt_in_vain(self, prompt: str) -> None:
         """Type it and press the button; returns when the answer, without boxes, is there."""
-        with self.page.expect_response(
-            lambda answer: "interactive-annotating" in answer.url
-        ) as got:
+        with self.page.expect_response(_is_answer) as got:
             self._add(prompt)
         assert got.value.ok, got.value.status
         self.take_screenshot("no-suggestions")
@@ -109,18 +129,14 @@ class Annotator:
         """
         self.page.keyboard.press(key)
         x, y = self._on_page(at_pct)
-        with self.page.expect_response(
-            lambda answer: "interactive-annotating" in answer.url
-        ) as got:
+        with self.page.expect_response(_is_answer) as got:
             if not inside:
                 self.page.keyboard.down("Alt")
             self.page.mouse.click(x, y)
             self.page.keyboard.up("Alt")
-        assert got.value.ok, got.value.status
         self._button("accept-suggestions-button").wait_for()
         self.take_screenshot("click")
-        regions: list[dict[str, Any]] = got.value.json()["data"]["result"]
-        return regions
+        return _regions(got.value)
 
     def _on_page(self, at_pct: tuple[float, float]) -> tuple[float, float]:
         """Return the point of the page where a point of the picture is shown."""
@@ -179,6 +195,17 @@ class Annotator:
 
     def _button(self, name: str) -> Locator:
         return self.page.locator(f"[data-testid=bottombar-{name}]")
+
+
+def _is_answer(response: Response) -> bool:
+    """Return True if it is the service's answer to an annotator."""
+    return "interactive-annotating" in response.url
+
+
+def _regions(answer: Response) -> list[dict[str, Any]]:
+    assert answer.ok, answer.status
+    regions: list[dict[str, Any]] = answer.json()["data"]["result"]
+    return regions
 
 
 def _has_label(region: dict[str, Any]) -> bool:

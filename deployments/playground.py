@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
@@ -71,7 +71,7 @@ def redirect_to_page(request: Request) -> Response:
     return RedirectResponse(f"{last}{PATH}" if last else PATH[1:], headers={"Vary": "Accept"})
 
 
-def add_playground_routes(api: FastAPI, service: Service) -> None:
+def add_playground_routes(api: APIRouter, service: Service) -> None:
     """Add the page, its files and its requests."""
     playground = Playground(service)
     _add_requests(api, playground)
@@ -79,7 +79,7 @@ def add_playground_routes(api: FastAPI, service: Service) -> None:
     _add_files(api, playground)
 
 
-def _add_files(api: FastAPI, playground: Playground) -> None:
+def _add_files(api: APIRouter, playground: Playground) -> None:
     assets = load_assets()
     pictures = {
         example.path.name: Asset.of(example.content, f"image/{_format_of(example.path.name)}")
@@ -116,7 +116,7 @@ def _add_files(api: FastAPI, playground: Playground) -> None:
         api.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)(endpoint)
 
 
-def _add_requests(api: FastAPI, playground: Playground) -> None:
+def _add_requests(api: APIRouter, playground: Playground) -> None:
     async def facts() -> FactsAnswer:
         """Return the models, the limits and the settings that the page works with."""
         return playground.facts()

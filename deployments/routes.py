@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi_offline import FastAPIOffline
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
@@ -22,6 +23,7 @@ from deployments.middleware import (
     error_response,
     request_context_of,
 )
+from deployments.playground import PATH as PAGE_PATH
 from deployments.playground import add_playground_routes, prefers_html, redirect_to_page
 from prelabel import __version__
 from prelabel.engines.kernels.library import kernels
@@ -47,29 +49,40 @@ _MAX_PATH_CHARS = 100
 
 def build_api(service: Service) -> FastAPI:
     """Return the ASGI application of one ingress replica."""
-    api = FastAPI(
+    # Its /docs loads nothing from other hosts, as FastAPI's own would.
+    api = FastAPIOffline(
+        redoc_url=None,
         title="prelabel",
         version=__version__,
         summary="ML backend for Label Studio",
+        favicon_url=f"{PAGE_PATH[1:]}/icon.svg",
+        static_url="/docs-files",
+        # Swagger would send the document's address to a validator.
+        swagger_ui_parameters={"validatorUrl": None},
         responses={"4XX": {"model": ErrorBody, "description": "The fault, and what to do"}},
     )
-    api.router.route_class = JsonRoute
     # Starlette runs the last added middleware first: authentication runs before the body is read.
     api.add_middleware(BodyLimit, max_bytes=service.settings.limits.max_body_bytes)
     api.add_middleware(BasicAuth, environment=service.environment)
     api.add_middleware(RequestContextMiddleware, tracer=service.tracer)
     _add_error_handlers(api, service)
-    _add_health_routes(api, service)
+    groups: list[tuple[str, Callable[[APIRouter, Service], None]]] = [
+        ("Predictions", _add_predict_routes),
+        ("State of the service", _add_health_routes),
+        ("Projects", _add_project_routes),
+        ("Remembered prompts", _add_prompt_routes),
+        ("Errors and metrics", _add_journal_routes),
+    ]
     if service.settings.playground.enabled:
-        add_playground_routes(api, service)
-    _add_project_routes(api, service)
-    _add_predict_routes(api, service)
-    _add_prompt_routes(api, service)
-    _add_journal_routes(api, service)
+        groups.append(("Playground", add_playground_routes))
+    for name, add_routes in groups:
+        router = APIRouter(route_class=JsonRoute, tags=[name])
+        add_routes(router, service)
+        api.include_router(router)
     return api
 
 
-def _add_health_routes(api: FastAPI, service: Service) -> None:
+def _add_health_routes(api: APIRouter, service: Service) -> None:
     card, variables = service.model.card, service.environment
     segmenter = service.model.segmenter
     # Label Studio counts a backend as connected when /health answers 200. The answer says which
@@ -136,7 +149,7 @@ def _has_token(variables: Environment) -> bool:
         return False
 
 
-def _add_project_routes(api: FastAPI, service: Service) -> None:
+def _add_project_routes(api: APIRouter, service: Service) -> None:
     version = service.model.version
 
     async def setup(request: SetupRequest) -> Answer:
@@ -175,7 +188,7 @@ def _add_project_routes(api: FastAPI, service: Service) -> None:
     api.post("/train", status_code=201)(train)
 
 
-def _add_predict_routes(api: FastAPI, service: Service) -> None:
+def _add_predict_routes(api: APIRouter, service: Service) -> None:
     async def predict(body: PredictRequest) -> JSONResponse:
         """Return one entry per task, in order: a prediction, or an error without result."""
         started = time.monotonic()
@@ -195,7 +208,7 @@ def _add_predict_routes(api: FastAPI, service: Service) -> None:
     api.post("/webhook", status_code=201)(webhook)
 
 
-def _add_prompt_routes(api: FastAPI, service: Service) -> None:
+def _add_prompt_routes(api: APIRouter, service: Service) -> None:
     async def prompts(project: str | None = None) -> Answer:
         """Return the remembered prompts, of all projects or of those with that id."""
         stored_prompts = await service.prompts(project)
@@ -219,7 +232,7 @@ def _add_prompt_routes(api: FastAPI, service: Service) -> None:
     api.delete("/prompts")(forget)
 
 
-def _add_journal_routes(api: FastAPI, service: Service) -> None:
+def _add_journal_routes(api: APIRouter, service: Service) -> None:
     async def metrics() -> Answer:
         """Return counts and durations since the start of the service."""
         return {**await service.metrics()}
@@ -235,7 +248,7 @@ def _add_journal_routes(api: FastAPI, service: Service) -> None:
 
 
 def _add_get(
-    api: FastAPI, path: str, endpoint: Callable[..., Awaitable[Answer | Response]]
+    api: APIRouter, path: str, endpoint: Callable[..., Awaitable[Answer | Response]]
 ) -> None:
     api.get(path)(endpoint)
     api.head(path, include_in_schema=False)(endpoint)

@@ -32,7 +32,7 @@ class ConnectResult:
         project: The project.
         backend: The backend as Label Studio stores it now.
         is_new: True if the backend was added, False if it was updated.
-        has_prompt: True if the labeling config has a text area for a prompt.
+        config: The project's labeling config.
         duplicates: Number of further backends of the project at the same address.
         webhook_fault: Reason why Label Studio does not notify the service of submitted
             annotations; None if it does.
@@ -41,7 +41,7 @@ class ConnectResult:
     project: Project
     backend: Backend
     is_new: bool
-    has_prompt: bool
+    config: LabelingConfig
     duplicates: int
     webhook_fault: str | None
 
@@ -101,10 +101,16 @@ class ConnectResult:
 
     def _next_step(self) -> str:
         in_bulk = "select tasks in the Data Manager, Actions, Retrieve Predictions"
-        if not (self.has_prompt and self.backend.is_interactive):
+        by_hand = []
+        if self.config.prompt_area:
+            by_hand.append("type a prompt and press Add")
+        if self.config.has_smart_points:
+            by_hand.append("choose the smart tool and a label, and click on an object")
+        if not (by_hand and self.backend.is_interactive):
             return f"Next: {in_bulk}."
         return (
-            f"Next: open a task, switch Auto-Annotation on, type a prompt, press Add. Or {in_bulk}."
+            f"Next: open a task, switch Auto-Annotation on, and {'; or '.join(by_hand)}. "
+            f"Or {in_bulk}."
         )
 
 
@@ -201,7 +207,7 @@ def connect(api: LabelStudioAPI, number: int, form: BackendForm) -> ConnectResul
         project=project,
         backend=backend,
         is_new=not existing,
-        has_prompt=config.prompt_area is not None,
+        config=config,
         duplicates=max(len(existing) - 1, 0),
         webhook_fault=_add_webhook(api, project, form.url),
     )

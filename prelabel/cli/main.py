@@ -179,7 +179,9 @@ def preflight(config: ServeConfig = None, json_output: AsJson = False) -> None:
     if json_output:
         print_json(summary.facts())
     else:
-        print_line(summary.sentence(), open_terminal())
+        console = open_terminal()
+        for sentence in (*summary.warnings, summary.sentence()):
+            print_paragraph(sentence, console)
 
 
 @app.command(rich_help_panel=SERVICE_PANEL, epilog="Example: prelabel serve my_config.yaml")

@@ -16,6 +16,7 @@ from prelabel.checkpoints.cards import (
     load_card,
     model_folder,
 )
+from prelabel.checkpoints.image_size import size_warning
 from prelabel.errors import PrelabelError, PromptMemoryError
 from prelabel.prompts.storage import FileStorage, open_storage
 from prelabel.settings import (
@@ -61,6 +62,7 @@ class Summary:
         device: The setting.
         host: Where the service listens.
         port: The port.
+        warnings: Sentences about what is probably not meant.
     """
 
     config: Path
@@ -69,13 +71,14 @@ class Summary:
     device: str
     host: str
     port: int
+    warnings: tuple[str, ...]
 
     def facts(self) -> dict[str, object]:
         """Return the values for a program."""
         return {**asdict(self), "config": str(self.config)}
 
     def sentence(self) -> str:
-        """Return the values for people."""
+        """Return the values for people, without the warnings."""
         masks = f"masks by {self.segmenter}" if self.segmenter else "no masks"
         return (
             f"{self.config} can be served: model {self.model} (device {self.device}), {masks}, at "
@@ -86,10 +89,13 @@ class Summary:
 def summary_of(config: Path) -> Summary:
     """Return the service that a Serve config file starts, with the environment's values.
 
-    Raises PreflightError if the file cannot be read or is wrong.
+    Raises PreflightError if the file cannot be read or is wrong, and ModelError for an unknown
+    model.
     """
     parsed = _read(config)
     settings = read_environment().override(parsed.applications[0].args)
+    card = load_card(settings.model.name)
+    warning = size_warning(card, model_folder(card, settings.model.folder))
     return Summary(
         config,
         settings.model.name,
@@ -97,6 +103,7 @@ def summary_of(config: Path) -> Summary:
         settings.model.device,
         parsed.http_options.host,
         parsed.http_options.port,
+        (warning,) if warning else (),
     )
 
 

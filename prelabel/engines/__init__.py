@@ -5,14 +5,18 @@ torch is imported in this package only.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from prelabel.checkpoints.cards import Card, ModelCard, SegmenterCard, check_installed
+from prelabel.checkpoints.image_size import size_warning
 from prelabel.engines.base import AnyEngine, SegmenterEngine, warm_up_segmenter
 
 if TYPE_CHECKING:
     from prelabel.engines.device import Placement
+
+logger = logging.getLogger(__name__)
 
 
 class EngineLoader(Protocol):
@@ -50,6 +54,8 @@ def load_engine(
         DeviceError: The device is missing, or its name or the precision is unknown.
     """
     placement = _place(card, folder, device, precision, cpu_threads)
+    if warning := size_warning(card, folder):
+        logger.warning(warning)
     engine: AnyEngine
     if card.engine == "groundingdino":
         from prelabel.engines.groundingdino.engine import load as load_groundingdino

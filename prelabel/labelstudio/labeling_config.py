@@ -24,6 +24,7 @@ from prelabel.labelstudio.result_entries import PromptControls
 from prelabel.labelstudio.task_variables import resolve
 from prelabel.types import PromptRequest
 
+_POINT_TAGS = ("KeyPointLabels", "KeyPoint")
 _LONGEST_NAME = 1_000  # characters; every box in an answer repeats the names
 
 
@@ -77,6 +78,7 @@ class LabelingConfig:
         max_labels: The most labels for one picture.
         masks: False if control tags of masks are left out.
         lacks_segmenter: True if there are such tags.
+        has_smart_points: True if annotators can click on an object with a smart tool.
         template: The config's root tag if a task's data adds tags to it; else None.
     """
 
@@ -90,6 +92,7 @@ class LabelingConfig:
     max_labels: int
     masks: bool
     lacks_segmenter: bool
+    has_smart_points: bool
     template: Element | None = field(repr=False, compare=False)
 
     def controls_of(self, image: ImageObject) -> Sequence[RegionControl]:
@@ -166,6 +169,9 @@ def _build(tree: Element, max_labels: int, masks: bool, *, filled_in: bool) -> L
         max_labels=max_labels,
         masks=masks,
         lacks_segmenter=bool(mask_tags) and not masks,
+        has_smart_points=any(
+            tag.tag in _POINT_TAGS and tag.get("smart", "").lower() == "true" for tag in tags
+        ),
         template=tree if not filled_in and depends_on_task(tree) else None,
     )
 

@@ -61,7 +61,7 @@ class Task(WireModel):
 
     Attributes:
         id: None if it is invalid.
-        data: What the labeling config shows.
+        data: The values that the labeling config shows.
         drafts: The annotations that their authors have not submitted yet.
         annotations: The submitted annotations, not parsed.
     """

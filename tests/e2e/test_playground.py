@@ -300,6 +300,14 @@ def test_the_empty_page_and_its_help_are_accessible(
         assert user.serious_findings() == []
 
 
+def test_the_page_of_the_api_shows_its_requests_without_another_host(
+    user: Playground, screenshots: Path
+) -> None:
+    user.page.click("text=API")
+    user.page.locator("#operations-Predictions-predict_predict_post").wait_for()
+    user.page.screenshot(path=screenshots / "api.png")
+
+
 def test_the_page_is_small(user: Playground) -> None:
     assets = {address for address in user.requested if "/examples/" not in address}
     loaded = sum(len(requests.get(address, timeout=60).content) for address in assets)

@@ -76,6 +76,34 @@ def test_a_backend_is_connected_with_interactive_preannotations(service: str) ->
     assert done.webhook_fault is None
 
 
+TEXT_AREA = '<TextArea name="prompt" toName="image"/>'
+POINTS = (
+    '<KeyPointLabels name="click" toName="image" smart="true"><Label value="cat"/></KeyPointLabels>'
+)
+
+
+@pytest.mark.parametrize(
+    ("tags", "interactive", "by_hand"),
+    [
+        ("", True, ""),
+        (TEXT_AREA, False, ""),
+        (TEXT_AREA, True, "type a prompt and press Add."),
+        (POINTS, True, "choose the smart tool and a label, and click on an object."),
+        (POINTS.replace("true", "false"), True, ""),
+        (TEXT_AREA + POINTS, True, "type a prompt and press Add; or choose the smart tool"),
+    ],
+)
+def test_the_next_step_is_one_that_the_labeling_config_allows(
+    service: str, tags: str, interactive: bool, by_hand: str
+) -> None:
+    config = CONFIG.replace(TEXT_AREA, tags)
+    done = connected(LabelStudio(config=config), service, interactive=interactive)
+    [step] = [line for line in done.report() if line.startswith("Next: ")]
+    assert by_hand in step
+    assert ("Auto-Annotation" in step) == bool(by_hand)
+    assert "Retrieve Predictions" in step
+
+
 def test_connecting_twice_leaves_one_backend_and_one_webhook(service: str) -> None:
     studio = LabelStudio()
     assert connected(studio, service).is_new

@@ -65,7 +65,7 @@ def test_the_newest_draft_with_the_prompt_counts_before_a_submitted_annotation()
     ],
 )
 def test_an_annotation_without_that_very_prompt_does_not_count(stored: dict[str, Any]) -> None:
-    """It may be another one, and the page may show nothing of it."""
+    """The page may show another annotation, and nothing of these."""
     assert labels([PROMPT], **stored) == []
 
 

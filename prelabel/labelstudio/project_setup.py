@@ -76,3 +76,10 @@ class ProjectSetupAPI(DataManagerAPI):
         """Return the task with the lowest id; None if the project has no tasks."""
         tasks = self._task_page(TypeAdapter(_Page), project, [], count=1).tasks
         return next((StoredTask(t.id, {"id": t.id, "data": t.data}) for t in tasks), None)
+
+    def retrieve_predictions(self, project: int) -> None:
+        """Let Label Studio ask the connected backend for the predictions that tasks lack."""
+        path = f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}"
+        body: dict[str, JsonValue] = {"selectedItems": {"all": True, "excluded": []}}
+        response = self._request("POST", path, body)
+        self._require_success(response, f"retrieve predictions of project {project}")

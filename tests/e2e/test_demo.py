@@ -36,7 +36,8 @@ def test_make_demo_gives_boxes_in_a_browser_and_a_second_call_finds_all_of_it(
             with annotator_at(told.address, screenshots) as person:
                 get_boxes_by_typing(person, told)
                 person.submit()
-                person.open_predicted_task(*told.tasks["fixed labels"])
+                person.open_task(*told.tasks["fixed labels"])
+                person.wait_for_predictions()
                 person.open_task(*told.tasks["masks and clicks"])
                 person.switch_on_auto_annotation()
                 person.choose_smart_tool()

@@ -16,7 +16,6 @@ from playwright.sync_api import (
     Route,
     sync_playwright,
 )
-from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from tests.support.label_studio import PASSWORD, USER
 
@@ -90,23 +89,10 @@ class Annotator:
         self.take_screenshot("no-suggestions")
         assert not self._button("accept-suggestions-button").is_visible()
 
-    def open_predicted_task(self, project: int, task: int) -> None:
-        """Open a task and wait for its prediction.
-
-        Label Studio 1.23 sometimes opens a task without the prediction that it has just been given.
-        Opened again, the task shows it.
-        """
-        self.open_task(project, task)
-        try:
-            self.wait_for_predictions(timeout_ms=20_000)
-        except PlaywrightTimeoutError:
-            self.open_task(project, task)
-            self.wait_for_predictions()
-
-    def wait_for_predictions(self, timeout_ms: float = 60_000) -> None:
+    def wait_for_predictions(self) -> None:
         """Return once the page shows the regions of a prediction."""
         self.page.wait_for_function(
-            "() => window.Htx.annotationStore.selected?.regions.length > 0", timeout=timeout_ms
+            "() => window.Htx.annotationStore.selected?.regions.length > 0", timeout=60_000
         )
         self.take_screenshot("predictions")
 

@@ -24,6 +24,7 @@ class DemoLabelStudio(LabelStudio):
         users: Passwords by e-mail address.
         signs_up: False shows the page again in place of signing a user up.
         pictures: Uploaded files by path.
+        retrieved: Numbers of the projects whose predictions were asked for.
         drops: Number of pictures that an import leaves out.
         starts_for: Number of requests that it answers with 502, as a web server in front of it.
     """
@@ -32,6 +33,7 @@ class DemoLabelStudio(LabelStudio):
     users: dict[str, str] = field(default_factory=dict)
     signs_up: bool = True
     pictures: dict[str, bytes] = field(default_factory=dict)
+    retrieved: list[int] = field(default_factory=list)
     drops: int = 0
     starts_for: int = 0
 
@@ -79,6 +81,11 @@ class DemoLabelStudio(LabelStudio):
         if url.path == "/api/tasks":
             tasks = self.projects[int(query["project"][0])].tasks
             return 200, {"tasks": tasks[: int(query["page_size"][0])], "total": len(tasks)}
+        if url.path == "/api/dm/actions":
+            assert query["id"] == ["retrieve_tasks_predictions"]
+            [number] = query["project"]
+            self.retrieved.append(int(number))
+            return 200, {"processed_items": len(self.projects[int(number)].tasks)}
         return self._project_of(received)._answer(received)
 
     def _list_or_create(self, received: Received) -> tuple[int, Any]:

@@ -55,7 +55,7 @@ PROJECTS: Final = (
     DemoProject(
         "Demo: fixed labels",
         "labels.xml",
-        "Each task that you open has the boxes of the project's labels. Correct and submit them.",
+        "Each task has the boxes of the project's labels. Open one, correct them and submit.",
     ),
     DemoProject(
         "Demo: masks and clicks",
@@ -116,6 +116,9 @@ def set_up(
         request = predict_request(project, [task], PromptRequest(demo.prompt))
         prediction = client.predict_task(request)
         boxes, masks = count_boxes(prediction), count_masks(prediction)
+        if demo.prompt is None:
+            # A task whose prediction is asked for while it is opened does not always show it.
+            api.retrieve_predictions(project.id)
         state = "is there" if found else "created"
         say(f"{demo.title}: {state}, connected; on its first picture {_found(boxes, masks)}.")
         address = f"{browser_url}/projects/{project.id}/data?task={task.id}"

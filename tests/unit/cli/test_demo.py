@@ -102,6 +102,7 @@ def test_the_projects_have_the_pictures_the_service_and_a_first_prediction(demo:
         assert len(project.webhooks) == 1
         is_labels = project.project["title"] == "Demo: fixed labels"
         assert project.project["show_collab_predictions"] is is_labels
+        assert (number in demo.studio.retrieved) is is_labels
         address = f"http://localhost:8080/projects/{number}/data?task={project.tasks[0]['id']}"
         assert address in said
     found = "created, connected; on its first picture the service finds 3 boxes"

@@ -20,6 +20,7 @@ from prelabel.checkpoints.cards import (
     model_folder,
     text_encoder_folder,
 )
+from prelabel.checkpoints.image_size import size_warning
 from prelabel.checkpoints.version import model_version
 from prelabel.engines import EngineLoader, load_engine
 from prelabel.phrases.vocabulary import Vocabulary
@@ -54,7 +55,8 @@ def bind_app(settings: AppSettings, load: EngineLoader) -> Application:
     segmenter = installed_segmenter(settings)
     version = model_version(card, folder, settings, segmenter)
     vocabulary = Vocabulary.from_folder(text_encoder_folder(card, folder))
-    model = ServedModel(card, version, vocabulary, segmenter)
+    warning = size_warning(card, folder)
+    model = ServedModel(card, version, vocabulary, segmenter, warning)
     place = place_detector(settings.model.device, ray.nodes())  # type: ignore[no-untyped-call]
     detector = serve.deployment(ray_actor_options=place.options)(Detector)
     postprocessor = serve.deployment()(Postprocessor)

@@ -94,6 +94,7 @@ def _add_health_routes(api: APIRouter, service: Service) -> None:
             "title": card.title,
             "source": card.source,
             "limits": card.limits,
+            "warning": service.model.warning,
         },
         "segmenter": None
         if segmenter is None

@@ -71,12 +71,14 @@ class ServedModel:
         version: Version under which Label Studio files predictions.
         vocabulary: Words that the model can read.
         segmenter: Card of the segmenter, None if the service draws no masks.
+        warning: A sentence about the card if it is probably wrong, else None.
     """
 
     card: ModelCard
     version: str
     vocabulary: Vocabulary
     segmenter: SegmenterCard | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from prelabel.checkpoints.cards import load_card, model_folder
 from prelabel.cli.drawing import DrawnBox, draw_boxes
 from prelabel.detection.scoring import select_detections
 from prelabel.engines import load_engine
+from prelabel.settings import DetectionSettings
 from prelabel.types import RawDetections, Thresholds
 from tests.support.paths import ROOT
 
@@ -25,6 +26,7 @@ FOLDER = ROOT / "docs" / "user" / "thresholds"
 NUMBERS = FOLDER / "numbers.json"
 _WIDTH_PX = 480
 _MAX_BOXES = 100
+_DEFAULTS = DetectionSettings()
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class Panel:
     name: str
     picture: str
     phrases: tuple[str, ...]
-    box: float = 0.3
-    text: float = 0.25
-    nms: float = 0.5
+    box: float = _DEFAULTS.box_threshold
+    text: float = _DEFAULTS.text_threshold
+    nms: float = _DEFAULTS.nms_iou_threshold
 
 
 _STREET = Panel(
@@ -49,7 +51,7 @@ _WINTER = Panel("", "winter.jpg", ("snowman", "penguin", "fox", "pine tree"))
 PANELS = (
     *(replace(_STREET, name=f"box-{value}", box=value, text=0.0) for value in (0.05, 0.3, 0.5)),
     *(replace(_SHAPES, name=f"text-{value}", text=value) for value in (0.25, 0.4, 0.47)),
-    *(replace(_WINTER, name=f"nms-{value}", nms=value) for value in (0.5, 0.95, 1.0)),
+    *(replace(_WINTER, name=f"nms-{value}", nms=value) for value in (0.7, 0.95, 1.0)),
 )
 
 

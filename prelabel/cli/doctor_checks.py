@@ -109,7 +109,10 @@ def service(context: DoctorContext) -> CheckResult[Health]:
 
 
 def model(health: Health) -> CheckResult[Health]:
-    """Check that the service runs a real model; the demo model is a warning. Name the segmenter."""
+    """Check that the service runs a real model, and that its card is plausible. Name the segmenter.
+
+    The demo model is a warning.
+    """
     title = f"{health.model.title} ({health.model_version})"
     if health.model.source == EMBEDDED:
         return CheckResult(
@@ -118,6 +121,8 @@ def model(health: Health) -> CheckResult[Health]:
             "`prelabel models`, `prelabel download` it, and set model.name in serve_config.yaml.",
             is_warning=True,
         )
+    if health.model.warning:
+        return CheckResult(health, health.model.warning, is_warning=True)
     masks = f"Masks: {health.segmenter.title}" if health.segmenter else "No masks: no segmenter"
     return CheckResult(health, f"{title}. {masks}.")
 

@@ -15,9 +15,11 @@ from prelabel.checkpoints.cards import (
     installed_segmenter,
     load_card,
     model_folder,
+    text_encoder_folder,
 )
 from prelabel.checkpoints.image_size import size_warning
 from prelabel.errors import PrelabelError, PromptMemoryError
+from prelabel.phrases.vocabulary import Vocabulary
 from prelabel.prompts.storage import FileStorage, open_storage
 from prelabel.settings import (
     AppSettings,
@@ -112,14 +114,16 @@ def preflight(config: Path) -> None:
 
     Raises:
         PreflightError: The config or an environment variable is wrong, or a port is in use.
-        ModelError: A model is unknown or not installed.
+        ModelError: A model is unknown or not installed, or lacks its tokenizer.
     """
     parsed = _read(config)
     environment = read_environment()
     for application in parsed.applications:
         settings = environment.override(application.args)
         card = load_card(settings.model.name)
-        check_installed(card, model_folder(card, settings.model.folder))
+        folder = model_folder(card, settings.model.folder)
+        check_installed(card, folder)
+        Vocabulary.from_folder(text_encoder_folder(card, folder))  # reads the tokenizer
         installed_segmenter(settings)
         _check_memory(settings.prompts, environment, config)
     where = f"under http_options in {config}"

@@ -71,11 +71,17 @@ class _ResponsePart(BaseModel):
 
 
 class ServedModel(_ResponsePart):
-    """The model that the service runs. `source` is `embedded` for the demo model."""
+    """The model that the service runs.
+
+    Attributes:
+        source: `embedded` for the demo model.
+        warning: A sentence about the model's card if it is probably wrong.
+    """
 
     name: str
     title: str
     source: str = ""
+    warning: str | None = None
 
 
 class ServiceNetwork(_ResponsePart):

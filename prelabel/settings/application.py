@@ -252,9 +252,9 @@ class ImageSettings(SettingsGroup):
     allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(to_hosts)] = setting(
         (),
         changes_predictions=False,
-        description="Hosts that may serve pictures although their address is private: `host`, "
-        "`host:port`, `*.example.com` (all names under a domain) or `10.0.0.0/8` (all addresses of "
-        "a network). Label Studio itself is always allowed.",
+        description="Hosts that may serve pictures although their address is private: `host:port`, "
+        "`host` (with all of its ports), `*.example.com` (all names under a domain) or "
+        "`10.0.0.0/8` (all addresses of a network). Label Studio itself is always allowed.",
     )
     proxy_resolves_names: bool = setting(
         False,

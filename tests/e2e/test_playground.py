@@ -205,6 +205,14 @@ def test_errors_are_the_sentences_of_the_api(
     assert user.page.inner_text("#notice-text") == answer.json()["error"]
 
 
+def test_a_word_that_the_model_does_not_know_is_explained(user: Playground, case: Case) -> None:
+    user.drop(case.image)
+    user.page.fill("#prompt", "Pferd")
+    user.page.press("#prompt", "Enter")
+    user.page.wait_for_selector("#notice")
+    assert "Is it one of its words?" in user.page.inner_text("#notice-text")
+
+
 def test_a_service_that_is_out_of_reach_is_named(user: Playground, service: str) -> None:
     user.page.route("**/playground/candidates", lambda route: route.abort())
     user.page.click("[data-example=garden]")

@@ -174,6 +174,18 @@ def test_pictures_are_small_and_each_is_on_a_page() -> None:
         assert path.name in pages, f"{path.relative_to(ROOT)} is on no page"
 
 
+def test_defaults_in_texts_are_those_of_the_settings() -> None:
+    settings = AppSettings()
+    told = [
+        match
+        for path in DOCS.rglob("*.md")
+        for match in re.findall(r"`(\w+)\.(\w+)` \(([\d.]+) by\sdefault\)", path.read_text())
+    ]
+    assert len(told) >= 3
+    for group, name, value in told:
+        assert getattr(getattr(settings, group), name) == float(value), name
+
+
 def test_the_pictures_of_thresholds_show_what_the_model_finds() -> None:
     shown = json.loads(thresholds_figure.NUMBERS.read_text())
     found = thresholds_figure.computed()

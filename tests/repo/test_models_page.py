@@ -67,8 +67,9 @@ def test_the_measured_seconds_are_those_of_the_results() -> None:
 
 def test_example_cards_are_cards() -> None:
     examples = re.findall(r"```yaml\n(name:.*?)```", OWN_WEIGHTS, re.DOTALL)
-    detector, segmenter = map(yaml.safe_load, examples)
-    assert ModelCard.model_validate(detector).source == "local"
+    *detectors, segmenter = map(yaml.safe_load, examples)
+    engines = [ModelCard.model_validate(each).engine for each in detectors]
+    assert engines == ["huggingface", "groundingdino"]
     assert SegmenterCard.model_validate(segmenter).source == "local"
 
 

@@ -89,6 +89,7 @@ class LocalService:
         network: Resolves and connects in place of the real network.
         model: Name of the card.
         settings: Settings of the application; prompts stay in memory by default.
+        warning: A sentence about the card.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class LocalService:
         network: Network | None = None,
         model: str = "demo",
         settings: AppSettings | None = None,
+        warning: str | None = None,
     ) -> None:
         settings = settings or AppSettings(
             prompts=PromptSettings(file=""),
@@ -123,7 +125,8 @@ class LocalService:
             prompts=self.prompts,
             journal=self.journal,
         )
-        served = ServedModel(load_card(model), VERSION, shipped_vocabulary())
+        card = load_card(model)
+        served = ServedModel(card, VERSION, shipped_vocabulary(), warning=warning)
         places = {"resolve": network.resolve, "connect": network.connect} if network else {}
         self.service = RecordingService(settings, environment, served, ports, **places)
         self.app: Any = build_api(self.service)

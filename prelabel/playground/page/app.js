@@ -107,7 +107,10 @@ function explainNoBoxes(shown) {
   const { best } = shown;
   const limits = facts.model.limits ? ` ${facts.model.limits}` : "";
   if (best === null) {
-    messages.tell(`The model found nothing.${limits}`);
+    const words = facts.knows.length
+      ? "Is it one of its words? They are listed below."
+      : "It reads English words.";
+    messages.tell(`The model found nothing. ${words}${limits}`);
     return;
   }
   const { label, score, textScore } = shown.box(best);

@@ -13,9 +13,9 @@ import yaml
 from prelabel.checkpoints.cards import list_cards, load_card, model_folder
 from prelabel.checkpoints.image_size import size_warning
 from prelabel.settings.paths import PROJECT_ROOT
+from tests.support.own_cards import write_own_card
 
 SIZE = {"shortest_edge": 192, "longest_edge": 256}
-DEMO = PROJECT_ROOT / "prelabel/checkpoints/demo"
 
 
 @pytest.mark.parametrize(
@@ -50,16 +50,12 @@ def test_the_embedded_models_have_the_size_of_their_processors() -> None:
 
 
 def test_preflight_warns_and_still_says_that_the_config_can_be_served(tmp_path: Path) -> None:
-    card = yaml.safe_load(DEMO.with_suffix(".yaml").read_text())
-    for file in DEMO.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    card |= {"name": "mine", "source": "local"}
-    card["image_size"] = {"shortest_edge": 800, "longest_edge": 1333}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(card))
+    size = {"shortest_edge": 800, "longest_edge": 1333}
+    card = write_own_card(tmp_path, image_size=size)
     config = yaml.safe_load((PROJECT_ROOT / "serve_config.yaml").read_text())
     config["http_options"]["port"] = 0
     config["applications"][0]["args"] = {
-        "model": {"name": str(tmp_path / "mine.yaml")},
+        "model": {"name": str(card)},
         "prompts": {"remember": False},
     }
     path = tmp_path / "serve_config.yaml"

@@ -227,6 +227,13 @@ def test_the_demo_model_is_a_warning() -> None:
     assert found["detection"].status is Status.OK
 
 
+def test_a_card_that_is_probably_wrong_is_a_warning() -> None:
+    service = LocalService(Environment(), model="grounding-dino-tiny", warning="Set image_size.")
+    with service_running(service) as url:
+        found = {f.check: f for f in examine(DoctorContext(url, url, None, Environment()))}
+    assert (found["model"].status, found["model"].sentence) == (Status.WARNING, "Set image_size.")
+
+
 def test_a_model_that_does_not_answer(world: World) -> None:
     world.service.failure = OverloadedError("The queue is full. Allow more replicas.")
     found = world.findings(project=None)

@@ -6,6 +6,7 @@ import pytest
 
 from prelabel.cli.preflight import PreflightError, preflight
 from prelabel.errors import ModelError, SettingsError
+from tests.support.own_cards import write_own_card
 
 Write = Callable[[str], Path]
 
@@ -43,6 +44,16 @@ def write(tmp_path: Path) -> Write:
 
 def test_a_good_config_on_a_free_port_passes(write: Write, free: int) -> None:
     preflight(write(GOOD.format(port=free, args="model: {name: demo}")))
+
+
+def test_a_model_without_its_tokenizer_is_refused(write: Write, free: int, tmp_path: Path) -> None:
+    files = [{"path": "model.safetensors"}, {"path": "config.json"}]
+    card = write_own_card(tmp_path, text_encoder="checkpoint", files=files)
+    config = write(GOOD.format(port=free, args=f"model: {{name: {card}}}"))
+    preflight(config)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"no tokenizer.json. Write `text_encoder: bert-base"):
+        preflight(config)
 
 
 @pytest.mark.parametrize("name", ["FALLBACK_PROXY_HTTP", "HAPROXY_METRICS", "HAPROXY_STATS"])

@@ -69,7 +69,7 @@ def answer_of(detections: Detections) -> dict[str, Any]:
 
 @pytest.mark.parametrize("image_wh", [(640, 480), (1000, 1500)])
 @pytest.mark.parametrize("tile_size", [0, 400])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(6))
 def test_thresholds_and_suppression_of_the_candidates_are_those_of_a_prediction(
     image_wh: tuple[int, int], tile_size: int, seed: int
 ) -> None:

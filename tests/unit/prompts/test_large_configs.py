@@ -10,6 +10,7 @@ from prelabel.errors import LabelingConfigError, RequestError
 from prelabel.labelstudio.config_tree import MAX_CONFIG_CHARS, MAX_TAGS
 from prelabel.labelstudio.labeling_config import parse_labeling_config
 from prelabel.labelstudio.protocol import Task
+from prelabel.phrases.inflection import load_inflection
 from prelabel.prompts.planner import plan_task
 from prelabel.prompts.sources import PromptSources
 from prelabel.settings import AppSettings
@@ -86,6 +87,12 @@ CONFIGS = {
         controls(1, 1_000, "".join(f'<Label value="cat{"." * n}"/>' for n in range(49))),
     ),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def inflection() -> None:
+    """Loaded as in the service; else the first test of a process would count the import."""
+    load_inflection()
 
 
 def calls_of(work: Callable[[], object]) -> int:

@@ -13,26 +13,19 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
-import socket
-import subprocess
 import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from benchmarks.load_generator import closed_loop, open_loop
 from benchmarks.payloads import picture, predict_body, unique_copy
 from deploy.monitoring.draw_dashboard import Prometheus, draw
+from deploy.monitoring.local_prometheus import HERE, find_prometheus, prometheus_running
 
-HERE = Path(__file__).resolve().parent
-UNPACKED = HERE.parents[1] / "artifacts" / "prometheus" / "usr" / "bin"
 SCRAPE_S = 5
 WAIT = "30s"  # of an alert, in place of the minutes in alerts.yml
 BROKEN = b"no picture"
@@ -93,57 +86,6 @@ class Load:
             answer.read()
 
 
-@contextmanager
-def prometheus(discovery: Path, values: Path | None = None) -> Iterator[str]:
-    """Run a Prometheus with the project's rules for the block; gives its address.
-
-    Args:
-        discovery: The file in which Ray lists its metrics ports.
-        values: Folder in which the values stay; None drops them.
-    """
-    program = shutil.which("prometheus") or shutil.which("prometheus", path=str(UNPACKED))
-    if program is None:
-        raise SystemExit("needs Prometheus: run deploy/monitoring/fetch.sh")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        config = yaml.safe_load((HERE / "prometheus.yml").read_text())
-        every = f"{SCRAPE_S}s"
-        config["global"] = {"scrape_interval": every, "evaluation_interval": every}
-        [job] = config["scrape_configs"]
-        job["file_sd_configs"] = [{"files": [str(discovery)]}]
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        rules = re.sub(r"\bfor: \d+m", f"for: {WAIT}", (HERE / "alerts.yml").read_text())
-        (folder / "alerts.yml").write_text(rules)
-        command = [
-            program,
-            f"--config.file={folder}/prometheus.yml",
-            f"--storage.tsdb.path={values or folder / 'values'}",
-            f"--web.listen-address={address}",
-        ]
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen(command, stderr=log)  # noqa: S603
-            try:
-                _wait_until_ready(f"http://{address}")
-                yield f"http://{address}"
-            finally:
-                process.terminate()
-                process.wait()
-
-
-def _wait_until_ready(url: str) -> None:
-    for _ in range(100):
-        try:
-            urllib.request.urlopen(f"{url}/-/ready", timeout=2).close()  # noqa: S310
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    raise SystemExit("Prometheus does not start.")
-
-
 def alerts(server: Prometheus) -> dict[str, str]:
     """Return the state of each alert that is pending or firing."""
     found: list[dict[str, Any]] = server.get("alerts")["alerts"]
@@ -164,9 +106,19 @@ def main() -> None:
     parser.add_argument("--values", type=Path, help="folder in which Prometheus keeps its values")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
+    program = find_prometheus()
+    if program is None:
+        raise SystemExit("needs Prometheus: run deploy/monitoring/fetch.sh")
     phase_s = options.minutes * 60 / 3
     load = Load(options.service)
-    with prometheus(options.discovery, options.values) as address:
+    discovery = {"file_sd_configs": [{"files": [str(options.discovery)]}]}
+    rules = re.sub(r"\bfor: \d+m", f"for: {WAIT}", (HERE / "alerts.yml").read_text())
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        prometheus_running(
+            program, discovery, SCRAPE_S, rules, Path(folder), options.values
+        ) as address,
+    ):
         server, started = Prometheus(address), time.time()
         for number in range(3):  # annotators alone; bulk requests beside them; broken pictures, too
             load.start(load.annotate)

@@ -9,7 +9,11 @@ from dataclasses import dataclass, replace
 from pydantic import SecretStr
 
 from prelabel.errors import LabelStudioError, PrelabelError
-from prelabel.labelstudio.labeling_config import LabelingConfig, parse_labeling_config
+from prelabel.labelstudio.labeling_config import (
+    LabelingConfig,
+    has_smart_points,
+    parse_labeling_config,
+)
 from prelabel.labelstudio.rest import Backend, BackendForm, LabelStudioAPI, Project
 from prelabel.net.egress import Egress
 from prelabel.net.origin import LOOPBACK_NAMES, SERVICE_URL, Origin, same_address
@@ -32,7 +36,8 @@ class ConnectResult:
         project: The project.
         backend: The backend as Label Studio stores it now.
         is_new: True if the backend was added, False if it was updated.
-        config: The project's labeling config.
+        has_prompt: True if the labeling config has a text area for a prompt.
+        has_smart_points: True if it has a smart tool for clicks.
         duplicates: Number of further backends of the project at the same address.
         webhook_fault: Reason why Label Studio does not notify the service of submitted
             annotations; None if it does.
@@ -41,7 +46,8 @@ class ConnectResult:
     project: Project
     backend: Backend
     is_new: bool
-    config: LabelingConfig
+    has_prompt: bool
+    has_smart_points: bool
     duplicates: int
     webhook_fault: str | None
 
@@ -102,9 +108,9 @@ class ConnectResult:
     def _next_step(self) -> str:
         in_bulk = "select tasks in the Data Manager, Actions, Retrieve Predictions"
         by_hand = []
-        if self.config.prompt_area:
+        if self.has_prompt:
             by_hand.append("type a prompt and press Add")
-        if self.config.has_smart_points:
+        if self.has_smart_points:
             by_hand.append("choose the smart tool and a label, and click on an object")
         if not (by_hand and self.backend.is_interactive):
             return f"Next: {in_bulk}."
@@ -207,7 +213,8 @@ def connect(api: LabelStudioAPI, number: int, form: BackendForm) -> ConnectResul
         project=project,
         backend=backend,
         is_new=not existing,
-        config=config,
+        has_prompt=config.prompt_area is not None,
+        has_smart_points=has_smart_points(project.label_config),
         duplicates=max(len(existing) - 1, 0),
         webhook_fault=_add_webhook(api, project, form.url),
     )

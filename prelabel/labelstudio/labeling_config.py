@@ -78,7 +78,6 @@ class LabelingConfig:
         max_labels: The most labels for one picture.
         masks: False if control tags of masks are left out.
         lacks_segmenter: True if there are such tags.
-        has_smart_points: True if annotators can click on an object with a smart tool.
         template: The config's root tag if a task's data adds tags to it; else None.
     """
 
@@ -92,7 +91,6 @@ class LabelingConfig:
     max_labels: int
     masks: bool
     lacks_segmenter: bool
-    has_smart_points: bool
     template: Element | None = field(repr=False, compare=False)
 
     def controls_of(self, image: ImageObject) -> Sequence[RegionControl]:
@@ -128,6 +126,17 @@ def parse_labeling_config(xml: str, max_labels: int, *, masks: bool = True) -> L
         LabelingConfigError: It is not XML, is too large, or draws nothing with a label on an Image.
     """
     return _build(parse_tree(xml), max_labels, masks, filled_in=False)
+
+
+def has_smart_points(xml: str) -> bool:
+    """Return True if annotators can click on an object with a smart tool.
+
+    Raises LabelingConfigError if the labeling config is not XML, or is too large.
+    """
+    return any(
+        tag.tag in _POINT_TAGS and tag.get("smart", "").lower() == "true"
+        for tag in parse_tree(xml).iter()
+    )
 
 
 def _build(tree: Element, max_labels: int, masks: bool, *, filled_in: bool) -> LabelingConfig:
@@ -169,9 +178,6 @@ def _build(tree: Element, max_labels: int, masks: bool, *, filled_in: bool) -> L
         max_labels=max_labels,
         masks=masks,
         lacks_segmenter=bool(mask_tags) and not masks,
-        has_smart_points=any(
-            tag.tag in _POINT_TAGS and tag.get("smart", "").lower() == "true" for tag in tags
-        ),
         template=tree if not filled_in and depends_on_task(tree) else None,
     )
 

@@ -76,7 +76,7 @@ class Task(WireModel):
     ] = ()
     annotations: Annotated[Sequence[Any], BeforeValidator(_list_or_empty)] = ()
 
-    @property
+    @cached_property
     def newest_drafts(self) -> list[Draft]:
         """The drafts, the newest first."""
         # Timestamps in ISO 8601 sort as texts.

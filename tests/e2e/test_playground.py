@@ -309,10 +309,12 @@ def test_the_empty_page_and_its_help_are_accessible(
 
 
 def test_the_page_of_the_api_shows_its_requests_without_another_host(
-    user: Playground, screenshots: Path
+    user: Playground, service: str, screenshots: Path
 ) -> None:
     user.page.click("text=API")
     user.page.locator("#operations-Predictions-predict_predict_post").wait_for()
+    assert any("/docs-files/" in address for address in user.requested)
+    assert [each for each in user.requested if not each.startswith(f"{service}/")] == []
     user.page.screenshot(path=screenshots / "api.png")
 
 

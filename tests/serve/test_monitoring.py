@@ -4,94 +4,44 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
-import requests
 import yaml
 from PIL import Image
 
 from deploy.monitoring import draw_dashboard
+from deploy.monitoring.local_prometheus import find_prometheus, prometheus_running
 from tests.support.paths import ROOT
 from tests.support.scenes import fresh
 from tests.support.service_client import Service
 
 MONITORING = ROOT / "deploy" / "monitoring"
-UNPACKED = ROOT / "artifacts" / "prometheus" / "usr" / "bin"
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
 ALERTS = (MONITORING / "alerts.yml").read_text()
 BROKEN = "data:image/png;base64,bm8gcGljdHVyZQ=="
 PATIENCE_S = 90
 
 
-def program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path=str(UNPACKED))
-    if found is None:
-        pytest.skip("needs Prometheus: apt-get install prometheus, or deploy/monitoring/fetch.sh")
-    return found
-
-
-class Prometheus:
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._url = f"{url}/api/v1"
-        self._session = requests.Session()
-        self._session.trust_env = False
-
-    def ask(self, path: str, **parameters: str) -> Any:
-        answer = self._session.get(f"{self._url}/{path}", params=parameters, timeout=10)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["data"]
-
+class Prometheus(draw_dashboard.Prometheus):
     def query(self, expression: str) -> list[float]:
-        found = self.ask("query", query=expression)["result"]
+        found = self.get("query", query=expression)["result"]
         return [float(each["value"][1]) for each in found]
 
 
 @pytest.fixture(scope="module")
 def prometheus(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    folder = tmp_path_factory.mktemp("prometheus")
-    config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    [job] = config["scrape_configs"]
+    program = find_prometheus()
+    if program is None:
+        pytest.skip("needs Prometheus: apt-get install prometheus, or deploy/monitoring/fetch.sh")
     [node] = ray.nodes()  # type: ignore[no-untyped-call]
-    job["static_configs"] = [{"targets": [f"127.0.0.1:{node['MetricsExportPort']}"]}]
-    del job["file_sd_configs"]
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    shutil.copy(MONITORING / "alerts.yml", folder)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    command = [
-        program("prometheus"),
-        f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data",
-        f"--web.listen-address={address}",
-    ]
-    with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
-        try:
-            _wait_for(f"http://{address}/-/ready", folder / "log")
-            yield Prometheus(f"http://{address}")
-        finally:
-            process.terminate()
-
-
-def _wait_for(address: str, log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            if requests.get(address, timeout=2).ok:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.2)
-    raise TimeoutError(log.read_text()[-2000:])
+    discovery = {"static_configs": [{"targets": [f"127.0.0.1:{node['MetricsExportPort']}"]}]}
+    folder = tmp_path_factory.mktemp("prometheus")
+    with prometheus_running(program, discovery, 1, ALERTS, folder) as url:
+        yield Prometheus(url)
 
 
 def panels() -> list[tuple[str, str]]:
@@ -137,8 +87,7 @@ def test_the_dashboard_is_drawn_with_the_values_of_all_panels(
     prometheus: Prometheus, tmp_path: Path
 ) -> None:
     picture, now = tmp_path / "dashboard.png", time.time()
-    server = draw_dashboard.Prometheus(prometheus.url)
-    without_values = draw_dashboard.draw(server, now - 120, now, picture)
+    without_values = draw_dashboard.draw(prometheus, now - 120, now, picture)
     assert set(without_values) <= {"GPU utilisation", "GPU memory"}
     with Image.open(picture) as drawn:
         assert drawn.size > (1000, 1000)
@@ -170,11 +119,11 @@ def test_alerts_are_understood_and_ask_for_what_there_is(prometheus: Prometheus)
     deadline = time.monotonic() + PATIENCE_S
     healthy: set[str] = set()
     while healthy != wanted and time.monotonic() < deadline:
-        [group] = prometheus.ask("rules")["groups"]
+        [group] = prometheus.get("rules")["groups"]
         healthy = {rule["name"] for rule in group["rules"] if rule["health"] == "ok"}
         time.sleep(0.5)
     assert healthy == wanted
-    names = set(prometheus.ask("label/__name__/values"))
+    names = set(prometheus.get("label/__name__/values"))
     assert set(re.findall(r"\bray_\w+", ALERTS)) <= names
 
 

@@ -8,14 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import (
-    BrowserContext,
-    Locator,
-    Page,
-    Response,
-    Route,
-    sync_playwright,
-)
+from playwright.sync_api import BrowserContext, Locator, Page, Response, Route, sync_playwright
 
 from tests.support.label_studio import PASSWORD, USER
 

@@ -15,6 +15,13 @@ def number(value: float, name: str = "box_threshold") -> dict[str, Any]:
     return {"type": "number", "from_name": name, "to_name": "image", "value": {"number": value}}
 
 
+def labelled_box(label: str, to_name: str = "image", **fields: int | str) -> dict[str, Any]:
+    """A box with a label, in the upper left corner of the picture."""
+    value = {"x": 0, "y": 0, "width": 10, "height": 10, "rectanglelabels": [label]}
+    entry = {"type": "rectanglelabels", "from_name": "label", "to_name": to_name, "value": value}
+    return entry | fields
+
+
 def submitted(project: str, prompt: str, label_config: str, image: str) -> dict[str, Any]:
     """The webhook of an annotation with a typed prompt. project: its key, `ID.CREATED`."""
     number, created = project.split(".")

@@ -37,7 +37,7 @@ _TOKEN_NAME: Final = "token"  # noqa: S105
 
 @dataclass(frozen=True, slots=True)
 class ExistingOptions:
-    """Addresses, folder and longest wait of a `prelabel demo` that starts no server.
+    """The options of `prelabel demo` without --start: both servers run already.
 
     Attributes:
         backend_url: Address of the service as Label Studio reaches it.

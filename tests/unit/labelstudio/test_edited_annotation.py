@@ -10,16 +10,14 @@ import pytest
 from prelabel.labelstudio.edited_annotation import edited_annotation
 from prelabel.labelstudio.protocol import Context, PredictRequest, Task
 from tests.support.paths import ROOT
-from tests.support.result_entries import typed
+from tests.support.result_entries import labelled_box, typed
 
 CAPTURE = ROOT / "tests/captures/11_predict_interactive_real_ui_edited_prompt_newline.json"
 PROMPT = {"id": "p", **typed("cat . dog")}
 
 
-def box(label: str, name: str = "b") -> dict[str, Any]:
-    value = {"x": 10, "y": 10, "width": 30, "height": 30, "rectanglelabels": [label]}
-    entry = {"type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": value}
-    return {"id": name, **entry}
+def box(label: str) -> dict[str, Any]:
+    return labelled_box(label, id="b")
 
 
 def draft(*entries: dict[str, Any], day: int = 1) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,17 @@ def all_predicted(tasks: Sequence[StoredTask]) -> list[Answer]:
 
 def task_error(name: str) -> TaskError:
     return {"error": f"This is a sentence about {name}.", "error_type": name, "request_id": "1"}
+
+
+def failing(faults: Mapping[int, str]) -> Predict:
+    """Predict all tasks but those of `faults`, which get an error of that name."""
+
+    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
+        return [
+            task_error(faults[task.id]) if task.id in faults else predicted(task) for task in tasks
+        ]
+
+    return predict
 
 
 def finish(
@@ -134,27 +145,20 @@ def test_pictures_of_a_server_that_is_away_are_tried_again_at_the_end(
     journal: RunJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studio = ProjectLabelStudio(task_ids=TASKS)
-    missing, away, broken = set(TASKS[3::50]), set(TASKS[5::20]), [True]
+    missing, away = set(TASKS[3::50]), set(TASKS[5::20])
+    faults = dict.fromkeys(missing, "ImageFetchError")
+    faults |= dict.fromkeys(away, "ImageUnavailableError")
     pauses: list[float] = []
     seen: list[Progress] = []
 
     def sleep(pause_s: float) -> None:
         pauses.append(pause_s)
-        broken[0] = len(pauses) < 3
+        if len(pauses) == 3:
+            for task in away:
+                del faults[task]
 
     monkeypatch.setattr(time, "sleep", sleep)
-
-    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
-        return [
-            task_error("ImageFetchError")
-            if task.id in missing
-            else task_error("ImageUnavailableError")
-            if task.id in away and broken[0]
-            else predicted(task)
-            for task in tasks
-        ]
-
-    progress = finish(studio, journal, predict, patience_s=900, observe=seen.append)
+    progress = finish(studio, journal, failing(faults), patience_s=900, observe=seen.append)
     assert progress == Progress(len(TASKS), len(TASKS) - len(missing), len(missing))
     assert_each_once(studio, sorted(set(TASKS) - missing))
     assert pauses == [5, 15, 45]
@@ -172,13 +176,7 @@ def test_pictures_that_stay_away_fail_once_the_patience_is_over(
 ) -> None:
     studio = ProjectLabelStudio(task_ids=TASKS)
     away = set(TASKS[5::20])
-
-    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
-        return [
-            task_error("ImageUnavailableError") if task.id in away else predicted(task)
-            for task in tasks
-        ]
-
+    predict = failing(dict.fromkeys(away, "ImageUnavailableError"))
     progress = finish(studio, journal, predict, patience_s=200)
     assert progress == Progress(len(TASKS), len(TASKS) - len(away), len(away))
     assert pauses == [5, 15, 45, 120]
@@ -197,13 +195,7 @@ def test_ctrl_c_ends_the_wait_for_pictures(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", interrupt)
-
-    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
-        return [
-            task_error("ImageUnavailableError") if task.id == TASKS[0] else predicted(task)
-            for task in tasks
-        ]
-
+    predict = failing({TASKS[0]: "ImageUnavailableError"})
     # The task is neither done nor failed: the next run tries it again.
     assert finish(studio, journal, predict) == Progress(len(TASKS), len(TASKS) - 1, 0)
     assert finish(studio, journal) == Progress(1, 1, 0)
@@ -215,13 +207,7 @@ def test_pictures_on_which_their_server_fails_are_not_waited_for_long(
 ) -> None:
     studio = ProjectLabelStudio(task_ids=TASKS)
     broken = set(TASKS[3::50])
-
-    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
-        return [
-            task_error("ImageServerError") if task.id in broken else predicted(task)
-            for task in tasks
-        ]
-
+    predict = failing(dict.fromkeys(broken, "ImageServerError"))
     progress = finish(studio, journal, predict, patience_s=900)
     assert progress == Progress(len(TASKS), len(TASKS) - len(broken), len(broken))
     assert pauses == [5, 15]
@@ -232,13 +218,7 @@ def test_a_server_that_is_away_is_waited_for_beside_one_that_fails(
     journal: RunJournal, pauses: list[float]
 ) -> None:
     studio = ProjectLabelStudio(task_ids=TASKS)
-
-    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
-        kinds = {TASKS[3]: "ImageServerError", TASKS[5]: "ImageUnavailableError"}
-        return [
-            task_error(kinds[task.id]) if task.id in kinds else predicted(task) for task in tasks
-        ]
-
+    predict = failing({TASKS[3]: "ImageServerError", TASKS[5]: "ImageUnavailableError"})
     progress = finish(studio, journal, predict, patience_s=100)
     assert progress == Progress(len(TASKS), len(TASKS) - 2, 2)
     assert pauses == [5, 15, 45]
@@ -247,13 +227,7 @@ def test_a_server_that_is_away_is_waited_for_beside_one_that_fails(
 def test_failed_tasks_are_listed_and_tried_again_on_request(journal: RunJournal) -> None:
     studio = ProjectLabelStudio(task_ids=TASKS)
     missing = set(TASKS[3::50])
-
-    def predict(tasks: Sequence[StoredTask]) -> list[Answer]:
-        return [
-            task_error("ImageFetchError") if task.id in missing else predicted(task)
-            for task in tasks
-        ]
-
+    predict = failing(dict.fromkeys(missing, "ImageFetchError"))
     progress = finish(studio, journal, predict)
     assert progress == Progress(len(TASKS), len(TASKS) - len(missing), len(missing))
     assert_each_once(studio, sorted(set(TASKS) - missing))

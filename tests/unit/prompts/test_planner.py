@@ -20,7 +20,7 @@ from prelabel.types import (
     TaskPlan,
     Thresholds,
 )
-from tests.support.result_entries import number, typed
+from tests.support.result_entries import labelled_box, number, typed
 
 CONFIG = """<View>
   <TextArea name="prompt" toName="image"/><Number name="box_threshold" toName="image"/>
@@ -584,22 +584,21 @@ def test_in_a_project_of_one_label_an_old_text_is_a_prompt_only_in_a_field_that_
     assert labels(plan([typed("lorry", "notes")], config=notes)) == ["Car"]
 
 
-def box(label: str, to_name: str = "image", **fields: int) -> dict[str, Any]:
-    value = {"x": 0, "y": 0, "width": 10, "height": 10, "rectanglelabels": [label]}
-    entry = {"type": "rectanglelabels", "from_name": "label", "to_name": to_name, "value": value}
-    return entry | fields
-
-
 def test_the_regions_of_the_context_go_with_the_picture_that_they_are_on() -> None:
     config = parse_labeling_config(CONFIG.replace('value="$image"', 'valueList="$pages"'), 100)
     task = Task.model_validate({"data": {"pages": ["a.jpg", "b.jpg"]}})
-    entries = [box("Cat", item_index=1), box("Car"), box("Cat", "another"), typed("cat")]
+    entries = [
+        labelled_box("Cat", item_index=1),
+        labelled_box("Car"),
+        labelled_box("Cat", "another"),
+        typed("cat"),
+    ]
     context = Context.model_validate({"result": entries})
     sources = PromptSources.of(task, context, ProjectPrompts(), config)
     first, second = plan_task(task, config, sources, AppSettings()).looks
     assert [region.label for region in first.present] == ["Car"]
     assert [region.label for region in second.present] == ["Cat"]
-    assert plan(drafts=[{"result": [box("Cat")]}]).present == ()
+    assert plan(drafts=[{"result": [labelled_box("Cat")]}]).present == ()
 
 
 def test_the_regions_of_an_annotation_are_read_once_and_not_for_clicks() -> None:
@@ -615,7 +614,7 @@ def test_the_regions_of_an_annotation_are_read_once_and_not_for_clicks() -> None
         "to_name": "image",
         "value": {"x": 50, "y": 50, "keypointlabels": ["Car"]},
     }
-    context = Context.model_validate({"result": [box("Car"), click]})
+    context = Context.model_validate({"result": [labelled_box("Car"), click]})
     smart = Context.model_validate({"result": [click]})
     for each in (smart, context):
         sources = PromptSources.of(task, each, ProjectPrompts(), config)

@@ -72,6 +72,20 @@ class ProjectSetupAPI(DataManagerAPI):
                 f"Label Studio made {count} tasks of {len(pictures)} pictures. Its log says more."
             )
 
+    def ensure_tab(self, project: int) -> None:
+        """Give the project's Data Manager a tab with all tasks if it has no tab yet.
+
+        Without one, the page of a task makes the tab itself. It then loads the task and the list of
+        tasks, which has no predictions, at the same time, and shows a task without its prediction
+        if the list comes last.
+        """
+        path = f"/api/dm/views/?project={project}"
+        response = self._require_success(self._request("GET", path), "list the tabs of a project")
+        if not self._parse(TypeAdapter(list[Identified]), response):
+            body: dict[str, JsonValue] = {"project": project, "data": {"title": "Default"}}
+            response = self._request("POST", "/api/dm/views/", body)
+            self._require_success(response, f"add a tab to project {project}")
+
     def first_task(self, project: int) -> StoredTask | None:
         """Return the task with the lowest id; None if the project has no tasks."""
         tasks = self._task_page(TypeAdapter(_Page), project, [], count=1).tasks

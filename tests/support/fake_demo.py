@@ -24,6 +24,7 @@ class DemoLabelStudio(LabelStudio):
         users: Passwords by e-mail address.
         signs_up: False shows the page again in place of signing a user up.
         pictures: Uploaded files by path.
+        tabs: Tabs of the Data Manager by project.
         retrieved: Numbers of the projects whose predictions were asked for.
         drops: Number of pictures that an import leaves out.
         starts_for: Number of requests that it answers with 502, as a web server in front of it.
@@ -33,6 +34,7 @@ class DemoLabelStudio(LabelStudio):
     users: dict[str, str] = field(default_factory=dict)
     signs_up: bool = True
     pictures: dict[str, bytes] = field(default_factory=dict)
+    tabs: dict[int, list[Json]] = field(default_factory=dict)
     retrieved: list[int] = field(default_factory=list)
     drops: int = 0
     starts_for: int = 0
@@ -86,7 +88,16 @@ class DemoLabelStudio(LabelStudio):
             [number] = query["project"]
             self.retrieved.append(int(number))
             return 200, {"processed_items": len(self.projects[int(number)].tasks)}
+        if url.path == "/api/dm/views/":
+            return self._list_or_add_tab(received)
         return self._project_of(received)._answer(received)
+
+    def _list_or_add_tab(self, received: Received) -> tuple[int, Any]:
+        tabs = self.tabs.setdefault(int(self._project_of(received).project["id"]), [])
+        if received.method == "GET":
+            return 200, tabs
+        tabs.append({"id": len(tabs) + 1, **json.loads(received.body)})
+        return 201, tabs[-1]
 
     def _list_or_create(self, received: Received) -> tuple[int, Any]:
         if received.method == "GET":

@@ -37,8 +37,14 @@ class LabelStudio:
     api: httpx.Client
 
     def create_project(self, title: str, config: str, **options: object) -> int:
+        """Create a project and return its number. It has a tab, as once somebody has looked at it.
+
+        Without a tab, the page of a task does not always show the task's prediction.
+        """
         body = {"title": title, "label_config": config, **options}
-        return int(self._post("/api/projects", json=body)["id"])
+        project = int(self._post("/api/projects", json=body)["id"])
+        self.add_tab(project, "and")
+        return project
 
     def connect(self, project: int, backend: str) -> int:
         """Connect the backend, interactive; its id."""

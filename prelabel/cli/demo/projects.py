@@ -113,11 +113,12 @@ def set_up(
         project = found or _create(api, demo)
         task = _first_task(api, project)
         connect(api, project.id, form)
+        api.ensure_tab(project.id)
         request = predict_request(project, [task], PromptRequest(demo.prompt))
         prediction = client.predict_task(request)
         boxes, masks = count_boxes(prediction), count_masks(prediction)
         if demo.prompt is None:
-            # A task whose prediction is asked for while it is opened does not always show it.
+            # With a stored prediction, a task shows its boxes as soon as it is opened.
             api.retrieve_predictions(project.id)
         state = "is there" if found else "created"
         say(f"{demo.title}: {state}, connected; on its first picture {_found(boxes, masks)}.")

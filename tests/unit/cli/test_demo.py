@@ -100,6 +100,7 @@ def test_the_projects_have_the_pictures_the_service_and_a_first_prediction(demo:
         [backend] = project.backends
         assert backend["is_interactive"] is True
         assert len(project.webhooks) == 1
+        assert [tab["data"] for tab in demo.studio.tabs[number]] == [{"title": "Default"}]
         is_labels = project.project["title"] == "Demo: fixed labels"
         assert project.project["show_collab_predictions"] is is_labels
         assert (number in demo.studio.retrieved) is is_labels
@@ -121,6 +122,7 @@ def test_a_second_call_finds_all_of_it_and_changes_nothing(demo: Demo) -> None:
     assert studio.projects[1].project["label_config"] == changed
     assert json.dumps([each.tasks for each in studio.projects.values()]) == before
     assert [len(each.backends) for each in studio.projects.values()] == [1, 1, 1]
+    assert [len(each) for each in studio.tabs.values()] == [1, 1, 1]
     assert demo.account == account
     assert len(studio.users) == 1
 

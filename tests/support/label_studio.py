@@ -37,7 +37,7 @@ class LabelStudio:
     api: httpx.Client
 
     def create_project(self, title: str, config: str, **options: object) -> int:
-        """Create a project and return its number. It has a tab, as once somebody has looked at it.
+        """Create a project and return its number. It has a tab, as after its page was open.
 
         Without a tab, the page of a task does not always show the task's prediction.
         """

@@ -27,7 +27,7 @@ from prelabel.cli.service_client import (
     ServiceClient,
     ServiceTimeoutError,
 )
-from prelabel.cli.terminal import print_json, print_line
+from prelabel.cli.terminal import counted, print_json, print_line
 from prelabel.labelstudio.bulk import BulkAPI
 from prelabel.labelstudio.data_manager import Filters, without_annotations
 from prelabel.labelstudio.import_check import ImportCheck
@@ -186,8 +186,8 @@ def _check_replaces(studio: BulkAPI, target: Target, journal: RunJournal) -> Non
     )
     if (others := page.remaining - journal.count_made(target.request)) > 0:
         raise AnnotateError(
-            f"{others} tasks have predictions of {target.version} already, which do not come from "
-            "this prompt and these thresholds. Add --replace to replace them."
+            f"{_tasks_have(others)} predictions of {target.version} already, which do not come "
+            "from this prompt and these thresholds. Add --replace to replace them."
         )
 
 
@@ -226,10 +226,14 @@ def _show_count(
         found: dict[str, object] = {"left": page.remaining, "model_version": target.version}
         print_json(found | {"replaced": replaced} if options.removes else found)
         return FINISHED
-    print_line(f"{page.remaining} tasks have no prediction of {target.version}.", console)
+    print_line(f"{_tasks_have(page.remaining)} no prediction of {target.version}.", console)
     for version, count in replaced.items():
-        print_line(f"{count} tasks have predictions of {version} to replace.", console)
+        print_line(f"{_tasks_have(count)} predictions of {version} to replace.", console)
     return FINISHED
+
+
+def _tasks_have(count: int) -> str:
+    return counted(count, "task has", "tasks have")
 
 
 def _show_failures(path: Path, options: AnnotateOptions, console: Console) -> int:

@@ -13,7 +13,7 @@ from prelabel.cli.annotate_job import annotate_into_bucket, run_job
 from prelabel.cli.exit_status import FINISHED, SOME_FAILED, STOPPED
 from prelabel.cli.input_plan import InputOptions, InputPlan, plan_input
 from prelabel.cli.progress import shown
-from prelabel.cli.terminal import print_json, print_line
+from prelabel.cli.terminal import counted, print_json, print_line
 from prelabel.offline.buckets import is_bucket
 from prelabel.offline.exports import export, require_formats
 from prelabel.offline.folders import SUFFIXES
@@ -109,7 +109,8 @@ def _finish(
     notes = export(results.folder, options.formats, plan.labels, plan.input.pictures)
     stored, failed = results.counts()
     if (repeated := progress.listed - stored - failed) > 0:
-        notes.append(f"{repeated} tasks of the input equal another one, and were annotated once.")
+        equal = counted(repeated, "task of the input equals", "tasks of the input equal")
+        notes.append(f"{equal} another one; equal tasks are annotated once.")
     return notes
 
 
@@ -154,7 +155,8 @@ def _show_end(
         print_line(f"{progress.done} done, {failed} failed.", console)
         for note in notes:
             print_line(note, console)
-        print_line(f"{stored} tasks with predictions are in {options.folder / TASKS}.", console)
+        tasks = counted(stored, "task with predictions is", "tasks with predictions are")
+        print_line(f"{tasks} in {options.folder / TASKS}.", console)
         if failed:
             print_line(
                 "--failed lists those that failed with the reasons, --retry-failed tries them "

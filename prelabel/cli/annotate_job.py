@@ -23,7 +23,7 @@ from rich.console import Console
 from prelabel.cli.exit_status import FINISHED, SOME_FAILED
 from prelabel.cli.input_plan import InputOptions, InputPlan, plan_input
 from prelabel.cli.progress import shown
-from prelabel.cli.terminal import print_json, print_line
+from prelabel.cli.terminal import counted, print_json, print_line
 from prelabel.offline.bucket_results import BucketResults
 from prelabel.offline.buckets import NEEDS_JOBS
 from prelabel.offline.exports import Format
@@ -121,7 +121,9 @@ def annotate_into_bucket(options: InputOptions, environment: Environment, consol
     if options.json_output:
         print_json({"stored": stored, "failed": failed})
     else:
-        print_line(f"{stored} tasks with predictions, {failed} failed.", console)
+        print_line(
+            f"{counted(stored, 'task', 'tasks')} with predictions, {failed} failed.", console
+        )
         print_line(f"They are in {results.address}.", console)
     return SOME_FAILED if failed else FINISHED
 

@@ -18,7 +18,7 @@ from prelabel.cli.connect import label_studio_access, read_config
 from prelabel.cli.evaluation_tables import print_report
 from prelabel.cli.progress import Count, shown
 from prelabel.cli.service_client import ServiceClient, ServiceError
-from prelabel.cli.terminal import open_terminal, print_line
+from prelabel.cli.terminal import counted, open_terminal, print_line
 from prelabel.cli.threshold_changes import ThresholdChange
 from prelabel.evaluation.advice import Wish
 from prelabel.evaluation.report import Report, report_on
@@ -248,14 +248,15 @@ def _notes(read: ReadProject) -> list[str]:
         )
     if read.failures:
         task, reason = next(iter(read.failures.items()))
-        notes.append(f"{len(read.failures)} annotated tasks are left out. Task {task}: {reason}")
+        tasks = counted(len(read.failures), "annotated task is", "annotated tasks are")
+        notes.append(f"{tasks} left out. Task {task}: {reason}")
     if read.left_out:
         shapes = ", ".join(f"{count} {shape}" for shape, count in read.left_out.most_common())
         notes.append(f"Regions of people that are no boxes do not count: {shapes}.")
     if read.unsized:
         notes.append(
-            f"{read.unsized} pictures have regions without the picture's size; they count as 1000 "
-            "x 1000 pixels, so that the figures by size are not exact."
+            f"{counted(read.unsized, 'picture has', 'pictures have')} regions without the size of "
+            "the picture, taken as 1000 x 1000 pixels; the figures by size are not exact."
         )
     return notes
 

@@ -13,7 +13,7 @@ from prelabel.cli.annotate import journal_path
 from prelabel.cli.connect import label_studio_access
 from prelabel.cli.service_client import ServiceClient
 from prelabel.cli.tables import Column, print_table
-from prelabel.cli.terminal import print_json, print_line, print_paragraph
+from prelabel.cli.terminal import counted, print_json, print_line, print_paragraph
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.review_api import BY_SCORE, ReviewAPI
 from prelabel.projects.annotate import Target
@@ -66,9 +66,9 @@ def review(
     predicted = studio.count_predicted(project.id, version)
     if not predicted:
         raise LabelStudioError(f"Run prelabel annotate --project {project.id} first.")
+    tasks = counted(predicted, "task", "tasks")
     print_line(
-        f"Project {project.id} ({project.title}): {predicted} tasks with predictions of {version}.",
-        console,
+        f"Project {project.id} ({project.title}): {tasks} with predictions of {version}.", console
     )
     if options.apply:
         studio.hand_out_by_score(project.id, version)

@@ -78,7 +78,7 @@ def _certainty(report: Report) -> Iterator[str]:
     ap, count = report.ap, report.pictures
     if count < MIN_PICTURES:
         yield (
-            f"{count} pictures are too few to tell how far these figures may be off. Annotate at "
+            f"Too few pictures ({count}) to tell how far these figures may be off. Annotate at "
             f"least {MIN_PICTURES}, better 200."
         )
     elif ap.value is None or ap.half_width is None:

@@ -116,7 +116,7 @@ def test_people_agree_as_their_boxes_do() -> None:
 @pytest.mark.parametrize(
     ("pictures", "sentence"),
     [
-        (5, "5 pictures are too few to tell"),
+        (5, "Too few pictures (5) to tell"),
         (30, "30 pictures say little: with 95 % confidence, AP is anywhere between"),
         (600, "600 pictures are enough"),
     ],

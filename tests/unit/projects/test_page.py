@@ -109,7 +109,7 @@ def test_a_project_without_anything_has_a_page() -> None:
     report = report_on([Sample(1, None, "", (0, 0), nothing, nothing)])
     html = render_page(report, heading(), [])
     assert "No picture has a wrong box." in html
-    assert "1 pictures are too few" in html
+    assert "Too few pictures (1) to tell" in html
 
 
 def test_pictures_are_small_and_boxes_fit_them() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import Field, JsonValue, TypeAdapter
 
 from prelabel.errors import LabelStudioError
 from prelabel.labelstudio.data_manager import DataManagerAPI
@@ -28,6 +28,23 @@ class _Task(Identified):
 
 class _Page(Resource):
     tasks: list[_Task]
+
+
+class _Column(Resource):
+    id: str
+    target: str
+    parent: str | None = None
+    visibility_defaults: dict[str, bool] = Field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """Its name in a tab, such as tasks:data.image."""
+        within = f"{self.parent}." if self.parent else ""
+        return f"{self.target}:{within}{self.id}"
+
+
+class _Columns(Resource):
+    columns: list[_Column]
 
 
 class ProjectSetupAPI(DataManagerAPI):
@@ -73,18 +90,28 @@ class ProjectSetupAPI(DataManagerAPI):
             )
 
     def ensure_tab(self, project: int) -> None:
-        """Give the project's Data Manager a tab with all tasks if it has no tab yet.
+        """Give the project's Data Manager the tab that its page would make, if it has none yet.
 
         Without one, the page of a task makes the tab itself. It then loads the task and the list of
         tasks, which has no predictions, at the same time, and shows a task without its prediction
         if the list comes last.
         """
-        path = f"/api/dm/views/?project={project}"
-        response = self._require_success(self._request("GET", path), "list the tabs of a project")
-        if not self._parse(TypeAdapter(list[Identified]), response):
-            body: dict[str, JsonValue] = {"project": project, "data": {"title": "Default"}}
-            response = self._request("POST", "/api/dm/views/", body)
-            self._require_success(response, f"add a tab to project {project}")
+        response = self._request("GET", f"/api/dm/views/?project={project}")
+        response = self._require_success(response, f"list the tabs of project {project}")
+        if self._parse(TypeAdapter(list[Identified]), response):
+            return
+        response = self._request("GET", f"/api/dm/columns?project={project}")
+        response = self._require_success(response, f"list the columns of project {project}")
+        columns = self._parse(TypeAdapter(_Columns), response).columns
+        # Each column that is not named here is shown.
+        hidden: dict[str, JsonValue] = {
+            mode: [each.path for each in columns if not each.visibility_defaults.get(mode, True)]
+            for mode in ("explore", "labeling")
+        }
+        tab: dict[str, JsonValue] = {"title": "Default", "hiddenColumns": hidden}
+        body: dict[str, JsonValue] = {"project": project, "data": tab}
+        response = self._request("POST", "/api/dm/views/", body)
+        self._require_success(response, f"add a tab to project {project}")
 
     def first_task(self, project: int) -> StoredTask | None:
         """Return the task with the lowest id; None if the project has no tasks."""

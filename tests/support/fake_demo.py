@@ -13,6 +13,17 @@ from tests.support.http_server import Exchange, Received
 
 FILE = re.compile(rb'filename="([^"]+)"\r\nContent-Type: ([^\r]+)\r\n\r\n(.*?)\r\n--', re.DOTALL)
 CSRF = "c" * 32
+COLUMNS: list[Json] = [
+    {"id": "id", "target": "tasks", "visibility_defaults": {"explore": True, "labeling": False}},
+    {"id": "image", "parent": "data", "target": "tasks", "type": "Image"},
+    {"id": "agreement", "target": "tasks", "visibility_defaults": {"explore": False}},
+    {
+        "id": "meta",
+        "parent": "data",
+        "target": "tasks",
+        "visibility_defaults": {"explore": False, "labeling": False},
+    },
+]
 
 
 @dataclass
@@ -88,6 +99,8 @@ class DemoLabelStudio(LabelStudio):
             [number] = query["project"]
             self.retrieved.append(int(number))
             return 200, {"processed_items": len(self.projects[int(number)].tasks)}
+        if url.path == "/api/dm/columns":
+            return 200, {"columns": COLUMNS}
         if url.path == "/api/dm/views/":
             return self._list_or_add_tab(received)
         return self._project_of(received)._answer(received)

@@ -100,7 +100,11 @@ def test_the_projects_have_the_pictures_the_service_and_a_first_prediction(demo:
         [backend] = project.backends
         assert backend["is_interactive"] is True
         assert len(project.webhooks) == 1
-        assert [tab["data"] for tab in demo.studio.tabs[number]] == [{"title": "Default"}]
+        [tab] = demo.studio.tabs[number]
+        assert tab["data"]["hiddenColumns"] == {
+            "explore": ["tasks:agreement", "tasks:data.meta"],
+            "labeling": ["tasks:id", "tasks:data.meta"],
+        }
         is_labels = project.project["title"] == "Demo: fixed labels"
         assert project.project["show_collab_predictions"] is is_labels
         assert (number in demo.studio.retrieved) is is_labels

@@ -37,7 +37,7 @@ _TOKEN_NAME: Final = "token"  # noqa: S105
 
 @dataclass(frozen=True, slots=True)
 class ExistingOptions:
-    """The options of `prelabel demo` without --start: both servers run already.
+    """Options of `prelabel demo` for a Label Studio and a service that run already.
 
     Attributes:
         backend_url: Address of the service as Label Studio reaches it.
